@@ -1,0 +1,1 @@
+"""The cases: one file a finding, one for drift, one for latency."""

@@ -1,0 +1,27 @@
+"""The recorded durations, for pytest-benchmark to keep and compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from phasebench.benchmarks import Clock, replay
+from phasebench.collector import attach
+from phasebench.places import PLACE
+
+if TYPE_CHECKING:
+    from phasebench.measure.run import Measurement
+
+
+@pytest.mark.latency
+@pytest.mark.benchmark(timer=Clock.now)
+@pytest.mark.parametrize("route", ["pass", "plain"])
+def test_latency(
+    request: pytest.FixtureRequest, measurement: Measurement, benchmark: Any, route: str
+) -> None:
+    seconds = measurement.seconds if route == "pass" else measurement.plain_seconds
+    provenance = measurement.curves.provenance
+    extra = {key: provenance[key] for key in ("device", "dtype", "batch_size", "checkpoint", "data")}
+    replay(benchmark, route, request.node.stash[PLACE], seconds, extra)
+    attach(request.node, {"kind": "timing", "route": route, "seconds": sum(seconds) / len(seconds)})

@@ -1,0 +1,40 @@
+"""The cache folder: where bundled models and datasets are assembled; nothing else is written there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+ENVIRONMENT = "PHASEBENCH_CACHE"
+
+
+def cache_folder() -> Path:
+    """``$PHASEBENCH_CACHE``, or the user's cache folder of this platform."""
+    return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_cache_dir("phasebench"))
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """``folder``, filled by ``make`` if it is not there yet.
+
+    ``make`` fills a folder beside it that is then renamed, so that a killed process leaves nothing
+    half made and of two processes at once one wins.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        make(partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder

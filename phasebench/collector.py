@@ -1,0 +1,107 @@
+"""From the cases to the report: entries travel with pytest's reports, also between processes.
+
+Each case attaches plain data to its item; a report carries it (``report.phasebench``) to the
+controller, which puts the run's results together, prints the tables and writes ``--results``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phasebench.places import FOLDERS, PLACE
+
+Entry = dict[str, Any]
+ENTRIES = pytest.StashKey[list[Entry]]()
+COMPARED = ("finding", "drift", "timing")
+NOTHING = "phasebench: nothing was measured or compared"
+
+
+def attach(item: pytest.Item, entry: Entry) -> None:
+    """Send plain data with this item's report; scalars of it also become JUnit properties."""
+    entry = {"place": item.stash[PLACE], **entry}
+    item.stash.setdefault(ENTRIES, []).append(entry)
+    if entry["kind"] in COMPARED:
+        for key, value in entry.items():
+            if key != "kind" and isinstance(value, str | int | float):
+                item.user_properties.append((f"phasebench.{key}", value))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what the case attached onto the report of its call, or of a setup that failed."""
+    report = yield
+    entries = item.stash.get(ENTRIES, [])
+    if entries and (call.when == "call" or report.failed):
+        report.phasebench = list(entries)  # type: ignore[attr-defined]
+        entries.clear()
+    return report
+
+
+RUN = pytest.StashKey[list[Entry]]()
+
+
+@pytest.hookimpl
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the process that reports to the user collects."""
+    config.stash[RUN] = []
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Teller(config), "phasebench.teller")
+
+
+class _Teller:
+    """Lives in the controller: collects entries, prints the summary, writes the results."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.entries = config.stash[RUN]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for entry in getattr(report, "phasebench", []):
+            self.entries.append({**entry, "passed": report.passed})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        compared = any(entry["kind"] in COMPARED for entry in self.entries)
+        if exitstatus == pytest.ExitCode.OK and not compared and not self.config.option.collectonly:
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.config.option.collectonly:
+            return
+        from phasebench.report.results import Results
+        from phasebench.report.terminal import tables
+
+        results = Results.of(self.entries)
+        for line in tables(results, terminalreporter):
+            terminalreporter.write_line(line)
+        if not any(entry["kind"] in COMPARED for entry in self.entries):
+            terminalreporter.write_line(NOTHING, yellow=True)
+        self._tell_stale(terminalreporter, results.places)
+        if self.config.option.results:
+            _write(self.config.option.results, results.as_dict())
+            terminalreporter.write_line(f"phasebench: results written to {self.config.option.results}")
+
+    def _tell_stale(self, reporter: pytest.TerminalReporter, places: list[str]) -> None:
+        from phasebench.names import CURVES
+
+        folders = self.config.stash[FOLDERS]
+        stale = [path for place in places for path in folders.stale(place, set(CURVES))]
+        for path in stale:
+            reporter.write_line(
+                f"phasebench: no case asks for the baseline {path}; remove it if it is not needed"
+            )
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,93 @@
+"""Curves: the one data structure that crosses the walls between measuring, judging and reporting.
+
+A table of numbers per image and layer, with what was measured beside it. Column names:
+
+==========================================  ==========================================================
+``inter``, ``intra_visual``, ``intra_text``  contextualization (paper eq. 1), -1..1
+``*_nosink``, ``sinks``                      the same without sink positions; how many there were
+``share_*``, ``ratio_first5``, ``total``     norm-based attention of the last text token (section 3.2)
+``recall``, ``recall_other``, ``lift``       LogitLens recall (section 3.3), 0..1
+==========================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Values per image and layer.
+
+    ``table`` has the index (``image``, ``layer``), images in the order of ``items`` and layers
+    0..L; a curve that does not exist at a layer (attention at layer 0) is NaN there. ``items``
+    maps an image's id to the item it belongs to: images of one item are not independent.
+    ``provenance`` is plain data: what was measured, with what, on what.
+    """
+
+    table: pd.DataFrame
+    items: Mapping[str, str]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, Array],
+        items: Mapping[str, str],
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Curves:
+        """Build the table from one array [images, layers] per curve, images ordered as in ``items``."""
+        layers = {values.shape[1] for values in arrays.values()}
+        if len(layers) != 1:
+            raise ValueError(f"curves of different lengths: {sorted(layers)}")
+        index = pd.MultiIndex.from_product([list(items), range(layers.pop())], names=["image", "layer"])
+        table = pd.DataFrame({name: values.reshape(-1) for name, values in arrays.items()}, index=index)
+        return cls(table, dict(items), dict(provenance or {}))
+
+    @property
+    def names(self) -> list[str]:
+        """The curves' names, in the table's order."""
+        return list(self.table.columns)
+
+    @property
+    def last(self) -> int:
+        """L: the number of the last layer."""
+        return int(self.table.index.get_level_values("layer").max())
+
+    def array(self, name: str) -> Array:
+        """One curve as an array [images, L + 1]."""
+        return self.table[name].to_numpy(dtype=np.float64).reshape(len(self.items), self.last + 1)
+
+    def mean(self, name: str) -> Array:
+        """Mean over images, per layer [L + 1]; NaN where no image has a value."""
+        return self.summary(name)["mean"].to_numpy(dtype=np.float64)
+
+    def summary(self, name: str) -> pd.DataFrame:
+        """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""
+        column = self.table[name]
+        by_layer = column.groupby(level="layer")
+        items = [self.items[image] for image in column.index.get_level_values("image")]
+        of_items = column.groupby([pd.Index(items), column.index.get_level_values("layer")]).mean()
+        spread = of_items.groupby(level=1).agg(["std", "count"])
+        se = spread["std"] / np.sqrt(spread["count"])
+        return pd.DataFrame({"mean": by_layer.mean(), "se": se, "n": by_layer.count()})
+
+    def select(self, images: Sequence[str]) -> Curves:
+        """The same curves for these images only, in this order."""
+        table = pd.concat([self.table.loc[[image]] for image in images])
+        return Curves(table, {image: self.items[image] for image in images}, self.provenance)
+
+
+def merge(parts: Sequence[Curves], order: Sequence[str]) -> Curves:
+    """Join curves of disjoint images, measured apart, into the order of ``order``."""
+    table = pd.concat([part.table for part in parts])
+    items = {image: item for part in parts for image, item in part.items.items()}
+    return Curves(table, items, parts[0].provenance).select(order)

@@ -1,0 +1,1 @@
+"""Images with captions: the readers, the registry, the bundled sets."""

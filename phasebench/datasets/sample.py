@@ -1,0 +1,75 @@
+"""One image with its captions, and the drawing of a data set's subset."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from phasebench.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image file and its captions.
+
+    Attributes:
+        id: unique in its data set.
+        path: the image file.
+        captions: at least one.
+        item: what it belongs to; the two images of a Winoground item share it.
+    """
+
+    id: str
+    path: Path
+    captions: tuple[str, ...]
+    item: str
+
+    def open(self) -> Image.Image:
+        """The image as RGB, turned as its EXIF data says.
+
+        Raises:
+            InputError: the file is missing or is no image.
+        """
+        try:
+            with Image.open(self.path) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except FileNotFoundError as error:
+            raise InputError(f"image file missing: {self.path}") from error
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise InputError(f"unreadable image {self.path}: {error}") from error
+
+
+def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
+    """At most ``images`` samples, drawn by whole items with ``seed``, in the data set's order."""
+    if images >= len(samples):
+        return list(samples)
+    items = list(dict.fromkeys(sample.item for sample in samples))
+    random.Random(f"draw/{seed}").shuffle(items)
+    chosen: list[Sample] = []
+    for item in items:
+        members = [sample for sample in samples if sample.item == item]
+        if len(chosen) + len(members) <= images:
+            chosen += members
+    kept = {sample.id for sample in chosen}
+    return [sample for sample in samples if sample.id in kept]
+
+
+def digest(samples: Sequence[Sample]) -> str:
+    """Hex digest of the images' contents and captions, in order; sixteen characters.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    for sample in samples:
+        try:
+            state.update(sample.path.read_bytes())
+        except OSError as error:
+            raise InputError(f"image file missing or unreadable: {sample.path}") from error
+        state.update("\n".join((sample.id, *sample.captions)).encode())
+    return state.hexdigest()

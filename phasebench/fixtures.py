@@ -1,0 +1,192 @@
+"""What the cases ask for: the loaded model, its measurement, and the judges of one case each."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from phasebench.collector import attach
+from phasebench.errors import InputError
+from phasebench.options import settings_of
+from phasebench.places import FOLDERS, PLACE
+
+if TYPE_CHECKING:
+    from phasebench.judge.finding import Finding
+    from phasebench.measure.run import Measurement
+    from phasebench.models.loading import Loaded
+
+
+@pytest.fixture(scope="session")
+def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
+    """One model, loaded; freed before the next one is."""
+    from phasebench.cache import cache_folder
+    from phasebench.models.loading import load
+    from phasebench.session import MODELS
+
+    config = request.config
+    settings = settings_of(config)
+    spec = config.stash[MODELS][request.param]
+    try:
+        model = load(
+            spec, cache_folder(), device=settings.device, dtype=settings.dtype, prompt=settings.prompt
+        )
+    except InputError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield model
+    del model
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
+def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
+    """The model measured on one dataset: every image once."""
+    from phasebench.cache import cache_folder
+    from phasebench.datasets.sample import draw
+    from phasebench.measure.run import measure
+    from phasebench.progress import Progress
+    from phasebench.session import DATASETS
+
+    config = request.config
+    settings = settings_of(config)
+    spec = config.stash[DATASETS][request.param]
+    progress = Progress(config, f"{loaded.name} on {spec.name}")
+    try:
+        samples = draw(spec.read(cache_folder()), settings.images, settings.seed)
+        return measure(loaded, spec.name, samples, settings, progress)
+    except InputError as error:
+        pytest.fail(f"{loaded.name} on {spec.name}: {error}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _place(request: pytest.FixtureRequest) -> None:
+    """Remember on the item which model and dataset it is about; hand on the measurement once."""
+    if "measurement" not in request.fixturenames:
+        return
+    measured = request.getfixturevalue("measurement")
+    params = request.node.callspec.params
+    request.node.stash[PLACE] = f"{params['loaded']}/{params['measurement']}"
+    if not getattr(measured, "told", False):
+        from phasebench.report.results import measurement_entry
+
+        attach(request.node, measurement_entry(measured))
+        measured.told = True
+
+
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest, snapshot: Any) -> Any:
+    """syrupy's assertion over ``baselines/<model>/<dataset>/``: ``baseline(name="inter") == record``."""
+    from phasebench.judge.baselines import BaselineExtension
+
+    return snapshot.use_extension(partial(BaselineExtension, request.config.stash[FOLDERS]))
+
+
+@pytest.fixture
+def judge(
+    request: pytest.FixtureRequest, measurement: Measurement, baseline: Any
+) -> Callable[[str | Finding], None]:
+    """Judge a finding, by id or itself, and hold the verdict against the recorded one.
+
+    Without a recorded verdict the case fails unless the claim holds.
+    """
+    from phasebench.judge.finding import Evidence, Outcome
+    from phasebench.judge.findings import FINDINGS
+
+    def judged(claim: str | Finding) -> None:
+        finding = FINDINGS[claim] if isinstance(claim, str) else claim
+        verdict = finding.judge(Evidence(measurement.curves, measurement.controls))
+        name = f"verdicts/{finding.id}"
+        record = {
+            "finding": finding.id,
+            **verdict.as_dict(),
+            "provenance": dict(measurement.curves.provenance),
+        }
+        known = _recorded(request, name)
+        attach(request.node, {"kind": "finding", "id": finding.id, "recorded": known, **verdict.as_dict()})
+        if known is None and not _updating(request):
+            if verdict.outcome is not Outcome.HOLDS:
+                pytest.fail(
+                    f"{_place_of(request)} {finding.id} {verdict.outcome}: {verdict.detail}", pytrace=False
+                )
+        elif baseline(name=name) != record:
+            pytest.fail(_told(request, finding.id, baseline), pytrace=False)
+
+    return judged
+
+
+@pytest.fixture
+def check_drift(
+    request: pytest.FixtureRequest, measurement: Measurement, baseline: Any
+) -> Callable[[str], None]:
+    """Compare a curve with its baseline; skipped, and counted as such, where none is recorded."""
+    from phasebench.judge.drift import record
+
+    def checked(curve: str) -> None:
+        measured = record(measurement.curves, curve)
+        if _recorded(request, curve) is None and not _updating(request):
+            pytest.skip(f"no baseline for {_place_of(request)}/{curve}; write it with --snapshot-update")
+        agrees = baseline(name=curve) == measured
+        attach(request.node, _drift_entry(request, curve, measured))
+        if not agrees:
+            pytest.fail(_told(request, curve, baseline), pytrace=False)
+
+    return checked
+
+
+def _drift_entry(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
+    from phasebench.judge.baselines import read_record
+    from phasebench.judge.drift import compare
+
+    path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{curve}.json")
+    entry: dict[str, Any] = {"kind": "drift", "curve": curve}
+    try:
+        assert path is not None  # noqa: S101 (written or found above)
+        difference = compare(read_record(path), measured)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {**entry, "excess": None, "layer": None, "told": [str(error)]}
+    layer = difference.worst
+    excess = float(difference.excess[layer])
+    return {
+        **entry,
+        "layer": layer,
+        "excess": excess if math.isfinite(excess) else None,
+        "recorded": _number(difference.recorded, layer),
+        "measured": _number(difference.measured, layer),
+        "told": difference.told(),
+    }
+
+
+def _number(values: Any, layer: int) -> float | None:
+    value = float(values[layer]) if layer < len(values) else math.nan
+    return None if math.isnan(value) else value
+
+
+def _recorded(request: pytest.FixtureRequest, name: str) -> str | None:
+    """The recorded outcome, '' for a curve or an unreadable file, None where nothing is recorded."""
+    from phasebench.judge.baselines import read_record
+
+    path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{name}.json")
+    if path is None:
+        return None
+    try:
+        return str(read_record(path).get("outcome", ""))
+    except ValueError:
+        return ""
+
+
+def _place_of(request: pytest.FixtureRequest) -> str:
+    return str(request.node.stash[PLACE])
+
+
+def _updating(request: pytest.FixtureRequest) -> bool:
+    option = request.config.option
+    return bool(option.update_snapshots or option.update_new_snapshots_only)
+
+
+def _told(request: pytest.FixtureRequest, name: str, baseline: Any) -> str:
+    lines = baseline.get_assert_diff()
+    return "\n".join([f"{_place_of(request)} {name}: {lines[0]}", *lines[1:]])

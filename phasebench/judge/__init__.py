@@ -1,0 +1,1 @@
+"""Judging curves: arithmetic on a few thousand numbers, without torch."""

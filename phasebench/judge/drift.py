@@ -1,0 +1,155 @@
+"""Drift: a measured curve against a recorded one, layer by layer.
+
+Of the same images and checkpoint only numerical noise may differ, so the tolerance is tight: one
+per kind of curve and dtype, in ``tolerances.json``. Of other images the sampling error is added.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from phasebench.curves import Array, Curves
+
+TOLERANCES = Path(__file__).parent / "tolerances.json"
+DIGITS = 9
+"""Significant digits recorded: what a float32 needs to be read back as it was."""
+LEVEL = 0.05
+"""Chance of a false alarm per curve, over all its layers, when the images differ."""
+TELLING = (
+    "checkpoint",
+    "data",
+    "images",
+    "prompt",
+    "layout",
+    "lens_norm",
+    "dtype",
+    "device",
+    "torch",
+    "transformers",
+)
+"""Provenance whose difference is named beside a drift."""
+
+Record = dict[str, Any]
+
+
+def record(curves: Curves, name: str) -> Record:
+    """A curve as it is kept: mean, standard error and n per layer, and its provenance."""
+    table = curves.summary(name)
+    layers = [
+        {"layer": layer, "mean": _plain(row["mean"]), "se": _plain(row["se"]), "n": int(row["n"])}
+        for layer, (_, row) in enumerate(table.iterrows())
+    ]
+    return {"curve": name, "layers": layers, "provenance": dict(curves.provenance)}
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.{DIGITS}g}")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a measured curve differs from the recorded one.
+
+    Attributes:
+        curve: its name.
+        recorded, measured, allowed: per layer [L + 1]; NaN where a curve has no value.
+        notes: what else differs: provenance, length.
+    """
+
+    curve: str
+    recorded: Array
+    measured: Array
+    allowed: Array
+    notes: tuple[str, ...] = ()
+
+    @property
+    def excess(self) -> Array:
+        """Size of the difference in tolerances, per layer; above 1 is drift. NaN: both undefined."""
+        size = np.abs(self.measured - self.recorded) / self.allowed
+        one_sided = np.isnan(self.measured) != np.isnan(self.recorded)
+        return np.asarray(np.where(one_sided, np.inf, size), dtype=np.float64)
+
+    @property
+    def drifted(self) -> list[int]:
+        """Layers past the tolerance, worst first."""
+        excess = np.nan_to_num(self.excess, nan=0.0, posinf=np.inf)
+        order = np.argsort(-excess, kind="stable")
+        return [int(layer) for layer in order if excess[layer] > 1]
+
+    @property
+    def worst(self) -> int:
+        """The layer that differs most, in tolerances."""
+        return int(np.nan_to_num(self.excess, nan=-1.0, posinf=np.finfo(float).max).argmax())
+
+    def told(self) -> list[str]:
+        """At most seven lines: the verdict, the worst layers, what else differs."""
+        where = self.drifted
+        if len(self.recorded) != len(self.measured):
+            return [f"{self.curve}: {self.notes[0]}"]
+        if not where:
+            return [f"{self.curve} agrees with its baseline"]
+        lines = [
+            f"{self.curve} drifted at {len(where)} of {len(self.recorded)} layers; worst at layer {where[0]}"
+        ]
+        for layer in where[:3]:
+            old, new = self.recorded[layer], self.measured[layer]
+            change = f"{new - old:+.2g}; allowed {self.allowed[layer]:.2g}"
+            lines.append(f"layer {layer:3d}: {old:.5g} -> {new:.5g} ({change})")
+        return [*lines, *self.notes[:3]]
+
+
+def compare(recorded: Record, measured: Record) -> Difference:
+    """The difference of two records of one curve."""
+    old, new = _values(recorded, "mean"), _values(measured, "mean")
+    notes = _provenance_notes(recorded["provenance"], measured["provenance"])
+    if len(old) != len(new):
+        notes = (f"recorded with {len(old) - 1} layers, measured with {len(new) - 1}", *notes)
+        return Difference(measured["curve"], old, new, np.full(len(new), np.nan), notes)
+    return Difference(measured["curve"], old, new, _allowed(recorded, measured, old), notes)
+
+
+def _allowed(recorded: Record, measured: Record, old: Array) -> Array:
+    before, after = recorded["provenance"], measured["provenance"]
+    pairs = [_tolerance(str(side.get("dtype")), measured["curve"]) for side in (before, after)]
+    allowed = np.max([absolute + relative * np.abs(old) for absolute, relative in pairs], axis=0)
+    if before.get("data") != after.get("data"):
+        z = norm.isf(LEVEL / 2 / len(old))
+        errors = np.hypot(_values(recorded, "se"), _values(measured, "se"))
+        allowed = allowed + z * np.nan_to_num(errors, nan=0.0)
+    return np.asarray(allowed, dtype=np.float64)
+
+
+@cache
+def _tolerances() -> dict[str, dict[str, tuple[float, float]]]:
+    tolerances: dict[str, dict[str, tuple[float, float]]] = json.loads(
+        TOLERANCES.read_text(encoding="utf-8")
+    )["tolerances"]
+    return tolerances
+
+
+def _tolerance(dtype: str, curve: str) -> tuple[float, float]:
+    """Absolute and relative tolerance; an unknown dtype has the loosest."""
+    by_dtype = _tolerances()
+    known = by_dtype.get(dtype, by_dtype["bfloat16"])
+    absolute, relative = known.get(curve, known["default"])
+    return absolute, relative
+
+
+def _values(one: Record, key: str) -> Array:
+    values = [layer[key] for layer in one["layers"]]
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _provenance_notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line a field that differs, layout first in words."""
+    differing = [key for key in TELLING if before.get(key) != after.get(key)]
+    return tuple(f"{key} differs: {before.get(key)} recorded, {after.get(key)} now" for key in differing)

@@ -1,0 +1,108 @@
+"""Findings and verdicts: a claim, how it is judged, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from phasebench.curves import Curves
+from phasebench.judge.statistics import Estimate
+
+
+class Outcome(str, Enum):
+    """What can come of judging a claim."""
+
+    HOLDS = "holds"
+    DOES_NOT_HOLD = "does not hold"
+    UNDECIDED = "undecided"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One inequality of a claim: ``estimate`` must exceed ``bound``."""
+
+    what: str
+    estimate: Estimate
+    bound: float = 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Decided only when the whole interval lies on one side of the bound."""
+        if self.estimate.low > self.bound:
+            return Outcome.HOLDS
+        if self.estimate.high < self.bound:
+            return Outcome.DOES_NOT_HOLD
+        return Outcome.UNDECIDED
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for one model and dataset.
+
+    Attributes:
+        outcome: holds, does not hold or undecided.
+        value, low, high: the number that decided, with its interval.
+        detail: the number in words: which layer, which condition.
+        control: what the same number is where there is nothing to see, in words.
+    """
+
+    outcome: Outcome
+    value: float
+    low: float
+    high: float
+    detail: str
+    control: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; NaN becomes None."""
+        plain = {**asdict(self), "outcome": str(self.outcome)}
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in plain.items()}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a finding is judged on."""
+
+    curves: Curves
+    controls: Mapping[str, Curves]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim about the inside of a model.
+
+    Attributes:
+        id: its name in cases, tables and baselines.
+        claim: one sentence.
+        source: where the paper says it.
+        judge: from the evidence to a verdict.
+    """
+
+    id: str
+    claim: str
+    source: str
+    judge: Callable[[Evidence], Verdict]
+
+
+def verdict(conditions: Sequence[Condition], detail: str, control: str = "") -> Verdict:
+    """The verdict on a claim that needs all its conditions.
+
+    One condition that fails decides; otherwise one that is undecided does. The number shown is the
+    deciding condition's: the one with the least room above its bound, in interval widths.
+    """
+    ranking = [Outcome.DOES_NOT_HOLD, Outcome.UNDECIDED, Outcome.HOLDS]
+    worst = min(conditions, key=lambda c: (ranking.index(c.outcome), _room(c)))
+    shown = worst.estimate
+    return Verdict(worst.outcome, shown.value, shown.low, shown.high, f"{worst.what}; {detail}", control)
+
+
+def _room(condition: Condition) -> float:
+    width = condition.estimate.high - condition.estimate.low
+    room = condition.estimate.value - condition.bound
+    return room / width if width > 0 else math.copysign(math.inf, room)

@@ -1,0 +1,128 @@
+"""Phases (paper section 3.1): a curve cut into intervals of monotone fits by dynamic programming.
+
+Neighbouring intervals share their turning point, so a boundary is a layer. Patterns compete by
+squared error plus a price per interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from phasebench.curves import Array
+
+MOST = 6
+"""Longest pattern that competes."""
+NOISE = 0.02
+"""Wiggles below this share of a curve's range are not worth an interval."""
+RISE, FALL = 1, -1
+WORDS = {RISE: "rise", FALL: "fall"}
+FOUR = (RISE, FALL, RISE, FALL)
+
+Pattern = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Phases:
+    """A curve's intervals.
+
+    Attributes:
+        pattern: +1 for a rise and -1 for a fall, in order.
+        boundaries: the layers between them, one fewer.
+        error: squared error of the monotone fits.
+    """
+
+    pattern: Pattern
+    boundaries: tuple[int, ...]
+    error: float
+
+    def __str__(self) -> str:
+        return ", ".join(WORDS[sign] for sign in self.pattern)
+
+
+def find_phases(curve: Array) -> Phases:
+    """The pattern that wins on ``curve`` [L + 1], of one to ``MOST`` intervals."""
+    tables = _errors(curve)
+    return min(
+        (fit_pattern(curve, pattern, tables) for pattern in _patterns()),
+        key=lambda phases: _price(phases, curve),
+    )
+
+
+def fit_pattern(curve: Array, pattern: Pattern, tables: dict[int, Array] | None = None) -> Phases:
+    """The best boundaries of one pattern on ``curve`` [L + 1]."""
+    tables = tables or _errors(curve)
+    size = len(curve)
+    best = tables[pattern[0]][0].copy()
+    previous = []
+    for sign in pattern[1:]:
+        candidates = best[:, None] + tables[sign]
+        previous.append(np.argmin(candidates, axis=0))
+        best = candidates[previous[-1], np.arange(size)]
+    boundaries: list[int] = []
+    end = size - 1
+    for back in reversed(previous):
+        end = int(back[end])
+        boundaries.insert(0, end)
+    return Phases(pattern, tuple(boundaries), float(best[-1]))
+
+
+def heights(curve: Array, phases: Phases) -> Array:
+    """How far each interval goes in its own direction [..., intervals]; negative if it does not."""
+    ends = [0, *phases.boundaries, curve.shape[-1] - 1]
+    steps = curve[..., ends[1:]] - curve[..., ends[:-1]]
+    return np.asarray(steps * np.asarray(phases.pattern), dtype=np.float64)
+
+
+def _price(phases: Phases, curve: Array) -> float:
+    """Bayesian information criterion; a boundary and a direction are two parameters an interval."""
+    size = len(curve)
+    floor = (NOISE * np.ptp(curve)) ** 2 or 1.0
+    return float(size * np.log(phases.error / size + floor) + 2 * len(phases.pattern) * np.log(size))
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[Pattern, ...]:
+    return tuple(
+        tuple(start * (-1) ** k for k in range(count))
+        for count in range(1, MOST + 1)
+        for start in (RISE, FALL)
+    )
+
+
+def _errors(curve: Array) -> dict[int, Array]:
+    """Squared error of the isotonic fit of every interval [i..j], both directions [L + 1, L + 1]."""
+    size = len(curve)
+    tables = {}
+    for sign in (RISE, FALL):
+        table = np.full((size, size), np.inf)
+        for start in range(size):
+            table[start, start + 1 :] = _isotonic_errors(sign * curve[start:])[1:]
+        tables[sign] = table
+    return tables
+
+
+def _isotonic_errors(values: Array) -> Array:
+    """Error of the increasing fit of every prefix of ``values``, by pooling adjacent violators.
+
+    ``scipy.optimize.isotonic_regression`` would fit each prefix anew; pooling gives all of them in
+    one sweep, which the bootstrap needs (a test holds the two equal).
+    """
+    blocks: list[tuple[float, int, float]] = []  # mean, size, squared error
+    errors = np.empty(len(values))
+    error = 0.0
+    for index, value in enumerate(values.tolist()):
+        mean, count, inner = value, 1, 0.0
+        while blocks and blocks[-1][0] > mean:
+            other_mean, other_count, other_inner = blocks.pop()
+            error -= other_inner
+            joined = count + other_count
+            inner += other_inner + (mean - other_mean) ** 2 * count * other_count / joined
+            mean = (mean * count + other_mean * other_count) / joined
+            count = joined
+        blocks.append((mean, count, inner))
+        error += inner
+        errors[index] = error
+    return errors

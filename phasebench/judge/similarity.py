@@ -1,0 +1,113 @@
+"""Findings on contextualization: Fig. 3 and Fig. 1 of the paper."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phasebench.curves import Array, Curves
+from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
+from phasebench.judge.phases import FOUR, Phases, find_phases, fit_pattern, heights
+from phasebench.judge.statistics import Estimate, estimate, resampled_means, weights
+
+STABLE = 0.95
+"""Share of the resamples in which a pattern must win for the answer to be decided."""
+
+
+def judge_inter_below_intra(evidence: Evidence) -> Verdict:
+    """Fig. 3: at every layer from 1 on, inter < min(intra_visual, intra_text).
+
+    The number is the smallest margin over layers, with its bootstrap interval.
+    """
+    margin = _margin(evidence.curves)
+    drawn = weights(list(evidence.curves.items.values()))
+    names = ("inter", "intra_visual", "intra_text")
+    inter, visual, text = (resampled_means(evidence.curves, name, drawn)[:, 1:] for name in names)
+    smallest = (np.minimum(visual, text) - inter).min(axis=1)
+    layer = int(margin.argmin()) + 1
+    reversed_at = (np.flatnonzero(margin < 0) + 1).tolist()
+    told = f"inter is higher at layers {_spans(reversed_at)}" if reversed_at else "nowhere reversed"
+    condition = Condition(f"smallest margin at layer {layer}", estimate(margin.min(), smallest))
+    return verdict([condition], told, _margin_control(evidence))
+
+
+def _margin(curves: Curves) -> Array:
+    inter, visual, text = (curves.mean(name)[1:] for name in ("inter", "intra_visual", "intra_text"))
+    return np.asarray(np.minimum(visual, text) - inter, dtype=np.float64)
+
+
+def _margin_control(evidence: Evidence) -> str:
+    parts = [f"{name} {_margin(curves).min():+.3f}" for name, curves in evidence.controls.items()]
+    return ", ".join(parts)
+
+
+def judge_four_phases(evidence: Evidence) -> Verdict:
+    """Fig. 1: inter rises, falls, rises, falls. The number is the smallest interval's height.
+
+    The pattern must win against the others, on the mean and in ``STABLE`` of the resamples, and
+    every interval's height must exceed 0. Each resample is cut anew for the pattern and for the
+    boundaries; heights are taken at the boundaries of the mean.
+    """
+    mean = evidence.curves.mean("inter")
+    resamples = resampled_means(evidence.curves, "inter")
+    found = find_phases(mean)
+    four = fit_pattern(mean, FOUR)
+    every = heights(resamples, four)
+    smallest = int(heights(mean, four).argmin())
+    shown = estimate(float(heights(mean, four)[smallest]), every[:, smallest])
+    share = float(np.mean([find_phases(row).pattern == FOUR for row in resamples]))
+    outcome = _phases_outcome(found, share, [estimate(0, every[:, k]) for k in range(len(FOUR))])
+    detail = f"{found}; {_boundaries_told(found, resamples, len(mean) - 1)}"
+    return Verdict(outcome, shown.value, shown.low, shown.high, detail, _pattern_control(evidence))
+
+
+def _phases_outcome(found: Phases, share: float, of_heights: list[Estimate]) -> Outcome:
+    if found.pattern != FOUR:
+        return Outcome.DOES_NOT_HOLD if share <= 1 - STABLE else Outcome.UNDECIDED
+    if share >= STABLE and all(height.low > 0 for height in of_heights):
+        return Outcome.HOLDS
+    return Outcome.UNDECIDED
+
+
+def boundary_replicates(resamples: Array, pattern: tuple[int, ...]) -> Array:
+    """The boundaries of ``pattern`` in each resample [R, intervals - 1]."""
+    return np.array([fit_pattern(row, pattern).boundaries for row in resamples], dtype=np.float64)
+
+
+def _boundaries_told(found: Phases, resamples: Array, last: int) -> str:
+    if not found.boundaries:
+        return "no boundary"
+    replicates = boundary_replicates(resamples, found.pattern)
+    parts = []
+    for layer, column in zip(found.boundaries, replicates.T, strict=True):
+        near = estimate(layer, column)
+        parts.append(f"{layer} [{near.low:.0f}, {near.high:.0f}] (depth {layer / last:.2f})")
+    return "at layers " + ", ".join(parts)
+
+
+def _pattern_control(evidence: Evidence) -> str:
+    return "; ".join(f"{name}: {find_phases(c.mean('inter'))}" for name, c in evidence.controls.items())
+
+
+def _spans(layers: list[int]) -> str:
+    """``[1, 2, 3, 7]`` -> ``1-3, 7``."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][1] + 1:
+            spans[-1][1] = layer
+        else:
+            spans.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+
+
+INTER_BELOW_INTRA = Finding(
+    "inter_below_intra",
+    "At every layer from 1 on, similarity between modalities is below that within each.",
+    "Fig. 3",
+    judge_inter_below_intra,
+)
+FOUR_PHASES = Finding(
+    "four_phases",
+    "Similarity between modalities rises, falls, rises and falls with depth.",
+    "Fig. 1, section 3.1",
+    judge_four_phases,
+)

@@ -1,0 +1,89 @@
+"""Controls: the same curves where the model has nothing to see, or nothing learnt to see with.
+
+The shape of a curve may be the language model's alone; only what differs from its control speaks
+of the image.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from phasebench.datasets.sample import Sample
+from phasebench.measure.passes import Row, probed_pass, watch
+from phasebench.measure.positions import Positions
+from phasebench.models.adapter import Anatomy, projector_of, unwrapped_decoder
+from phasebench.models.loading import Loaded
+
+MOST = 24
+"""Images measured for each control on request; their means move little beyond."""
+GREY = (127, 127, 127)
+
+
+def blank(loaded: Loaded, anatomy: Anatomy, size: tuple[int, int], *, lens_norm: bool) -> Row:
+    """The row of one grey image of ``size``: no picture to see."""
+    inputs = loaded.inputs([Image.new("RGB", size, GREY)])
+    return probed_pass(anatomy, inputs, lens_norm=lens_norm)[0]
+
+
+def untrained_projector(
+    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], *, seed: int, lens_norm: bool
+) -> list[Row]:
+    """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
+    rows = []
+    with reinitialised(projector_of(anatomy.model), seed):
+        for sample in samples[:MOST]:
+            rows += probed_pass(anatomy, loaded.inputs([sample.open()]), lens_norm=lens_norm)
+    return rows
+
+
+@contextmanager
+def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
+    """Give every parameter of ``module`` a fresh value for the time of the block."""
+    kept = [parameter.detach().clone() for parameter in module.parameters()]
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        for parameter in module.parameters():
+            fresh = torch.zeros(parameter.shape)
+            if parameter.ndim > 1:
+                fresh.normal_(std=parameter[0].numel() ** -0.5, generator=generator)
+            parameter.copy_(fresh)
+        yield
+    finally:
+        for parameter, value in zip(module.parameters(), kept, strict=True):
+            parameter.copy_(value)
+
+
+def text_against_text(
+    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], *, seed: int, lens_norm: bool
+) -> list[Row]:
+    """Rows with a caption's tokens in the image's place: what two stretches of text do."""
+    decoder = unwrapped_decoder(anatomy.model)
+    rng = random.Random(f"text/{seed}")
+    rows = []
+    for sample in samples[:MOST]:
+        ids = loaded.inputs([sample.open()])["input_ids"][0]
+        positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), anatomy.image_token)
+        forward = partial(decoder, input_ids=ids_BN, use_cache=False)
+        rows += watch(anatomy, positions, forward, lens_norm=lens_norm)
+    return rows
+
+
+def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:
+    """The prompt's ids with the caption's in the first image token's place, the others dropped."""
+    tokens = loaded.processor.tokenizer(" " + caption, add_special_tokens=False)["input_ids"]
+    caption_C = torch.tensor(tokens, device=ids_N.device)
+    start = int((ids_N == image_token).nonzero()[0, 0])
+    before, after = ids_N[:start], ids_N[start:]
+    after = after[after != image_token]
+    ids_BN = torch.cat([before, caption_C, after])[None]
+    visual_BN = torch.zeros_like(ids_BN, dtype=torch.bool)
+    visual_BN[:, start : start + len(caption_C)] = True
+    last_B = (~visual_BN).nonzero()[-1:, 1]
+    return Positions(visual_BN, ~visual_BN, last_B), ids_BN

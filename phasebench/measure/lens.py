@@ -1,0 +1,99 @@
+"""LogitLens (nostalgebraist; paper section 3.3): visual states decoded into words, and their recall.
+
+Shapes: P visual positions, D width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from phasebench.curves import Array
+from phasebench.measure.stopwords import STOPWORDS
+
+CHUNK = 256
+"""Positions decoded at once: bounds the logits held to CHUNK x vocabulary."""
+_WORD_START = re.compile("^[\u0120\u2581 ]")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+def decode(hidden_PD: Tensor, final_norm: nn.Module | None, head: nn.Module) -> Tensor:
+    """The top-1 token of each state [P]; ``final_norm`` None leaves the states as they are."""
+    best = []
+    for chunk in torch.split(hidden_PD, CHUNK):
+        states = chunk if final_norm is None else final_norm(chunk)
+        best.append(head(states).argmax(-1))
+    return torch.cat(best)
+
+
+def words(text: str) -> list[str]:
+    """The words of a caption: lower-cased runs of letters, without stop-words."""
+    return [word for word in _LETTERS.findall(text.lower()) if word not in STOPWORDS]
+
+
+def token_word(token: str) -> str:
+    """A vocabulary entry without its word-start mark, lower-cased, letters only ('' if none)."""
+    return "".join(_LETTERS.findall(_WORD_START.sub("", token).lower()))
+
+
+class Vocabulary:
+    """A tokenizer's entries as words, and the first piece of each word that it splits."""
+
+    def __init__(self, tokens: Sequence[str], pieces: dict[str, int] | None = None) -> None:
+        self._words = [token_word(token or "") for token in tokens]
+        self.pieces = pieces or {}
+
+    def decoded(self, token_ids: Iterable[int]) -> set[str]:
+        """The words among these token ids."""
+        return {self._words[i] for i in set(token_ids) if i < len(self._words)} - {""}
+
+    def learn(self, tokenizer: object, reference: Iterable[str]) -> None:
+        """Look up the first piece of every reference word that is not one token."""
+        for word in reference:
+            if word not in self.pieces:
+                self.pieces[word] = _first_piece(tokenizer, word)
+
+    def hits(self, token_ids: Sequence[int], reference: Collection[str]) -> int:
+        """How many reference words were decoded, whole or by their first piece."""
+        found, ids = self.decoded(token_ids), set(token_ids)
+        return sum(word in found or self.pieces.get(word, -1) in ids for word in reference)
+
+
+def _first_piece(tokenizer: object, word: str) -> int:
+    """The first token of ' word', or -1 when the word is a single token."""
+    ids = tokenizer(" " + word, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
+    bare = [i for i in ids if token_word(str(tokenizer.convert_ids_to_tokens(i)))]  # type: ignore[attr-defined]
+    return int(bare[0]) if len(bare) > 1 else -1
+
+
+def recall(vocabulary: Vocabulary, tokens_LP: Sequence[Sequence[int]], reference: Collection[str]) -> Array:
+    """Share of the reference words hit at each layer [L + 1]; NaN without reference words."""
+    if not reference:
+        return np.full(len(tokens_LP), np.nan)
+    return np.array([vocabulary.hits(ids, reference) / len(reference) for ids in tokens_LP])
+
+
+def others(items: Sequence[str]) -> list[int | None]:
+    """A fixed derangement: for each image the index of one that belongs to the next item.
+
+    ``items`` names each image's item, in the data set's order. None where there is no other item.
+    """
+    members: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        members.setdefault(item, []).append(index)
+    order = list(members)
+    if len(order) < 2:
+        return [None] * len(items)
+    following = {item: members[order[(k + 1) % len(order)]] for k, item in enumerate(order)}
+    return [following[item][members[item].index(i) % len(following[item])] for i, item in enumerate(items)]
+
+
+@lru_cache(maxsize=4096)
+def reference_words(captions: tuple[str, ...]) -> frozenset[str]:
+    """The reference words of an image: the union of its captions' words."""
+    return frozenset(word for caption in captions for word in words(caption))

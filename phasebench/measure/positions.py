@@ -1,0 +1,47 @@
+"""Which positions are visual, which are text: from the token ids, never from constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phasebench.errors import InputError
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Masks of a batch: visual [B, N], text [B, N], and t, the last text token of each row [B]."""
+
+    visual_BN: Tensor
+    text_BN: Tensor
+    last_B: Tensor
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Tensor], image_token: int) -> Positions:
+        """Read the positions off ``input_ids`` and ``attention_mask``.
+
+        Raises:
+            InputError: a row has no visual or no text position.
+        """
+        ids_BN = inputs["input_ids"]
+        real_BN = inputs.get("attention_mask", torch.ones_like(ids_BN)).bool()
+        visual_BN = (ids_BN == image_token) & real_BN
+        text_BN = real_BN & ~visual_BN
+        for what, mask in (("image tokens", visual_BN), ("text tokens", text_BN)):
+            if not bool(mask.any(1).all()):
+                raise InputError(f"the prompt gives no {what} (image token id {image_token}); see --prompt")
+        order_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
+        return cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
+
+    def layout(self, row: int) -> dict[str, Any]:
+        """Length and spans [start, end) of one row, as plain data for the provenance."""
+        real = (self.visual_BN | self.text_BN)[row].nonzero()[:, 0]
+        visual = self.visual_BN[row, real].tolist()
+        starts = [i for i, v in enumerate(visual) if v and (i == 0 or not visual[i - 1])]
+        ends = [i + 1 for i, v in enumerate(visual) if v and (i + 1 == len(visual) or not visual[i + 1])]
+        spans = [list(span) for span in zip(starts, ends, strict=True)]
+        return {"length": len(visual), "visual": spans, "text": len(visual) - sum(visual)}

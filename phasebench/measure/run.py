@@ -1,0 +1,190 @@
+"""Measuring one model on one dataset: every image once, the controls beside it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+import phasebench
+from phasebench.curves import Array, Curves
+from phasebench.datasets.sample import Sample, digest
+from phasebench.errors import InputError
+from phasebench.measure import controls, lens
+from phasebench.measure.passes import Row, plain_pass, probed_pass
+from phasebench.measure.selftest import SelfTest, self_test
+from phasebench.models.adapter import Anatomy, dissect
+from phasebench.models.loading import Loaded
+from phasebench.settings import Settings
+
+PLAIN = 8
+"""Batches whose plain forward pass is timed too, each just before its instrumented one."""
+
+Progress = Callable[[int, int], None]
+"""Called with the images done and the images in all."""
+
+
+@dataclass
+class Measurement:
+    """What measuring a model on a dataset gives.
+
+    Attributes:
+        curves: per image and layer.
+        controls: name of a control -> its curves (one row for ``blank``).
+        seconds, plain_seconds: per image, of the instrumented and of the plain pass.
+        heatmap: mean norm-based attention [L, N]; None where layouts differ.
+        selftest: the outcome of the four checks.
+    """
+
+    curves: Curves
+    controls: dict[str, Curves]
+    seconds: list[float]
+    plain_seconds: list[float]
+    heatmap: Array | None
+    selftest: SelfTest = field(repr=False)
+
+
+def measure(
+    loaded: Loaded, dataset: str, samples: Sequence[Sample], settings: Settings, progress: Progress
+) -> Measurement:
+    """Measure ``loaded`` on ``samples``, one instrumented forward pass per image.
+
+    Raises:
+        InputError: an image cannot be read, or the model cannot be measured rightly.
+    """
+    if not samples:
+        raise InputError(f"--dataset {dataset}: no images drawn; raise --images")
+    data = digest(samples)
+    first = loaded.inputs([sample.open() for sample in samples[: settings.batch_size]])
+    anatomy = dissect(loaded.model, first)
+    tested = self_test(anatomy, first)
+    rows, plain = _pass_over(loaded, anatomy, samples, settings, progress)
+    reader = _Reader(loaded, samples)
+    items = {sample.id: sample.item for sample in samples}
+    provenance = _provenance(loaded, dataset, data, settings, rows)
+    curves = Curves.from_arrays(_stack(rows, reader.recalls(rows)), items, provenance)
+    return Measurement(
+        curves=curves,
+        controls=_controls(loaded, anatomy, samples, settings, reader),
+        seconds=[row.seconds for row in rows],
+        plain_seconds=plain,
+        heatmap=_heatmap(rows),
+        selftest=tested,
+    )
+
+
+def _pass_over(
+    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, progress: Progress
+) -> tuple[list[Row], list[float]]:
+    rows: list[Row] = []
+    plain: list[float] = []
+    for number, batch in enumerate(_batches(samples, settings.batch_size)):
+        inputs = loaded.inputs([sample.open() for sample in batch])
+        if number < PLAIN:
+            plain.append(plain_pass(anatomy, inputs))
+        rows += probed_pass(anatomy, inputs, lens_norm=settings.lens_norm)
+        progress(len(rows), len(samples))
+    return rows, plain
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+class _Reader:
+    """Turns lens tokens into recalls against an image's own and another image's captions."""
+
+    def __init__(self, loaded: Loaded, samples: Sequence[Sample]) -> None:
+        tokenizer = loaded.processor.tokenizer
+        self.vocabulary = lens.Vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        self.references = [lens.reference_words(sample.captions) for sample in samples]
+        self.vocabulary.learn(tokenizer, set().union(*self.references))
+        self.other = lens.others([sample.item for sample in samples])
+
+    def recalls(self, rows: Sequence[Row]) -> list[dict[str, Array]]:
+        """``recall``, ``recall_other`` and ``lift`` of each row, [L + 1] each."""
+        return [self._recall(row, index) for index, row in enumerate(rows)]
+
+    def _recall(self, row: Row, index: int) -> dict[str, Array]:
+        own = lens.recall(self.vocabulary, row.tokens, self.references[index])
+        other = self.other[index]
+        foreign = lens.recall(
+            self.vocabulary, row.tokens, self.references[other] if other is not None else ()
+        )
+        return {"recall": own, "recall_other": foreign, "lift": own - foreign}
+
+    def blank(self, row: Row) -> dict[str, Array]:
+        """Mean recall of every image's captions by what was decoded from a blank one."""
+        recalls = [lens.recall(self.vocabulary, row.tokens, reference) for reference in self.references]
+        return {"recall": np.nanmean(recalls, axis=0)}
+
+
+def _stack(rows: Sequence[Row], recalls: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """One array [images, L + 1] per curve."""
+    joined = [{**row.curves, **recall} for row, recall in zip(rows, recalls, strict=True)]
+    return {name: np.stack([row[name] for row in joined]) for name in joined[0]}
+
+
+def _controls(
+    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, reader: _Reader
+) -> dict[str, Curves]:
+    norm = settings.lens_norm
+    row = controls.blank(loaded, anatomy, samples[0].open().size, lens_norm=norm)
+    found = {"blank": Curves.from_arrays(_stack([row], [reader.blank(row)]), {"blank": "blank"})}
+    if settings.controls:
+        for name, control in (
+            ("projector", controls.untrained_projector),
+            ("text", controls.text_against_text),
+        ):
+            rows = control(loaded, anatomy, samples, seed=settings.seed, lens_norm=norm)
+            items = {sample.id: sample.item for sample in samples[: len(rows)]}
+            found[name] = Curves.from_arrays(_stack(rows, reader.recalls(rows)), items)
+    return found
+
+
+def _heatmap(rows: Sequence[Row]) -> Array | None:
+    if any(row.layout != rows[0].layout for row in rows):
+        return None
+    return np.asarray(np.mean([row.norms for row in rows], axis=0))
+
+
+def _provenance(
+    loaded: Loaded, dataset: str, data: str, settings: Settings, rows: Sequence[Row]
+) -> dict[str, Any]:
+    """What was measured, on what, with what: plain data, kept beside every curve."""
+    layouts = [
+        layout
+        for i, layout in enumerate(r.layout for r in rows)
+        if layout not in [r.layout for r in rows[:i]]
+    ]
+    asked = asdict(settings)
+    return {
+        "model": loaded.name,
+        "architecture": str(loaded.model.config.model_type),
+        "checkpoint": loaded.checkpoint,
+        "dataset": dataset,
+        "data": data,
+        "images": len(rows),
+        "prompt": loaded.prompt,
+        "layout": layouts[0] if len(layouts) == 1 else layouts,
+        "seed": asked["seed"],
+        "lens_norm": asked["lens_norm"],
+        "batch_size": asked["batch_size"],
+        "device": _device_name(loaded.device),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "torch": torch.__version__.partition("+")[0],
+        "transformers": transformers.__version__,
+        "phasebench": phasebench.__version__,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} ({platform.machine()})"

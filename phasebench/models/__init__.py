@@ -1,0 +1,1 @@
+"""Checkpoints: the registry, loading, the one adapter, the bundled models."""

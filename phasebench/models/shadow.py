@@ -1,0 +1,57 @@
+"""Watching attention without changing a model: the ``sdpa`` and ``eager`` entries are shadowed.
+
+A registered name of our own would silently lose masks and corrupt models that check the name, so
+the names stay and their entries are wrapped while a pass runs. The wrapping is process-wide.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+Watcher = Callable[..., None]
+"""Called as ``watcher(module, query, key, value, attention_mask, kwargs)`` before each attention."""
+SHADOWED = "sdpa"
+
+
+@contextmanager
+def shadowed_attention(watcher: Watcher) -> Iterator[None]:
+    """Call ``watcher`` before every attention that runs through ``sdpa`` or ``eager``."""
+    interface = AttentionInterface()
+    native = interface[SHADOWED]
+    AttentionInterface.register(SHADOWED, _wrapped(native, watcher))
+    AttentionInterface.register("eager", _eager(watcher))
+    try:
+        yield
+    finally:
+        AttentionInterface.register(SHADOWED, native)
+        # The class offers no way to take an entry out again, and without it each model file's own
+        # eager function is the default.
+        AttentionInterface._global_mapping.pop("eager", None)
+
+
+def _wrapped(native: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:
+    @functools.wraps(native)
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+    ) -> Any:
+        watcher(module, query, key, value, attention_mask, kwargs)
+        return native(module, query, key, value, attention_mask, **kwargs)
+
+    return attention
+
+
+def _eager(watcher: Watcher) -> Callable[..., Any]:
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+    ) -> Any:
+        native = sys.modules[type(module).__module__].eager_attention_forward
+        return _wrapped(native, watcher)(module, query, key, value, attention_mask, **kwargs)
+
+    return attention

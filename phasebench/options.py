@@ -1,0 +1,85 @@
+"""The options that exist under ``--phasebench``; defaults are one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from phasebench.settings import DEFAULT_IMAGES, Settings
+
+DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
+DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option; called by the plugin once ``--phasebench`` is seen."""
+    group = parser.getgroup("phasebench")
+    add = group.addoption
+    add(
+        "--model",
+        action="append",
+        metavar="NAME|FOLDER|NAME=FOLDER",
+        help=f"Model to measure; may be repeated. Default: {', '.join(DEFAULT_MODELS)}.",
+    )
+    add(
+        "--dataset",
+        action="append",
+        metavar="NAME|FOLDER|FILE",
+        help=f"Images and captions to measure on; may be repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
+    )
+    add(
+        "--images",
+        type=_positive,
+        default=DEFAULT_IMAGES,
+        metavar="N",
+        help="Images drawn from each dataset, at most (default %(default)s).",
+    )
+    add("--seed", type=int, default=0, help="Seed of the drawing and of every resampling (default 0).")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: the accelerator if there is one.")
+    add(
+        "--dtype",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="Precision of the weights; default: bfloat16 on an accelerator, float32 on a CPU.",
+    )
+    add("--batch-size", type=_positive, default=1, metavar="B", help="Images per forward pass (default 1).")
+    add(
+        "--lens-norm",
+        choices=("on", "off"),
+        default="on",
+        help="Final norm before the output head in the LogitLens (default on).",
+    )
+    add("--prompt", help="Prompt to use instead of the model family's.")
+    add(
+        "--controls",
+        action="store_true",
+        help="Also measure with the projector re-initialised, and text against text.",
+    )
+    add("--results", type=Path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
+    add("--phasebench-baselines", metavar="DIR", help="Baselines' folder (ini: phasebench_baselines).")
+    add("--phasebench-cache", type=Path, metavar="DIR", help="Where bundled models and data are assembled.")
+    parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """The parsed options as ``Settings``."""
+    option = config.option
+    return Settings(
+        images=option.images,
+        seed=option.seed,
+        device=option.device,
+        dtype=option.dtype,
+        batch_size=option.batch_size,
+        lens_norm=option.lens_norm == "on",
+        prompt=option.prompt,
+        controls=option.controls,
+    )

@@ -1,0 +1,54 @@
+"""Where baselines lie: the project's own folder, and the packaged one behind it."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where baselines are written, and where they are read if the first has none."""
+
+    own: Path
+    packaged: Path
+
+    def find(self, relative: str) -> Path | None:
+        """The file of this name, the project's own before the packaged one."""
+        places = (self.own / relative, self.packaged / relative)
+        return next((path for path in places if path.is_file()), None)
+
+    def stale(self, place: str, known: set[str]) -> list[Path]:
+        """The project's own curve files of ``<model>/<dataset>`` that no case asks for."""
+        return sorted(path for path in (self.own / place).glob("*.json") if path.stem not in known)
+
+
+FOLDERS = pytest.StashKey[Folders]()
+PLACE = pytest.StashKey[str]()
+"""On an item: ``<model>/<dataset>``."""
+
+
+def packaged(name: str) -> Path:
+    """The folder ``cases`` or ``baselines`` of phasebench itself, in a checkout or installed."""
+    found = importlib.util.find_spec(f"phasebench.{name}")
+    if found is not None and found.submodule_search_locations:
+        return Path(found.submodule_search_locations[0])
+    return Path(__file__).resolve().parents[1] / name
+
+
+def own_folder(config: pytest.Config) -> Path:
+    """The folder that the option, the ini key or the checkout names; else ``baselines`` beside it.
+
+    Raises:
+        pytest.UsageError: the named folder is missing and nothing is about to be written into it.
+    """
+    named = config.getoption("phasebench_baselines") or config.getini("phasebench_baselines")
+    if not named:
+        return config.rootpath / "baselines"
+    folder = (config.invocation_params.dir / str(named)).resolve()
+    if not folder.is_dir() and not config.getoption("update_snapshots", default=False):
+        raise pytest.UsageError(f"--phasebench-baselines {named}: no such folder; --snapshot-update makes it")
+    return folder

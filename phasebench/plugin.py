@@ -1,0 +1,42 @@
+"""The part of phasebench that is always loaded: one flag and the hook specifications.
+
+Everything heavy lives in ``phasebench.session``, which is registered only under ``--phasebench``, so
+that a project which merely has phasebench installed pays nothing and keeps its own ``--model``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Claim ``--phasebench`` and nothing else."""
+    parser.getgroup("phasebench", "inside vision large language models").addoption(
+        "--phasebench",
+        action="store_true",
+        help="Measure models and judge the findings, drift and latency (see --phasebench --help).",
+    )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks even without the flag: a conftest.py may implement them in every run."""
+    from phasebench import hookspec
+
+    pluginmanager.add_hookspecs(hookspec)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> None:
+    """Under ``--phasebench``, claim the other options and register the plugin that does the work."""
+    if not early_config.known_args_namespace.phasebench:
+        return
+    from phasebench import benchmarks, collector, fixtures, session
+    from phasebench.options import add_options
+    from phasebench.rootdir import settle_rootdir
+
+    add_options(parser)
+    settle_rootdir(early_config, parser, args)
+    for module in (session, collector, fixtures, benchmarks):
+        early_config.pluginmanager.register(module, module.__name__)

@@ -1,0 +1,1 @@
+"""What people and machines are told: tables and the results file; without torch."""

@@ -1,0 +1,110 @@
+"""The results of a run as plain data: what ``--results`` writes and every table is made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from phasebench.curves import Curves
+from phasebench.names import CURVES
+
+if TYPE_CHECKING:
+    from phasebench.measure.run import Measurement
+
+SCHEMA = 1
+Entry = dict[str, Any]
+
+
+def measurement_entry(measured: Measurement) -> Entry:
+    """A measurement as plain data: curves, controls, timing, layout, self-test, provenance."""
+    return {
+        "kind": "measurement",
+        "curves": {name: curve_table(measured.curves, name) for name in CURVES},
+        "controls": {
+            control: {name: curve_table(curves, name) for name in curves.names}
+            for control, curves in measured.controls.items()
+        },
+        "timing": timing(measured.seconds, measured.plain_seconds),
+        "layout": measured.curves.provenance["layout"],
+        "selftest": measured.selftest.as_dict(),
+        "provenance": dict(measured.curves.provenance),
+    }
+
+
+def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:
+    """One curve by columns: layer, mean, se, n."""
+    table = curves.summary(name)
+    return {
+        "layer": [int(layer) for layer in table.index],
+        **{key: [_plain(value) for value in table[key]] for key in ("mean", "se")},
+        "n": [int(value) for value in table["n"]],
+    }
+
+
+def timing(seconds: Sequence[float], plain: Sequence[float]) -> dict[str, float | None]:
+    """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
+
+    The plain forward is timed on the first images only; the ratio compares like with like and
+    leaves out the first image, which warms up.
+    """
+    both = list(zip(seconds, plain, strict=False))[1:]
+    ratio = fmean(a for a, _ in both) / fmean(b for _, b in both) if both else None
+    return {"pass": fmean(seconds), "plain": fmean(plain), "ratio": ratio, "total": sum(seconds)}
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The entries of a run, by ``<model>/<dataset>``."""
+
+    by_place: dict[str, list[Entry]]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Results:
+        """Sort the entries that the reports brought."""
+        by_place: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_place.setdefault(entry["place"], []).append(entry)
+        return cls(dict(sorted(by_place.items())))
+
+    @property
+    def places(self) -> list[str]:
+        """``<model>/<dataset>`` of everything measured."""
+        return list(self.by_place)
+
+    def of_kind(self, place: str, kind: str) -> list[Entry]:
+        """The entries of one kind."""
+        return [entry for entry in self.by_place[place] if entry["kind"] == kind]
+
+    def measurement(self, place: str) -> Entry | None:
+        """The measurement of a place, if it came to one."""
+        found = self.of_kind(place, "measurement")
+        return found[0] if found else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The results file: ``{"schema": 1, "runs": [...]}``, one run per model and dataset."""
+        return {"schema": SCHEMA, "runs": [self._run(place) for place in self.places]}
+
+    def _run(self, place: str) -> dict[str, Any]:
+        model, _, dataset = place.partition("/")
+        hidden = ("kind", "place", "passed")
+        measured = self.measurement(place) or {}
+        return {
+            "model": model,
+            "dataset": dataset,
+            **{key: value for key, value in measured.items() if key not in hidden},
+            "findings": {
+                entry["id"]: {key: value for key, value in entry.items() if key not in (*hidden, "id")}
+                for entry in self.of_kind(place, "finding")
+            },
+            "drift": {
+                entry["curve"]: {key: value for key, value in entry.items() if key not in (*hidden, "curve")}
+                for entry in self.of_kind(place, "drift")
+            },
+        }

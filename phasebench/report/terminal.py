@@ -1,0 +1,148 @@
+"""The tables in the terminal, one screen per model and dataset: measured, findings, drift, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from phasebench.names import FINDINGS
+from phasebench.report.results import Entry, Results
+from phasebench.report.sparkline import sparkline
+
+if TYPE_CHECKING:
+    import pytest
+
+SHOWN = ("inter", "intra_visual", "intra_text", "ratio_first5", "total", "recall", "lift")
+"""Curves drawn without ``-v``; with it, all of them."""
+STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
+
+
+def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]:
+    """The summary's lines, as wide and as coloured as the reporter's terminal."""
+    if reporter.verbosity < 0:
+        return
+    writer = reporter._tw
+    for place in results.places:
+        measured = results.measurement(place)
+        reporter.write_sep("=", f"phasebench {place}")
+        parts = [_findings(results, place), _drift(results, place)]
+        if measured is not None:
+            parts = [_measured(measured), *parts, _curves(measured, everything=reporter.verbosity > 0)]
+        for part in parts:
+            if part is not None:
+                yield from render(part, writer.fullwidth, colour=writer.hasmarkup).splitlines()
+
+
+def render(part: RenderableType, width: int, *, colour: bool) -> str:
+    """rich's rendering as text, without touching the real terminal."""
+    console = Console(
+        file=StringIO(),
+        width=max(width, 60),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(part)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def _measured(entry: Entry) -> Text:
+    source, timing = entry["provenance"], entry["timing"]
+    layout = entry["layout"]
+    shape = (
+        f"{layout['length']} positions, visual {layout['visual']}"
+        if isinstance(layout, dict)
+        else "several layouts"
+    )
+    overhead = f"{timing['ratio']:.2f} x" if timing["ratio"] else "-"
+    return Text(
+        f"{source['architecture']} {source['checkpoint']}, {source['images']} images, {shape}\n"
+        f"{source['dtype']} on {source['device']}, torch {source['torch']}, "
+        f"transformers {source['transformers']}\n"
+        f"{timing['total']:.1f} s: {1e3 * timing['pass']:.0f} ms an image, {overhead} the plain forward pass "
+        f"({1e3 * timing['plain']:.0f} ms)"
+    )
+
+
+def _findings(results: Results, place: str) -> Text | None:
+    """Two or three lines a finding: verdict and number, what the number is, what the controls say."""
+    text = Text()
+    for entry in sorted(results.of_kind(place, "finding"), key=_paper_order):
+        text.append(f"{entry['id']:<24}")
+        text.append(f"{entry['outcome']:<14}", style=STYLES[entry["outcome"]])
+        text.append(_interval(entry))
+        if entry["recorded"] not in (None, entry["outcome"]):
+            text.append(f"  recorded: {entry['recorded']}", style="bold")
+        text.append(f"\n    {entry['detail']}\n", style="dim")
+        if entry["control"]:
+            text.append(f"    control: {entry['control']}\n", style="dim")
+    return text if text.plain else None
+
+
+def _paper_order(entry: Entry) -> int:
+    return FINDINGS.index(entry["id"]) if entry["id"] in FINDINGS else len(FINDINGS)
+
+
+def _interval(entry: Entry) -> str:
+    if entry["value"] is None:
+        return "-"
+    low, high = (_short(entry[key]) for key in ("low", "high"))
+    return f"{_short(entry['value'])} [{low}, {high}]"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _drift(results: Results, place: str) -> Table | Text | None:
+    entries = results.of_kind(place, "drift")
+    if not entries:
+        return None
+    red = [entry for entry in entries if not entry["passed"]]
+    if not red:
+        worst = max(entries, key=lambda entry: entry["excess"] or 0.0)
+        return Text(
+            f"drift: none in {len(entries)} curves; closest: {worst['curve']} at layer {worst['layer']}, "
+            f"{worst['excess'] or 0:.2g} of its tolerance",
+            style="green",
+        )
+    table = Table(box=None, pad_edge=False)
+    for column in (
+        f"drift in {len(red)} of {len(entries)} curves",
+        "layer",
+        "recorded",
+        "now",
+        "x tolerance",
+    ):
+        table.add_column(column)
+    for entry in sorted(red, key=_badness, reverse=True):
+        values = [_short(entry.get(key)) for key in ("recorded", "measured", "excess")]
+        table.add_row(Text(entry["curve"], style="red"), str(entry["layer"]), *values)
+    return table
+
+
+def _badness(entry: Entry) -> float:
+    return float("inf") if entry["excess"] is None else float(entry["excess"])
+
+
+def _curves(entry: Entry, *, everything: bool) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("curve", "layers 0 to L", "first", "least", "most", "last"):
+        table.add_column(column, no_wrap=True)
+    for name, curve in entry["curves"].items():
+        if everything or name in SHOWN:
+            table.add_row(name, sparkline(curve["mean"]), *_marks(curve["mean"]))
+    return table
+
+
+def _marks(mean: list[Any]) -> list[str]:
+    known = [value for value in mean if value is not None]
+    if not known:
+        return ["-"] * 4
+    return [_short(value) for value in (known[0], min(known), max(known), known[-1])]

@@ -1,0 +1,141 @@
+"""The second plugin, registered only under ``--phasebench``: what runs, on what, and what is told.
+
+Models and datasets are session-scoped parameters: pytest loads one model, measures it on each
+dataset once, hands the result to every case, and frees it before the next model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from phasebench.errors import InputError
+from phasebench.names import CURVES, FINDINGS
+from phasebench.options import DEFAULT_DATASETS, DEFAULT_MODELS, settings_of
+from phasebench.places import FOLDERS, Folders, own_folder, packaged
+
+if TYPE_CHECKING:
+    from phasebench.datasets.registry import DatasetSpec
+    from phasebench.judge.finding import Finding
+    from phasebench.models.registry import ModelSpec
+
+MODELS: pytest.StashKey[dict[str, ModelSpec]] = pytest.StashKey()
+DATASETS: pytest.StashKey[dict[str, DatasetSpec]] = pytest.StashKey()
+OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
+MARKERS = (
+    "finding: a claim of the paper is judged",
+    "drift: a curve is compared with its baseline",
+    "latency: the recorded durations are handed to pytest-benchmark",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Resolve every name before anything long begins; run the cases unless the user named files."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.option.phasebench_cache:
+        os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
+    config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
+    if config.args_source is not config.ArgsSource.ARGS:
+        config.args = [str(packaged("cases"))]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Resolve models and datasets, once the conftest files have been read.
+
+    Raises:
+        pytest.UsageError: a name is unknown; it lists the known ones.
+    """
+    from phasebench.datasets.registry import bundled_datasets, resolve_datasets
+    from phasebench.models.registry import bundled_models, resolve_models
+
+    config, hook = session.config, session.config.hook
+    known_models = _by_name(bundled_models(), hook.pytest_phasebench_models(config=config))
+    known_datasets = _by_name(bundled_datasets(), hook.pytest_phasebench_datasets(config=config))
+    try:
+        models = resolve_models(config.option.model or DEFAULT_MODELS, known_models)
+        datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known_datasets)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
+    chosen_models = {spec.name: spec for spec in models}
+    chosen_datasets = {spec.name: spec for spec in datasets}
+    config.stash[MODELS] = chosen_models
+    config.stash[DATASETS] = chosen_datasets
+    findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
+    doubled = [finding.id for finding in findings if finding.id in FINDINGS]
+    if doubled:
+        raise pytest.UsageError(f"pytest_phasebench_findings: the ids {', '.join(doubled)} are taken")
+    config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
+
+
+def _by_name(bundled: Sequence[Any], added: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    return {spec.name: spec for spec in (*bundled, *(spec for batch in added for spec in batch))}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise every case that asks for a measurement over models and datasets."""
+    stash = metafunc.config.stash
+    if "measurement" in metafunc.fixturenames:
+        metafunc.parametrize("loaded", list(stash[MODELS]), indirect=True, scope="session")
+        metafunc.parametrize("measurement", list(stash[DATASETS]), indirect=True, scope="session")
+    if "curve" in metafunc.fixturenames:
+        metafunc.parametrize("curve", CURVES)
+    if "own_finding" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "own_finding", list(stash[OWN_FINDINGS].values()), ids=lambda finding: finding.id
+        )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Open every dataset before the first model is loaded: a typing error must not cost an hour.
+
+    Raises:
+        pytest.UsageError: a dataset cannot be read.
+    """
+    config = session.config
+    if config.option.collectonly or not session.items:
+        return
+    from phasebench.cache import cache_folder
+
+    try:
+        for spec in config.stash[DATASETS].values():
+            spec.read(cache_folder())
+    except InputError as error:
+        raise pytest.UsageError(f"--dataset {spec.name}: {error}") from error
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """One line: what is asked for."""
+    settings = settings_of(config)
+    models = ", ".join(config.option.model or DEFAULT_MODELS)
+    datasets = ", ".join(config.option.dataset or DEFAULT_DATASETS)
+    return f"phasebench: {models} on {datasets}; at most {settings.images} images, device {settings.device}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under pytest-xdist each model goes to one worker, with all its datasets and cases."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    names = sorted((Path(name).name for name in config.option.model or DEFAULT_MODELS), key=len, reverse=True)
+
+    class ByModel(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            case = nodeid.rpartition("[")[2]
+            return next((name for name in names if case.startswith(f"{name.partition('=')[0]}-")), nodeid)
+
+    return ByModel(config, log)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without findings of the project's own their case has nothing to be parametrised with."""
+    unneeded = (
+        collection_path == packaged("cases") / "test_own_findings.py" and not config.stash[OWN_FINDINGS]
+    )
+    return True if unneeded else None

@@ -1,0 +1,22 @@
+"""What a run was asked to do, as plain data that reaches every process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_IMAGES = 400
+"""As many as the paper draws; a bundled dataset that has fewer is taken whole."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asked for."""
+
+    images: int = DEFAULT_IMAGES
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 1
+    lens_norm: bool = True
+    prompt: str | None = None
+    controls: bool = False

@@ -156,6 +156,7 @@ def _drift_entry(request: pytest.FixtureRequest, curve: str, measured: dict[str,
         "excess": excess if math.isfinite(excess) else None,
         "recorded": _number(difference.recorded, layer),
         "measured": _number(difference.measured, layer),
+        "same_images": difference.same_images,
         "told": difference.told(),
     }
 

@@ -20,91 +20,18 @@ COLUMNS = 10
 FONT_SIZE = 109
 """The only size at which Noto Color Emoji has bitmaps."""
 
-EMOJI: dict[str, str] = dict(
-    entry.split(":")
-    for entry in [
-        "cat:🐈",
-        "dog:🐕",
-        "horse:🐎",
-        "cow:🐄",
-        "pig:🐖",
-        "sheep:🐑",
-        "rabbit:🐇",
-        "mouse:🐁",
-        "elephant:🐘",
-        "lion:🦁",
-        "bear:🐻",
-        "monkey:🐒",
-        "snake:🐍",
-        "turtle:🐢",
-        "frog:🐸",
-        "fish:🐟",
-        "whale:🐳",
-        "octopus:🐙",
-        "crab:🦀",
-        "bird:🐦",
-        "duck:🦆",
-        "owl:🦉",
-        "penguin:🐧",
-        "butterfly:🦋",
-        "bee:🐝",
-        "spider:🕷",
-        "snail:🐌",
-        "fox:🦊",
-        "apple:🍎",
-        "banana:🍌",
-        "lemon:🍋",
-        "grape:🍇",
-        "cherry:🍒",
-        "strawberry:🍓",
-        "carrot:🥕",
-        "mushroom:🍄",
-        "bread:🍞",
-        "cheese:🧀",
-        "egg:🥚",
-        "pizza:🍕",
-        "cake:🎂",
-        "cookie:🍪",
-        "coffee:☕",
-        "bottle:🍾",
-        "flower:🌻",
-        "rose:🌹",
-        "tree:🌳",
-        "cactus:🌵",
-        "leaf:🍁",
-        "moon:🌙",
-        "star:⭐",
-        "fire:🔥",
-        "rainbow:🌈",
-        "umbrella:☂",
-        "car:🚗",
-        "bus:🚌",
-        "truck:🚚",
-        "train:🚂",
-        "bicycle:🚲",
-        "plane:✈",
-        "boat:⛵",
-        "rocket:🚀",
-        "house:🏠",
-        "castle:🏰",
-        "tent:⛺",
-        "clock:⏰",
-        "phone:📱",
-        "computer:💻",
-        "camera:📷",
-        "book:📖",
-        "pencil:✏",
-        "key:🔑",
-        "hammer:🔨",
-        "chair:🪑",
-        "guitar:🎸",
-        "drum:🥁",
-        "crown:👑",
-        "shirt:👕",
-        "heart:❤",
-        "robot:🤖",
-    ]
-)
+_LIST = """
+cat:🐈 dog:🐕 horse:🐎 cow:🐄 pig:🐖 sheep:🐑 rabbit:🐇 mouse:🐁 elephant:🐘 lion:🦁
+bear:🐻 monkey:🐒 snake:🐍 turtle:🐢 frog:🐸 fish:🐟 whale:🐳 octopus:🐙 crab:🦀 bird:🐦
+duck:🦆 owl:🦉 penguin:🐧 butterfly:🦋 bee:🐝 spider:🕷 snail:🐌 fox:🦊 apple:🍎 banana:🍌
+lemon:🍋 grape:🍇 cherry:🍒 strawberry:🍓 carrot:🥕 mushroom:🍄 bread:🍞 cheese:🧀 egg:🥚 pizza:🍕
+cake:🎂 cookie:🍪 coffee:☕ bottle:🍾 flower:🌻 rose:🌹 tree:🌳 cactus:🌵 leaf:🍁 moon:🌙
+star:⭐ fire:🔥 rainbow:🌈 umbrella:☂ car:🚗 bus:🚌 truck:🚚 train:🚂 bicycle:🚲 plane:✈
+boat:⛵ rocket:🚀 house:🏠 castle:🏰 tent:⛺ clock:⏰ phone:📱 computer:💻 camera:📷 book:📖
+pencil:✏ key:🔑 hammer:🔨 chair:🪑 guitar:🎸 drum:🥁 crown:👑 shirt:👕 heart:❤ robot:🤖
+"""
+
+EMOJI: dict[str, str] = dict(entry.split(":") for entry in _LIST.split())
 """Word -> emoji. Every word is one token of SmolLM2's vocabulary (with a space before it)."""
 
 NOUNS: tuple[str, ...] = tuple(EMOJI)

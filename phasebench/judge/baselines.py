@@ -54,8 +54,7 @@ def agree(recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
         return bool(recorded.get("outcome") == measured["outcome"])
     if "layers" not in recorded:
         return False
-    difference = compare(recorded, measured)
-    return len(difference.recorded) == len(difference.measured) and not difference.drifted
+    return not compare(recorded, measured).drifted
 
 
 class BaselineExtension(JSONSnapshotExtension):

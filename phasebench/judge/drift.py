@@ -63,6 +63,7 @@ class Difference:
         curve: its name.
         recorded, measured, allowed: per layer [L + 1]; NaN where a curve has no value.
         notes: what else differs: provenance, length.
+        same_images: whether both were measured on the same images.
     """
 
     curve: str
@@ -70,10 +71,16 @@ class Difference:
     measured: Array
     allowed: Array
     notes: tuple[str, ...] = ()
+    same_images: bool = True
 
     @property
     def excess(self) -> Array:
-        """Size of the difference in tolerances, per layer; above 1 is drift. NaN: both undefined."""
+        """Size of the difference in tolerances, per layer; above 1 is drift.
+
+        NaN where both are undefined, infinite where one is or where the lengths differ.
+        """
+        if len(self.recorded) != len(self.measured):
+            return np.full(len(self.measured), np.inf)
         size = np.abs(self.measured - self.recorded) / self.allowed
         one_sided = np.isnan(self.measured) != np.isnan(self.recorded)
         return np.asarray(np.where(one_sided, np.inf, size), dtype=np.float64)
@@ -92,9 +99,9 @@ class Difference:
 
     def told(self) -> list[str]:
         """At most seven lines: the verdict, the worst layers, what else differs."""
-        where = self.drifted
         if len(self.recorded) != len(self.measured):
             return [f"{self.curve}: {self.notes[0]}"]
+        where = self.drifted
         if not where:
             return [f"{self.curve} agrees with its baseline"]
         lines = [
@@ -114,7 +121,8 @@ def compare(recorded: Record, measured: Record) -> Difference:
     if len(old) != len(new):
         notes = (f"recorded with {len(old) - 1} layers, measured with {len(new) - 1}", *notes)
         return Difference(measured["curve"], old, new, np.full(len(new), np.nan), notes)
-    return Difference(measured["curve"], old, new, _allowed(recorded, measured, old), notes)
+    same = recorded["provenance"].get("data") == measured["provenance"].get("data")
+    return Difference(measured["curve"], old, new, _allowed(recorded, measured, old), notes, same)
 
 
 def _allowed(recorded: Record, measured: Record, old: Array) -> Array:

@@ -99,7 +99,9 @@ def verdict(conditions: Sequence[Condition], detail: str, control: str = "") -> 
     ranking = [Outcome.DOES_NOT_HOLD, Outcome.UNDECIDED, Outcome.HOLDS]
     worst = min(conditions, key=lambda c: (ranking.index(c.outcome), _room(c)))
     shown = worst.estimate
-    return Verdict(worst.outcome, shown.value, shown.low, shown.high, f"{worst.what}; {detail}", control)
+    wanting = [c.what for c in conditions if c is not worst and c.outcome is not Outcome.HOLDS]
+    told = "; ".join([worst.what, *(f"also {what}" for what in wanting), detail])
+    return Verdict(worst.outcome, shown.value, shown.low, shown.high, told, control)
 
 
 def _room(condition: Condition) -> float:

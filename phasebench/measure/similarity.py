@@ -51,4 +51,6 @@ def _sum(unit_BND: Tensor, members_BN: Tensor) -> tuple[Tensor, Tensor]:
 
 def _within(sum_BD: Tensor, count_B: Tensor) -> Tensor:
     """Mean over ordered pairs i != j: self-pairs, each a cosine of 1, are taken out."""
-    return (sum_BD.square().sum(-1) - count_B) / (count_B * (count_B - 1))
+    pairs_B = count_B * (count_B - 1)
+    mean_B = (sum_BD.square().sum(-1) - count_B) / pairs_B
+    return mean_B.where(pairs_B > 0, torch.nan)

@@ -44,10 +44,20 @@ class Loaded:
         return found
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """The processor's tensors for these images, each with the prompt."""
-        batch: Mapping[str, Tensor] = self.processor(
-            images=list(images), text=[self.prompt] * len(images), padding=True, return_tensors="pt"
-        )
+        """The processor's tensors for these images, each with the prompt.
+
+        Raises:
+            InputError: the processor refuses; the message has its reason.
+        """
+        texts = [self.prompt] * len(images)
+        try:
+            batch: Mapping[str, Tensor] = self.processor(
+                images=list(images), text=texts, padding=True, return_tensors="pt"
+            )
+        except ValueError as error:
+            raise InputError(
+                f"the processor refuses the prompt {self.prompt!r} (see --prompt): {error}"
+            ) from error
         return {
             key: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for key, value in batch.items()

@@ -101,27 +101,29 @@ def _short(value: float | None) -> str:
 
 
 def _drift(results: Results, place: str) -> Table | Text | None:
+    """The curves that drifted, worst first; or how near the nearest came."""
     entries = results.of_kind(place, "drift")
     if not entries:
         return None
-    red = [entry for entry in entries if not entry["passed"]]
-    if not red:
-        worst = max(entries, key=lambda entry: entry["excess"] or 0.0)
-        return Text(
-            f"drift: none in {len(entries)} curves; closest: {worst['curve']} at layer {worst['layer']}, "
-            f"{worst['excess'] or 0:.2g} of its tolerance",
-            style="green",
-        )
+    red = sorted((entry for entry in entries if not entry["passed"]), key=_badness, reverse=True)
+    if red:
+        return _drifted(red, len(entries))
+    worst = max(entries, key=lambda entry: entry["excess"] or 0.0)
+    text = Text(
+        f"drift: none in {len(entries)} curves; closest: {worst['curve']} at layer {worst['layer']}, "
+        f"{worst['excess'] or 0:.2g} of its tolerance",
+        style="green",
+    )
+    if not all(entry["same_images"] for entry in entries):
+        text.append("\nother images than the baseline's: compared within sampling error", style="yellow")
+    return text
+
+
+def _drifted(red: list[Entry], of: int) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in (
-        f"drift in {len(red)} of {len(entries)} curves",
-        "layer",
-        "recorded",
-        "now",
-        "x tolerance",
-    ):
+    for column in (f"drift in {len(red)} of {of} curves", "layer", "recorded", "now", "x tolerance"):
         table.add_column(column)
-    for entry in sorted(red, key=_badness, reverse=True):
+    for entry in red:
         values = [_short(entry.get(key)) for key in ("recorded", "measured", "excess")]
         table.add_row(Text(entry["curve"], style="red"), str(entry["layer"]), *values)
     return table

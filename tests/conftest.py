@@ -1,0 +1,100 @@
+"""What the tests share: tiny models, small data sets on disk, and runs of the plugin inside pytest."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+import phasebench
+from phasebench.datasets.coco import write_coco
+from phasebench.datasets.scenes import SIZE, captions, render, scenes
+from phasebench.models.loading import Loaded, load
+from phasebench.models.registry import bundled_models
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# A pytest run inside a test forgets what it was the first to import; what is imported now stays one.
+for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
+    if not module.name.startswith(("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")):
+        importlib.import_module(module.name)
+
+torch.set_num_threads(1)  # tiny products: threads cost more than they give, above all on a busy machine
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("PHASEBENCH_CACHE")
+    os.environ["PHASEBENCH_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["PHASEBENCH_CACHE"]
+    else:
+        os.environ["PHASEBENCH_CACHE"] = before
+
+
+def load_tiny(name: str, cache: Path) -> Loaded:
+    spec = next(spec for spec in bundled_models() if spec.name == name)
+    return load(spec, cache, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(cache: Path) -> Loaded:
+    return load_tiny("tiny-llava", cache)
+
+
+@pytest.fixture(scope="session")
+def tiny_instructblip(cache: Path) -> Loaded:
+    return load_tiny("tiny-instructblip", cache)
+
+
+@pytest.fixture(scope="session", params=["tiny-llava", "tiny-instructblip"])
+def tiny(request: pytest.FixtureRequest, cache: Path) -> Loaded:
+    return load_tiny(request.param, cache)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    return [render(scene) for scene in islice(scenes("held_out", 7), 6)]
+
+
+def write_pictures(folder: Path, count: int, split: str = "val") -> Path:
+    """A data set of ``count`` scenes in COCO's layout."""
+    (folder / split).mkdir(parents=True)
+    drawn = list(islice(scenes("held_out", 5), count))
+    names = [f"{index}.png" for index in range(count)]
+    for name, scene in zip(names, drawn, strict=True):
+        render(scene).save(folder / split / name)
+    write_coco(folder, split, [(name, SIZE, SIZE) for name in names], [captions(scene) for scene in drawn])
+    return folder
+
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, tiny_llava: Loaded, tiny_instructblip: Loaded) -> Run:
+    """``run("--model", "tiny-llava", ...)``: the plugin on four pictures, in an empty project.
+
+    The tiny models are loaded before, so that what a run imports stays imported after it.
+    """
+    write_pictures(pytester.path / "pics", 4)
+
+    def phasebench(
+        *args: str, model: str | None = "tiny-llava", dataset: str | None = "pics"
+    ) -> pytest.RunResult:
+        chosen = [*(["--model", model] if model else []), *(["--dataset", dataset] if dataset else [])]
+        return pytester.runpytest_inprocess(
+            "-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *args
+        )
+
+    return phasebench

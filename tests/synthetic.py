@@ -1,0 +1,50 @@
+"""Curves whose phases, sinks and peaks are known, with image-to-image noise of chosen size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from phasebench.curves import Array, Curves
+from phasebench.judge.finding import Evidence
+from phasebench.names import ATTENTION, CURVES
+
+LAST = 40
+
+
+def through(points: Mapping[int, float], last: int = LAST) -> Array:
+    """A curve of straight lines through (layer, value) points [last + 1]."""
+    return np.interp(np.arange(last + 1), list(points), list(points.values()))
+
+
+FOUR = through({0: 0.0, 3: 0.4, 10: 0.3, 33: 0.7, 40: 0.5})
+RISING = through({0: 0.0, 40: 0.7})
+RECALL = through({0: 0.0, 10: 0.1, 33: 0.39, 40: 0.2})
+
+
+def curves(
+    given: Mapping[str, Array],
+    *,
+    images: int = 60,
+    noise: float = 0.0,
+    seed: int = 0,
+    items: Sequence[str] = (),
+) -> Curves:
+    """Every curve of a measurement: the given means plus noise, the others flat."""
+    last = len(next(iter(given.values()))) - 1
+    rng = np.random.default_rng(seed)
+    flat = {name: np.full(last + 1, 0.9 if name.startswith("intra") else 0.5) for name in CURVES}
+    arrays = {}
+    for name, mean in {**flat, **given}.items():
+        values = mean + noise * rng.standard_normal((images, last + 1))
+        values[:, 0] = np.nan if name in ATTENTION else values[:, 0]
+        arrays[name] = values
+    belongs = list(items) or [str(i) for i in range(images)]
+    return Curves.from_arrays(
+        arrays, {str(i): belongs[i] for i in range(images)}, {"data": "d", "dtype": "float32"}
+    )
+
+
+def evidence(given: Mapping[str, Array], **options: object) -> Evidence:
+    return Evidence(curves(given, **options), {})  # type: ignore[arg-type]

@@ -1,0 +1,182 @@
+"""Readers, registry and drawing: what is read, and what bad input says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from phasebench.datasets.coco import read_coco
+from phasebench.datasets.registry import bundled_datasets, read_folder, resolve_datasets
+from phasebench.datasets.sample import Sample, digest, draw
+from phasebench.datasets.winoground import read_winoground
+from phasebench.errors import InputError
+from tests.conftest import write_pictures
+
+
+def known() -> dict:  # type: ignore[type-arg]
+    return {spec.name: spec for spec in bundled_datasets()}
+
+
+def samples(count: int, per_item: int = 1) -> list[Sample]:
+    return [Sample(str(i), Path(f"{i}.png"), ("a cat",), str(i // per_item)) for i in range(count)]
+
+
+def test_coco_is_read_by_file_name(tmp_path: Path) -> None:
+    read = read_coco(write_pictures(tmp_path / "set", 3))
+    assert [sample.id for sample in read] == ["0", "1", "2"]
+    assert all(sample.path.is_file() and len(sample.captions) == 5 for sample in read)
+
+
+def test_images_without_captions_are_left_out(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 3)
+    path = folder / "annotations" / "captions_val.json"
+    data = json.loads(path.read_text())
+    data["annotations"] = [row for row in data["annotations"] if row["image_id"] != 1]
+    path.write_text(json.dumps(data))
+    assert [sample.id for sample in read_coco(folder)] == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "captions_val.json is not JSON"),
+        ("{}", "not in the COCO captions layout"),
+        ("[1]", "COCO captions layout"),
+    ],
+)
+def test_a_broken_caption_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    folder = write_pictures(tmp_path / "set", 1)
+    (folder / "annotations" / "captions_val.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_coco(folder)
+
+
+def test_a_coco_folder_without_captions_is_an_error(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 1)
+    (folder / "annotations" / "captions_val.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(InputError, match="no captioned images"):
+        read_folder(folder)
+
+
+def winoground(folder: Path, lines: list[str]) -> Path:
+    (folder / "images").mkdir(parents=True)
+    for name in ("ex_0_img_0.png", "ex_0_img_1.png"):
+        Image.new("RGB", (8, 8)).save(folder / "images" / name)
+    (folder / "examples.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+ITEM = {"id": 0, "image_0": "ex_0_img_0", "image_1": "ex_0_img_1.png", "caption_0": "a b", "caption_1": "b a"}
+
+
+def test_winoground_gives_two_images_an_item(tmp_path: Path) -> None:
+    read = read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)]))
+    assert [(sample.id, sample.item, sample.captions) for sample in read] == [
+        ("0_0", "0", ("a b",)),
+        ("0_1", "0", ("b a",)),
+    ]
+    assert all(sample.path.is_file() for sample in read)
+
+
+@pytest.mark.parametrize("line", ["{", '{"id": 3}', "[]"])
+def test_a_broken_winoground_line_is_named(tmp_path: Path, line: str) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps(ITEM), line])
+    with pytest.raises(InputError, match="examples.jsonl, line 2"):
+        read_winoground(folder)
+
+
+def test_an_empty_winoground_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no items"):
+        read_winoground(winoground(tmp_path / "w", []))
+
+
+def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="neither examples.jsonl"):
+        read_folder(tmp_path)
+
+
+def test_an_unknown_dataset_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match="unknown dataset; known: scenes, scene-pairs, photos"):
+        resolve_datasets(["scene"], known())
+
+
+def test_a_missing_folder_is_named() -> None:
+    with pytest.raises(InputError, match="/no/such: no such folder"):
+        resolve_datasets(["/no/such"], known())
+
+
+def test_doubled_names_count_once_and_keep_their_order() -> None:
+    assert [spec.name for spec in resolve_datasets(["photos", "scenes", "photos"], known())] == [
+        "photos",
+        "scenes",
+    ]
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = [str(write_pictures(tmp_path / side / "pics", 1)) for side in "ab"]
+    with pytest.raises(InputError, match="two different datasets called 'pics'"):
+        resolve_datasets(folders, known())
+
+
+def test_a_folder_is_a_dataset_named_after_it(tmp_path: Path) -> None:
+    (spec,) = resolve_datasets([str(write_pictures(tmp_path / "mine", 2))], known())
+    assert spec.name == "mine"
+    assert len(spec.read(tmp_path)) == 2
+
+
+def test_draw_takes_whole_items_with_the_seed() -> None:
+    drawn = draw(samples(40, per_item=2), 11, seed=3)
+    assert len(drawn) == 10
+    assert all([s.item for s in drawn].count(s.item) == 2 for s in drawn)
+    assert drawn == draw(samples(40, per_item=2), 11, seed=3)
+    assert drawn != draw(samples(40, per_item=2), 11, seed=4)
+
+
+def test_draw_keeps_the_order_and_takes_all_there_is() -> None:
+    drawn = draw(samples(40), 15, seed=0)
+    assert [int(s.id) for s in drawn] == sorted(int(s.id) for s in drawn)
+    assert draw(samples(5), 400, seed=0) == samples(5)
+
+
+def test_the_digest_follows_contents_and_captions(tmp_path: Path) -> None:
+    read = read_coco(write_pictures(tmp_path / "set", 2))
+    before = digest(read)
+    assert digest(read) == before
+    assert digest(read[:1]) != before
+    Image.new("RGB", (96, 96)).save(read[1].path)
+    assert digest(read) != before
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1", "I;16"])
+def test_every_mode_is_opened_as_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("x.tif" if mode in ("CMYK", "I;16") else "x.png")
+    Image.new(mode, (8, 8)).save(path)
+    assert Sample("x", path, ("a",), "x").open().mode == "RGB"
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "x.jpg", exif=exif)
+    assert Sample("x", tmp_path / "x.jpg", ("a",), "x").open().size == (4, 8)
+
+
+def test_unreadable_and_missing_images_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"unreadable image .*x\.png"):
+        Sample("x", tmp_path / "x.png", ("a",), "x").open()
+    with pytest.raises(InputError, match=r"image file missing: .*y\.png"):
+        Sample("y", tmp_path / "y.png", ("a",), "y").open()
+    with pytest.raises(InputError, match=r"missing or unreadable: .*y\.png"):
+        digest([Sample("y", tmp_path / "y.png", ("a",), "y")])
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    whole = write_pictures(tmp_path / "set", 1) / "val" / "0.png"
+    whole.write_bytes(whole.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"unreadable image .*0\.png"):
+        Sample("x", whole, ("a",), "x").open()

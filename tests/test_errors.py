@@ -1,0 +1,160 @@
+"""Bad input: a clear message that names the option or file, before any long work; exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+USAGE, FAILED, NOTHING = (
+    pytest.ExitCode.USAGE_ERROR,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"model": "smol-lava"}, "--model smol-lava: unknown model; known: smol-llava*"),
+        ({"model": "no/such/folder"}, "--model no/such/folder: no such folder*"),
+        ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
+        ({"dataset": "scene"}, "--dataset scene: unknown dataset; known: scenes*"),
+        ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
+    ],
+)
+def test_names_that_are_not_known(run: Run, args: dict[str, str], message: str) -> None:
+    result = run(**args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--images", "0"), ("--batch-size", "none"), ("--dtype", "int8"), ("--lens-norm", "maybe")],
+)
+def test_values_that_cannot_be(run: Run, option: str, value: str) -> None:
+    result = run(option, value)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([f"*argument {option}: *"])
+
+
+def test_a_mistyped_option(run: Run) -> None:
+    result = run("--imagse", "3")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*unrecognized arguments: --imagse*"])
+
+
+def test_captions_that_are_not_json(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "pics" / "annotations" / "captions_val.json").write_text("no json")
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--dataset pics: *captions_val.json is not JSON*"])
+
+
+@pytest.mark.parametrize("broken", ["remove", "garble"])
+def test_an_image_that_cannot_be_read(run: Run, pytester: pytest.Pytester, broken: str) -> None:
+    path = pytester.path / "pics" / "val" / "2.png"
+    path.unlink() if broken == "remove" else path.write_bytes(b"no image")
+    result = run("-m", "finding")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*tiny-llava on pics: *image*pics/val/2.png*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_prompt_without_an_image(run: Run) -> None:
+    result = run("--prompt", "describe the picture", "-k", "four_phases")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*tiny-llava on pics: *--prompt*"])
+
+
+def test_a_device_that_is_not_there(run: Run) -> None:
+    result = run("--device", "nonsense", "-k", "four_phases")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*--device nonsense: *"])
+
+
+def test_a_baselines_folder_that_is_not_there(run: Run) -> None:
+    result = run("--phasebench-baselines", "nowhere")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--phasebench-baselines nowhere: no such folder*"])
+
+
+def test_a_baseline_that_is_not_json(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    (pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json").write_text("<<<<<<< ours")
+    result = run("-m", "drift")
+    result.assert_outcomes(passed=16, failed=1, deselected=8)
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava/pics inter: the recorded baseline cannot be read*--snapshot-update*"]
+    )
+    run("-m", "drift", "--snapshot-update").assert_outcomes(passed=17, deselected=8)
+
+
+def test_a_baseline_of_other_layers(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "layers": record["layers"][:-2]}))
+    result = run("-m", "drift", "-k", "inter and drift and not nosink")
+    result.stdout.fnmatch_lines(["*inter: recorded with 4 layers, measured with 6*"])
+    assert result.ret == FAILED
+
+
+def test_a_verdict_that_changed(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json"
+    record = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**record, "outcome": "holds" if record["outcome"] != "holds" else "undecided"})
+    )
+    result = run("-m", "finding")
+    result.assert_outcomes(passed=5, failed=1, deselected=19)
+    result.stdout.fnmatch_lines(["*tiny-llava/pics four_phases: recorded: *; now: *"])
+
+
+def test_without_a_recorded_verdict_the_papers_claim_is_what_must_hold(run: Run) -> None:
+    result = run("-m", "finding")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*tiny-llava/pics lens_follows_phases does not hold: *"])
+    result.assert_outcomes(passed=1, failed=5, deselected=19)
+
+
+def test_without_baselines_nothing_is_compared(run: Run) -> None:
+    result = run("-m", "drift")
+    assert result.ret == NOTHING
+    result.assert_outcomes(skipped=17, deselected=8)
+    result.stdout.fnmatch_lines(["phasebench: nothing was measured or compared"])
+
+
+def test_an_empty_selection_is_never_green(run: Run) -> None:
+    assert run("-k", "no_such_case").ret == NOTHING
+
+
+def test_a_dataset_of_too_few_images(run: Run) -> None:
+    result = run("--images", "1", "--dataset", "scene-pairs", "-k", "four_phases", dataset=None)
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*--dataset scene-pairs: no images drawn; raise --images*"])
+
+
+def test_a_stale_baseline_is_told_and_kept(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    stale = pytester.path / "baselines" / "tiny-llava" / "pics" / "old_curve.json"
+    stale.write_text("{}")
+    result = run()
+    result.stdout.fnmatch_lines([f"phasebench: no case asks for the baseline {stale}*"])
+    assert result.ret == 0
+    assert stale.exists()
+
+
+def test_a_checkpoint_that_cannot_be_loaded(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    result = run("-k", "four_phases", model=str(folder))
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*--model broken: cannot load *"])

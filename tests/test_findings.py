@@ -1,0 +1,162 @@
+"""Each finding on curves where the answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from phasebench.judge.finding import Condition, Outcome, Verdict, verdict
+from phasebench.judge.findings import FINDINGS
+from phasebench.judge.similarity import _spans
+from phasebench.judge.statistics import Estimate
+from phasebench.names import FINDINGS as IDS
+from tests.synthetic import FOUR, RECALL, RISING, evidence, through
+
+HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.DOES_NOT_HOLD, Outcome.UNDECIDED
+
+
+def judged(finding: str, noise: float = 0.01, **given: np.ndarray) -> Verdict:
+    return FINDINGS[finding].judge(evidence(given, noise=noise))
+
+
+def test_the_six_findings_are_named_once() -> None:
+    assert tuple(FINDINGS) == IDS
+    assert all(finding.claim.endswith(".") and finding.source for finding in FINDINGS.values())
+
+
+def test_inter_below_intra_holds() -> None:
+    found = judged("inter_below_intra", inter=FOUR)
+    assert found.outcome is HOLDS
+    assert found.value == pytest.approx(0.2, abs=0.01)
+    assert found.low < found.value < found.high
+    assert "layer 33" in found.detail
+
+
+def test_inter_below_intra_fails_where_it_is_reversed() -> None:
+    found = judged("inter_below_intra", inter=FOUR, intra_text=np.where(np.arange(41) > 35, 0.4, 0.9))
+    assert found.outcome is FAILS
+    assert "36-40" in found.detail
+
+
+def test_inter_below_intra_does_not_look_at_layer_0() -> None:
+    high_at_0 = FOUR.copy()
+    high_at_0[0] = 1.0
+    assert judged("inter_below_intra", inter=high_at_0).outcome is HOLDS
+
+
+def test_four_phases_hold_with_their_boundaries() -> None:
+    found = judged("four_phases", inter=FOUR)
+    assert found.outcome is HOLDS
+    assert found.value == pytest.approx(0.1, abs=0.01)
+    assert "rise, fall, rise, fall" in found.detail
+    assert "3 [" in found.detail
+    assert "33 [" in found.detail
+
+
+@pytest.mark.parametrize("curve", [RISING, through({0: 0, 3: 0.4, 10: 0.2, 40: 0.8})])
+def test_fewer_phases_are_said_to_be_fewer(curve: np.ndarray) -> None:
+    assert judged("four_phases", inter=curve).outcome is FAILS
+
+
+def test_four_phases_under_much_noise_do_not_hold_for_sure() -> None:
+    assert judged("four_phases", inter=0.05 * FOUR, noise=0.5).outcome is not HOLDS
+
+
+def test_attention_sinks_hold() -> None:
+    found = judged("attention_sinks", ratio_first5=through({0: 1.5, 20: 2, 40: 6}))
+    assert found.outcome is HOLDS
+    assert "40 of 40 layers" in found.detail
+
+
+def test_attention_sinks_fail_at_one_layer_below_1() -> None:
+    dip = through({0: 1.5, 20: 2, 40: 6})
+    dip[7] = 0.8
+    found = judged("attention_sinks", ratio_first5=dip)
+    assert found.outcome is FAILS
+    assert "layer 7" in found.detail
+
+
+def test_attention_sinks_must_grow() -> None:
+    assert judged("attention_sinks", ratio_first5=through({0: 6, 40: 2})).outcome is FAILS
+
+
+def test_attention_rises_and_drops() -> None:
+    found = judged("attention_rise_and_drop", total=through({0: 1, 20: 2, 37: 8, 40: 3}))
+    assert found.outcome is HOLDS
+    assert "layer 37" in found.detail
+
+
+@pytest.mark.parametrize("points", [{0: 1, 40: 8}, {0: 8, 20: 4, 40: 1}])
+def test_attention_without_drop_or_rise_fails(points: dict[int, float]) -> None:
+    assert judged("attention_rise_and_drop", total=through(points)).outcome is FAILS
+
+
+def test_the_recall_peak_of_the_paper_holds() -> None:
+    found = judged("lens_recall_peak", recall=RECALL, recall_other=0.05 * RECALL, lift=0.95 * RECALL)
+    assert found.outcome is HOLDS
+    assert "layer 33 of 40" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("recall", "lift", "why"),
+    [
+        (RECALL, 0 * RECALL - 0.05, "lift at the peak"),
+        (through({0: 0, 40: 0.4}), through({0: 0, 40: 0.4}), "peak above the last layer"),
+        (through({0: 0, 20: 0.4, 40: 0}), through({0: 0, 20: 0.4, 40: 0}), "nearness"),
+    ],
+)
+def test_recall_without_lift_fall_or_nearness_does_not_hold(
+    recall: np.ndarray, lift: np.ndarray, why: str
+) -> None:
+    found = judged("lens_recall_peak", recall=recall, lift=lift)
+    assert found.outcome is not HOLDS
+    assert why in found.detail
+
+
+def test_the_lens_follows_the_phases() -> None:
+    found = judged("lens_follows_phases", inter=FOUR, recall=RECALL, lift=RECALL)
+    assert found.outcome is HOLDS
+    assert abs(found.value) <= 1 / 40
+
+
+def test_the_lens_does_not_follow_a_far_boundary() -> None:
+    early = through({0: 0, 15: 0.4, 40: 0.1})
+    assert judged("lens_follows_phases", inter=FOUR, recall=early, lift=early).outcome is FAILS
+
+
+def test_without_a_fourth_phase_there_is_nothing_to_follow() -> None:
+    found = judged("lens_follows_phases", inter=RISING, recall=RECALL, lift=RECALL)
+    assert found.outcome is FAILS
+    assert "no phase IV" in found.detail
+    assert found.as_dict()["value"] is None
+
+
+@pytest.mark.parametrize("finding", IDS)
+def test_verdicts_are_plain_data(finding: str) -> None:
+    plain = judged(finding, inter=FOUR, recall=RECALL, lift=RECALL).as_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["outcome"] in {"holds", "does not hold", "undecided"}
+
+
+def test_one_failed_condition_decides() -> None:
+    sure, unsure, no = (Condition(w, Estimate(v, v - 1, v + 1)) for w, v in (("a", 5), ("b", 0.5), ("c", -5)))
+    assert verdict([sure, unsure, no], "").outcome is FAILS
+    assert verdict([sure, unsure], "").outcome is UNDECIDED
+    assert verdict([sure], "").outcome is HOLDS
+    assert verdict([sure, unsure, no], "x").detail.startswith("c; ")
+
+
+def test_the_control_is_told() -> None:
+    told = FINDINGS["four_phases"].judge(
+        type(evidence({"inter": FOUR}))(
+            evidence({"inter": FOUR}).curves, {"blank": evidence({"inter": RISING}).curves}
+        )
+    )
+    assert told.control == "blank: rise"
+
+
+def test_layers_are_told_as_spans() -> None:
+    assert _spans([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert _spans([]) == ""

@@ -1,0 +1,101 @@
+"""The lens: decoding, words, recall and the derangement."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from phasebench.measure import lens
+from phasebench.measure.lens import Vocabulary, others, recall, reference_words, token_word, words
+from phasebench.models.loading import Loaded
+
+
+def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, norm, head = torch.randn(50, 8), nn.LayerNorm(8), nn.Linear(8, 90)
+    whole = lens.decode(hidden, norm, head)
+    monkeypatch.setattr(lens, "CHUNK", 7)
+    assert torch.equal(whole, lens.decode(hidden, norm, head))
+    assert torch.equal(whole, head(norm(hidden)).argmax(-1))
+
+
+def test_without_a_norm_the_states_are_read_as_they_are() -> None:
+    hidden, head = torch.randn(5, 8), nn.Linear(8, 30)
+    assert torch.equal(lens.decode(hidden, None, head), head(hidden).argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("token", "word"),
+    [
+        ("Ġcat", "cat"),
+        ("▁Dog", "dog"),
+        ("sun", "sun"),
+        ("Ġ3", ""),
+        ("!", ""),
+        ("<image>", "image"),
+        ("▁ice-", "ice"),
+    ],
+)
+def test_token_word(token: str, word: str) -> None:
+    assert token_word(token) == word
+
+
+def test_words_are_lower_cased_letters_without_stop_words() -> None:
+    assert words("A man's Dog, on the left of 2 cats!") == ["man", "dog", "left", "cats"]
+
+
+def test_reference_words_are_the_union_of_the_captions() -> None:
+    assert reference_words(("a red cat", "the cat sleeps")) == {"red", "cat", "sleeps"}
+
+
+def vocabulary() -> Vocabulary:
+    return Vocabulary(["<s>", "Ġcat", "Ġdog", "Ġum", "brella", "Cat", "Ġ!"], {"umbrella": 3})
+
+
+def test_a_word_is_hit_whole_or_by_its_first_piece() -> None:
+    known = vocabulary()
+    assert known.hits([1], {"cat", "dog"}) == 1
+    assert known.hits([5, 2], {"cat", "dog"}) == 2
+    assert known.hits([3], {"umbrella"}) == 1
+    assert known.hits([4], {"umbrella"}) == 0
+    assert known.hits([0, 6], {"cat"}) == 0
+
+
+def test_recall_is_the_share_of_reference_words_per_layer() -> None:
+    found = recall(vocabulary(), [[0, 0], [1, 1], [1, 2]], {"cat", "dog"})
+    assert found.tolist() == [0, 0.5, 1]
+
+
+def test_recall_without_reference_words_is_undefined() -> None:
+    assert np.isnan(recall(vocabulary(), [[1]], set())).all()
+
+
+def test_the_first_piece_is_looked_up_in_the_real_tokenizer(tiny_llava: Loaded) -> None:
+    known = Vocabulary(["x"])
+    known.learn(tiny_llava.processor.tokenizer, {"cat"})
+    assert known.pieces == {"cat": -1}
+
+
+def test_others_is_a_derangement_by_items() -> None:
+    items = ["a", "a", "b", "b", "c", "c"]
+    order = others(items)
+    assert sorted(order) == list(range(6))  # type: ignore[type-var]
+    assert all(items[i] != items[j] for i, j in enumerate(order))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_others_of_single_images(count: int) -> None:
+    order = others([str(i) for i in range(count)])
+    assert sorted(order) == list(range(count))  # type: ignore[type-var]
+    assert all(i != j for i, j in enumerate(order))
+
+
+def test_a_single_item_has_no_other() -> None:
+    assert others(["a", "a"]) == [None, None]
+
+
+def test_lift_over_no_other_image_is_undefined() -> None:
+    assert math.isnan(recall(vocabulary(), [[1]], ())[0])

@@ -1,0 +1,148 @@
+"""The plugin in other people's projects: inert without its flag, well-mannered with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+
+def test_without_the_flag_other_projects_keep_their_options(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--model')")
+    pytester.makepyfile("def test_x(pytestconfig): assert pytestconfig.option.model == 'theirs'")
+    result = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--model", "theirs")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*phasebench:*")
+
+
+def test_help_has_one_line_without_the_flag_and_all_with_it(pytester: pytest.Pytester) -> None:
+    short = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--help")
+    short.stdout.fnmatch_lines(["*--phasebench *"])
+    short.stdout.no_fnmatch_line("*--lens-norm*")
+    long = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--phasebench", "--help")
+    long.stdout.fnmatch_lines(["*--model=*", "*--dataset=*", "*--lens-norm=*", "*--results=*"])
+
+
+def test_hooks_may_be_implemented_without_the_flag(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_phasebench_models(config): return []")
+    pytester.makepyfile("def test_x(): pass")
+    pytester.runpytest_inprocess("-p", "phasebench.plugin").assert_outcomes(passed=1)
+
+
+def test_cases_have_readable_ids(run: Run) -> None:
+    result = run("--collect-only", "-q")
+    result.stdout.fnmatch_lines(
+        [
+            "*test_drift[[]tiny-llava-pics-inter[]]",
+            "*test_four_phases[[]tiny-llava-pics[]]",
+            "*test_latency[[]*-pass[]]",
+        ]
+    )
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(
+    ("selection", "count"),
+    [
+        (("-k", "phases"), 2),
+        (("-m", "finding"), 6),
+        (("-m", "drift"), 17),
+        (("-m", "latency"), 2),
+        (("-k", "recall and drift"), 2),
+    ],
+)
+def test_selection_is_pytests_own(run: Run, selection: tuple[str, ...], count: int) -> None:
+    result = run("--collect-only", "-q", *selection)
+    assert sum("::" in line for line in result.outlines) == count
+
+
+def test_two_models_on_two_datasets(run: Run, pytester: pytest.Pytester) -> None:
+    result = run(
+        "--model", "tiny-instructblip", "--dataset", "scene-pairs", "--images", "4", "--snapshot-update"
+    )
+    assert result.ret == 0
+    folder = pytester.path / "baselines"
+    assert {str(p.relative_to(folder)) for p in folder.glob("*/*")} == {
+        f"{model}/{data}" for model in ("tiny-llava", "tiny-instructblip") for data in ("pics", "scene-pairs")
+    }
+
+
+def test_a_folder_as_model_far_away_leaves_the_root_alone(
+    run: Run, pytester: pytest.Pytester, cache: Path, tmp_path: Path
+) -> None:
+    """pytest takes an unknown option's value for a path and would make it the root folder."""
+    from phasebench.models.tiny import tiny
+
+    elsewhere = tiny("tiny-llava", cache)
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    result = run(model=str(elsewhere))
+    result.stdout.fnmatch_lines(
+        [f"rootdir: {pytester.path}", "configfile: pytest.ini", f"*phasebench {elsewhere.name}/pics*"]
+    )
+    assert {path.name for path in elsewhere.iterdir()} == {path.name for path in elsewhere.iterdir()} - {
+        ".pytest_cache"
+    }
+
+
+def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, cache: Path) -> None:
+    pytester.makeconftest(
+        f"""
+        from pathlib import Path
+        from phasebench.datasets.registry import DatasetSpec, read_folder
+        from phasebench.judge.finding import Condition, Finding, verdict
+        from phasebench.judge.statistics import Estimate
+        from phasebench.models.registry import ModelSpec, TINY_PROMPT_LLAVA
+        from phasebench.models.tiny import tiny
+
+        def pytest_phasebench_models(config):
+            return [ModelSpec("ours", lambda cache: tiny("tiny-llava", cache), TINY_PROMPT_LLAVA)]
+
+        def pytest_phasebench_datasets(config):
+            return [DatasetSpec("our-pics", lambda cache: read_folder(Path({str(pytester.path / "pics")!r})))]
+
+        def positive(evidence):
+            value = evidence.curves.mean("total")[1:].min()
+            return verdict([Condition("smallest total", Estimate(value, value, value))], "all layers")
+
+        def pytest_phasebench_findings(config):
+            return [Finding("attention_is_there", "There is attention.", "here", positive)]
+        """
+    )
+    result = run("-m", "finding", "-k", "own_finding", model="ours", dataset="our-pics")
+    result.assert_outcomes(passed=1, deselected=25)
+    result.stdout.fnmatch_lines(["*phasebench ours/our-pics*", "attention_is_there*holds*"])
+
+
+def test_a_finding_under_a_taken_id_is_refused(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        from phasebench.judge.finding import Finding
+        def pytest_phasebench_findings(config):
+            return [Finding("four_phases", "x.", "y", None)]
+        """
+    )
+    result = run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*pytest_phasebench_findings: the ids four_phases are taken*"])
+
+
+def test_it_works_without_pytest_benchmark(run: Run) -> None:
+    result = run("-p", "no:benchmark", "-m", "finding or drift", "--snapshot-update")
+    result.assert_outcomes(passed=23, deselected=2)
+
+
+def test_user_files_run_instead_of_the_cases(run: Run, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile("def test_mine(measurement): assert measurement.curves.last == 6")
+    result = run(str(path))
+    result.assert_outcomes(passed=1)
+
+
+def test_nothing_is_written_beside_baselines_and_cache(run: Run, pytester: pytest.Pytester) -> None:
+    before = {path.name for path in pytester.path.iterdir()}
+    run()
+    benchmarks = {".benchmarks"}  # pytest-benchmark's own storage
+    assert {path.name for path in pytester.path.iterdir()} - benchmarks == before
+    run("--snapshot-update")
+    assert {path.name for path in pytester.path.iterdir()} - benchmarks == before | {"baselines"}

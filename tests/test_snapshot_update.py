@@ -1,0 +1,135 @@
+"""--snapshot-update: it writes what it measured, and never deletes or rewrites anything else.
+
+The command lines are those that lose baselines when syrupy is left to discover them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run, write_pictures
+
+pytestmark = pytest.mark.slow
+
+BOTH = ("--model", "tiny-instructblip", "--dataset", "more")
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def recorded(run: Run, pytester: pytest.Pytester) -> Path:
+    """Baselines of two models on two data sets, with notes of the user's among them."""
+    write_pictures(pytester.path / "more", 3)
+    assert run(*BOTH, "--snapshot-update").ret == 0
+    folder = pytester.path / "baselines"
+    (folder / "tiny-llava" / "pics" / "README.md").write_text("ours")
+    (folder / "notes.json").write_text("{}")
+    return folder
+
+
+LINES = [
+    (),
+    BOTH,
+    (*BOTH, "-k", "similarity"),
+    (*BOTH, "-k", "inter"),
+    (*BOTH, "-m", "finding"),
+    (*BOTH, "-m", "drift"),
+    (*BOTH, "-k", "tiny-llava"),
+    (*BOTH, "--deselect", "test_drift.py"),
+    (*BOTH, "-x"),
+    (*BOTH, "-n", "2"),
+    ("-n", "2"),
+    (*BOTH, "--images", "2", "-k", "nothing_of_the_kind"),
+    (*BOTH, "--snapshot-update-new-only"),
+    (*BOTH, "--snapshot-no-cleanup"),
+    (*BOTH, "--collect-only"),
+]
+
+
+@pytest.mark.parametrize("update", [False, True], ids=["plain", "update"])
+@pytest.mark.parametrize(
+    "line", LINES, ids=lambda line: " ".join(line[4:] if line[:4] == BOTH else line) or "one"
+)
+def test_what_did_not_change_is_left_as_it_is(
+    run: Run, recorded: Path, line: tuple[str, ...], update: bool
+) -> None:
+    before = contents(recorded)
+    result = run(*line, *(["--snapshot-update"] if update else []))
+    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    assert contents(recorded) == before
+
+
+@pytest.mark.parametrize("extra", [(), ("-x",), ("-n", "2")], ids=["all", "-x", "-n 2"])
+def test_a_model_that_fails_keeps_its_baselines(
+    run: Run, recorded: Path, pytester: pytest.Pytester, extra: tuple[str, ...]
+) -> None:
+    (pytester.path / "pics" / "val" / "1.png").write_bytes(b"no image")
+    before = contents(recorded)
+    assert run(*BOTH, "--snapshot-update", *extra).ret != 0
+    after = contents(recorded)
+    assert set(after) == set(before)
+    assert {name: after[name] for name in after if "/pics/" in name} == {
+        name: before[name] for name in before if "/pics/" in name
+    }
+
+
+def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
+    path = recorded / "tiny-llava" / "pics" / "inter.json"
+    record = json.loads(path.read_text())
+    record["layers"][3]["mean"] += 0.5
+    path.write_text(json.dumps(record))
+    before = contents(recorded)
+    run(*BOTH).assert_outcomes(passed=99, failed=1)
+    assert contents(recorded) == before
+    assert run(*BOTH, "--snapshot-update").ret == 0
+    changed = {name for name, content in contents(recorded).items() if content != before[name]}
+    assert changed == {"tiny-llava/pics/inter.json"}
+    assert run(*BOTH).ret == 0
+
+
+def test_new_only_writes_what_is_missing(run: Run, recorded: Path) -> None:
+    path = recorded / "tiny-llava" / "pics" / "inter.json"
+    text = path.read_bytes()
+    path.unlink()
+    assert run("--snapshot-update-new-only").ret == 0
+    assert path.read_bytes() == text
+
+
+def test_baselines_elsewhere_by_option_and_ini(run: Run, pytester: pytest.Pytester) -> None:
+    assert run("--snapshot-update", "--phasebench-baselines", "kept", "-m", "drift").ret == 0
+    assert (pytester.path / "kept" / "tiny-llava" / "pics" / "inter.json").is_file()
+    assert not (pytester.path / "baselines").exists()
+    pytester.makeini("[pytest]\nphasebench_baselines = kept\n")
+    run("-m", "drift").assert_outcomes(passed=17, deselected=8)
+
+
+def test_packaged_baselines_are_read_but_never_written(
+    run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import phasebench.session
+
+    packaged = recorded.rename(pytester.path / "packaged")
+    cases = phasebench.session.packaged("cases")
+    monkeypatch.setattr(
+        phasebench.session, "packaged", lambda name: packaged if name == "baselines" else cases
+    )
+    before = contents(packaged)
+    assert run().ret == 0
+    path = packaged / "tiny-llava" / "pics" / "inter.json"
+    record = json.loads(path.read_text())
+    record["layers"][3]["mean"] += 0.5
+    path.write_text(json.dumps(record))
+    before = contents(packaged)
+    assert run("--snapshot-update").ret == 0
+    assert contents(packaged) == before
+    assert [p.name for p in (pytester.path / "baselines").rglob("*.json")] == ["inter.json"]
+    assert run().ret == 0

@@ -82,8 +82,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise every case that asks for a measurement over models and datasets."""
     stash = metafunc.config.stash
     if "measurement" in metafunc.fixturenames:
-        metafunc.parametrize("loaded", list(stash[MODELS]), indirect=True, scope="session")
-        metafunc.parametrize("measurement", list(stash[DATASETS]), indirect=True, scope="session")
+        models, datasets = stash[MODELS], stash[DATASETS]
+        metafunc.parametrize("loaded", list(models), indirect=True, scope="session")
+        metafunc.parametrize("measurement", list(datasets), indirect=True, scope="session")
     if "curve" in metafunc.fixturenames:
         metafunc.parametrize("curve", CURVES)
     if "own_finding" in metafunc.fixturenames:

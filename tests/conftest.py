@@ -90,11 +90,11 @@ def run(pytester: pytest.Pytester, tiny_llava: Loaded, tiny_instructblip: Loaded
     write_pictures(pytester.path / "pics", 4)
 
     def phasebench(
-        *args: str, model: str | None = "tiny-llava", dataset: str | None = "pics"
+        *args: str, model: str | None = "tiny-llava", dataset: str | None = "pics", **inline: bool
     ) -> pytest.RunResult:
         chosen = [*(["--model", model] if model else []), *(["--dataset", dataset] if dataset else [])]
         return pytester.runpytest_inprocess(
-            "-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *args
+            "-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *args, **inline
         )
 
     return phasebench

@@ -20,7 +20,7 @@ class Attention(nn.Module):
         self.training = False
 
 
-def example(*, heads: int = 4, kv: int = 2, n: int = 7, e: int = 8, bias: bool = False) -> tuple[Tensor, ...]:
+def example(*, heads: int = 4, kv: int = 2, n: int = 7, e: int = 8) -> tuple[Tensor, ...]:
     g = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, h, n, e, generator=g) for h in (heads, kv, kv))
     return query, key, value

@@ -84,7 +84,7 @@ def test_winoground_gives_two_images_an_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["{", '{"id": 3}', "[]"])
 def test_a_broken_winoground_line_is_named(tmp_path: Path, line: str) -> None:
     folder = winoground(tmp_path / "w", [json.dumps(ITEM), line])
-    with pytest.raises(InputError, match="examples.jsonl, line 2"):
+    with pytest.raises(InputError, match=r"examples\.jsonl, line 2"):
         read_winoground(folder)
 
 
@@ -94,7 +94,7 @@ def test_an_empty_winoground_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither examples.jsonl"):
+    with pytest.raises(InputError, match=r"neither examples\.jsonl"):
         read_folder(tmp_path)
 
 

@@ -115,7 +115,7 @@ def test_another_dtype_has_its_own_tolerance() -> None:
     assert agree(recorded(), other)
 
 
-def test_a_file_has_one_layer_a_line_and_reads_back(tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_a_file_has_one_layer_a_line_and_reads_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
     one = recorded()
     text = dump(one)
     assert sum('"layer": ' in line for line in text.splitlines()) == 41
@@ -131,7 +131,7 @@ def test_recorded_numbers_survive_the_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "<<<<<<< ours"])
-def test_a_broken_file_is_named(tmp_path, text: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_a_broken_file_is_named(tmp_path, text: str) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "inter.json"
     path.write_text(text)
     with pytest.raises(InputError, match=r"baseline .*inter\.json is n"):

@@ -259,7 +259,16 @@ def test_ctrl_c_tells_what_is_finished(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Progress, "__call__", interrupted)
-    result = run("--dataset", "scene-pairs", "--images", "4", "--snapshot-update", "--results", "r.json")
+    result = run(
+        "--dataset",
+        "scene-pairs",
+        "--images",
+        "4",
+        "--snapshot-update",
+        "--results",
+        "r.json",
+        no_reraise_ctrlc=True,
+    )
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*phasebench tiny-llava/pics*", "*KeyboardInterrupt*"])
     (finished,) = json.loads((pytester.path / "r.json").read_text())["runs"]

@@ -99,9 +99,7 @@ def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures
 def test_every_part_is_found(tiny: Loaded, pictures: Pictures) -> None:
     anatomy = dissect(tiny.model, tiny.inputs(pictures[:1]))
     assert [type(layer).__name__ for layer in anatomy.layers] == ["LlamaDecoderLayer"] * 6
-    assert [output for output in anatomy.outputs.values()] == [
-        layer.self_attn.o_proj for layer in anatomy.layers
-    ]
+    assert list(anatomy.outputs.values()) == [layer.self_attn.o_proj for layer in anatomy.layers]
     assert type(anatomy.final_norm).__name__ == "LlamaRMSNorm"
     assert anatomy.head is tiny.model.get_output_embeddings()
     assert anatomy.image_token == tiny.processor.tokenizer.convert_tokens_to_ids("<image>")

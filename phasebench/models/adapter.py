@@ -108,7 +108,7 @@ def image_token_id(model: Any) -> int:
     raise InputError(f"{_name(model)}: the configuration names no image token ({' or '.join(PLACEHOLDERS)})")
 
 
-def projector_of(model: nn.Module) -> nn.Module:
+def projector_of(model: Any) -> nn.Module:
     """The module that maps vision features into the language model's space.
 
     Raises:
@@ -117,7 +117,7 @@ def projector_of(model: nn.Module) -> nn.Module:
     for ending in ("multi_modal_projector", "language_projection", "connector", "aligner", "merger"):
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == ending:
-                return module
+                return cast("nn.Module", module)
     raise InputError(f"{_name(model)}: no projector found; run without --controls")
 
 

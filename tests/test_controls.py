@@ -1,0 +1,121 @@
+"""Controls: what they change, and that they leave the model as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from phasebench.datasets.coco import read_coco
+from phasebench.datasets.sample import Sample
+from phasebench.measure.controls import (
+    _with_caption,
+    blank,
+    reinitialised,
+    text_against_text,
+    untrained_projector,
+)
+from phasebench.measure.run import measure
+from phasebench.models.adapter import dissect, projector_of
+from phasebench.models.loading import Loaded
+from phasebench.settings import Settings
+from tests.conftest import write_pictures
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    return read_coco(write_pictures(tmp_path / "pics", 3))
+
+
+def run(loaded: Loaded, samples: list[Sample], **settings: object):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    return measure(loaded, "pics", samples, Settings(**settings), lambda *_: None)  # type: ignore[arg-type]
+
+
+def test_a_reinitialised_projector_is_put_back_to_the_last_bit(tiny: Loaded) -> None:
+    projector = projector_of(tiny.model)
+    before = [parameter.clone() for parameter in projector.parameters()]
+    with reinitialised(projector, 0):
+        assert not all(torch.equal(a, b) for a, b in zip(before, projector.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, projector.parameters(), strict=True))
+
+
+def test_the_seed_decides_the_new_projector(tiny: Loaded) -> None:
+    projector = projector_of(tiny.model)
+
+    def drawn(seed: int) -> list[torch.Tensor]:
+        with reinitialised(projector, seed):
+            return [parameter.clone() for parameter in projector.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(drawn(1), drawn(1), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(drawn(1), drawn(2), strict=True))
+
+
+def test_a_blank_image_has_the_layout_of_the_others(tiny: Loaded, samples: list[Sample]) -> None:
+    anatomy = dissect(tiny.model, tiny.inputs([samples[0].open()]))
+    row = blank(tiny, anatomy, (96, 96), lens_norm=True)
+    assert row.layout == run(tiny, samples).curves.provenance["layout"]
+    assert np.isfinite(row.curves["inter"]).all()
+
+
+def test_only_the_blank_control_unless_asked(tiny: Loaded, samples: list[Sample]) -> None:
+    assert set(run(tiny, samples).controls) == {"blank"}
+    assert set(run(tiny, samples, controls=True).controls) == {"blank", "projector", "text"}
+
+
+def test_controls_change_no_curve(tiny: Loaded, samples: list[Sample]) -> None:
+    without, with_them = run(tiny, samples), run(tiny, samples, controls=True)
+    assert without.curves.table.equals(with_them.curves.table)
+
+
+def test_another_projector_gives_other_curves(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
+    rows = untrained_projector(tiny_llava, anatomy, samples, seed=0, lens_norm=True)
+    assert len(rows) == 3
+    assert not np.allclose(
+        rows[0].curves["inter"], run(tiny_llava, samples).curves.array("inter")[0], atol=1e-3
+    )
+
+
+def test_a_caption_stands_where_the_image_stood(tiny: Loaded, samples: list[Sample]) -> None:
+    inputs = tiny.inputs([samples[0].open()])
+    image_token = dissect(tiny.model, inputs).image_token
+    positions, ids = _with_caption(tiny, inputs["input_ids"][0], "a cat on a blue background", image_token)
+    words = tiny.processor.tokenizer.convert_ids_to_tokens(ids[0][positions.visual_BN[0]].tolist())
+    assert words == ["a", "cat", "on", "a", "blue", "background"]
+    assert image_token not in ids
+    assert int(positions.last_B[0]) == ids.shape[1] - 1
+    assert int(positions.visual_BN[0].nonzero()[0]) == int(
+        (inputs["input_ids"][0] == image_token).nonzero()[0]
+    )
+
+
+def test_text_against_text_needs_no_picture(tiny: Loaded, samples: list[Sample]) -> None:
+    anatomy = dissect(tiny.model, tiny.inputs([samples[0].open()]))
+    rows = text_against_text(tiny, anatomy, samples, seed=0, lens_norm=True)
+    assert all(np.isfinite(row.curves["inter"]).all() for row in rows)
+
+
+def test_provenance_says_what_was_measured(tiny: Loaded, samples: list[Sample]) -> None:
+    told = run(tiny, samples, batch_size=2, seed=3).curves.provenance
+    assert told["images"] == 3
+    assert (told["model"], told["dataset"], told["seed"], told["batch_size"]) == (tiny.name, "pics", 3, 2)
+    assert told["prompt"] == tiny.prompt
+    assert told["dtype"] == "float32"
+    assert told["layout"]["text"] == 9
+
+
+def test_the_heatmap_is_the_mean_over_images(tiny: Loaded, samples: list[Sample]) -> None:
+    found = run(tiny, samples)
+    assert found.heatmap is not None
+    assert found.heatmap.shape == (6, found.curves.provenance["layout"]["length"])
+    totals = found.curves.mean("total")[1:]
+    assert np.allclose(found.heatmap.sum(axis=1), totals, rtol=1e-5)
+
+
+def test_recall_is_measured_against_own_and_other_captions(tiny: Loaded, samples: list[Sample]) -> None:
+    curves = run(tiny, samples).curves
+    own, other, lift = (curves.array(name) for name in ("recall", "recall_other", "lift"))
+    assert np.allclose(lift, own - other)
+    assert ((own >= 0) & (own <= 1)).all()

@@ -1,0 +1,76 @@
+"""The table that crosses the walls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from phasebench.curves import Curves, merge
+from phasebench.names import ATTENTION, CURVES, LENS, SIMILARITY
+
+
+def measured(images: int = 6, layers: int = 5, seed: int = 0, first: int = 0) -> Curves:
+    rng = np.random.default_rng(seed)
+    arrays = {name: rng.normal(size=(images, layers)) for name in ("inter", "total")}
+    arrays["total"][:, 0] = np.nan
+    ids = [f"im{first + i}" for i in range(images)]
+    return Curves.from_arrays(arrays, {image: image for image in ids}, {"dtype": "float32"})
+
+
+def test_the_names_are_those_of_the_measures() -> None:
+    assert (*SIMILARITY, *ATTENTION, *LENS) == CURVES
+    assert len(set(CURVES)) == len(CURVES)
+
+
+def test_arrays_go_in_and_come_out() -> None:
+    values = np.arange(12.0).reshape(3, 4)
+    curves = Curves.from_arrays({"inter": values}, {"c": "c", "a": "a", "b": "b"})
+    assert np.array_equal(curves.array("inter"), values)
+    assert curves.names == ["inter"]
+    assert curves.last == 3
+    assert curves.table.loc[("a", 2), "inter"] == 6
+
+
+def test_curves_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="different lengths"):
+        Curves.from_arrays({"a": np.zeros((1, 3)), "b": np.zeros((1, 4))}, {"x": "x"})
+
+
+def test_the_summary_is_mean_error_and_count() -> None:
+    curves = measured(images=40)
+    table = curves.summary("inter")
+    values = curves.array("inter")
+    assert np.allclose(table["mean"], values.mean(axis=0))
+    assert np.allclose(table["se"], values.std(axis=0, ddof=1) / 40**0.5)
+    assert (table["n"] == 40).all()
+
+
+def test_a_layer_without_values_has_none() -> None:
+    table = measured().summary("total")
+    assert np.isnan(table["mean"][0])
+    assert table["n"][0] == 0
+    assert np.isfinite(table["mean"][1:]).all()
+
+
+def test_the_error_counts_items_not_images() -> None:
+    values = np.repeat(np.random.default_rng(0).normal(size=(20, 3)), 2, axis=0)
+    pairs = Curves.from_arrays({"inter": values}, {str(i): str(i // 2) for i in range(40)})
+    expected = values[::2].std(axis=0, ddof=1) / 20**0.5
+    assert np.allclose(pairs.summary("inter")["se"], expected)
+
+
+def test_select_takes_images_in_the_given_order() -> None:
+    curves = measured()
+    chosen = curves.select(["im4", "im1"])
+    assert np.array_equal(chosen.array("inter"), curves.array("inter")[[4, 1]])
+    assert list(chosen.items) == ["im4", "im1"]
+
+
+def test_merged_parts_are_the_whole() -> None:
+    whole = measured(6)
+    order = list(whole.items)
+    parts = [whole.select(order[1::2]), whole.select(order[::2])]
+    joined = merge(parts, order)
+    assert joined.table.equals(whole.table)
+    assert joined.items == whole.items
+    assert joined.provenance == whole.provenance

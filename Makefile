@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: bench test quick lint clean
+.PHONY: bench test quick lint picture clean
 
 bench: $(READY)
 	$(BIN)/pytest --phasebench
@@ -25,6 +25,9 @@ $(READY): .ci/requirements.lock .ci/bundled.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .ci/bundled.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+picture: $(READY)
+	$(BIN)/pytest --phasebench --model smol-llava --dataset scenes --color=yes | $(BIN)/python -m phasebench.report.picture docs/output.svg
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -35,7 +35,7 @@ MARKERS = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Resolve every name before anything long begins; run the cases unless the user named files."""
+    """Settle the folders; run the cases unless the user named files."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if config.option.phasebench_cache:
@@ -45,9 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = [str(packaged("cases"))]
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Resolve models and datasets, once the conftest files have been read.
+    """Resolve models and datasets: the conftest files have been read, no worker has started.
 
     Raises:
         pytest.UsageError: a name is unknown; it lists the known ones.
@@ -124,12 +124,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under pytest-xdist each model goes to one worker, with all its datasets and cases."""
     from xdist.scheduler import LoadScopeScheduling
 
-    names = sorted((Path(name).name for name in config.option.model or DEFAULT_MODELS), key=len, reverse=True)
+    names = sorted(config.stash[MODELS], key=len, reverse=True)
 
     class ByModel(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             case = nodeid.rpartition("[")[2]
-            return next((name for name in names if case.startswith(f"{name.partition('=')[0]}-")), nodeid)
+            return next((name for name in names if case.startswith(f"{name}-")), nodeid)
 
     return ByModel(config, log)
 

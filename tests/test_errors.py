@@ -158,3 +158,9 @@ def test_a_checkpoint_that_cannot_be_loaded(run: Run, tmp_path: Path) -> None:
     result = run("-k", "four_phases", model=str(folder))
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*--model broken: cannot load *"])
+
+
+def test_an_unknown_model_stops_before_workers_start(run: Run) -> None:
+    result = run("-n", "2", model="smol-lava")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--model smol-lava: unknown model*"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.text import Text
 
+from phasebench.report.picture import picture, tables
 from phasebench.report.results import Results, curve_table, timing
 from phasebench.report.sparkline import sparkline
 from phasebench.report.terminal import _drift, _findings, render
@@ -54,7 +55,7 @@ def shown(part: Any, width: int = 80) -> str:
 
 
 def test_a_finding_is_told_with_interval_detail_and_control() -> None:
-    text = shown(_findings(Results.of([finding()]), "m/d"))
+    text = shown(_findings(Results.of([finding()]), "m/d", 80))
     assert "four_phases             holds         0.0213 [0.01, 0.031]" in text
     assert "    rise, fall, rise, fall" in text
     assert "    control: blank: rise" in text
@@ -62,13 +63,13 @@ def test_a_finding_is_told_with_interval_detail_and_control() -> None:
 
 
 def test_a_verdict_that_differs_from_the_recorded_says_so() -> None:
-    text = shown(_findings(Results.of([finding(recorded="undecided", passed=False)]), "m/d"))
+    text = shown(_findings(Results.of([finding(recorded="undecided", passed=False)]), "m/d", 80))
     assert "recorded: undecided" in text
 
 
 def test_findings_stand_in_the_papers_order() -> None:
     entries = [finding(id="zz_ours"), finding(id="lens_recall_peak"), finding(id="inter_below_intra")]
-    text = shown(_findings(Results.of(entries), "m/d"))
+    text = shown(_findings(Results.of(entries), "m/d", 80))
     assert text.index("inter_below_intra") < text.index("lens_recall_peak") < text.index("zz_ours")
 
 
@@ -91,12 +92,12 @@ def test_drift_stands_worst_first() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_nothing_is_wider_than_the_terminal(width: int) -> None:
-    text = shown(_findings(Results.of([finding(detail="word " * 60)]), "m/d"), width)
+    text = shown(_findings(Results.of([finding(detail="word " * 60)]), "m/d", width), width)
     assert all(len(line) <= width for line in text.splitlines())
 
 
 def test_colour_only_where_it_is_wanted() -> None:
-    part = _findings(Results.of([finding()]), "m/d")
+    part = _findings(Results.of([finding()]), "m/d", 80)
     assert part is not None
     assert "\x1b[" in render(part, 80, colour=True)
     assert "\x1b[" not in render(part, 80, colour=False)
@@ -122,3 +123,18 @@ def test_the_overhead_is_of_the_same_images_without_the_first() -> None:
     assert found["ratio"] == 2.0
     assert found["total"] == 115.0
     assert timing([1.0], [1.0])["ratio"] is None
+
+
+def test_the_picture_keeps_the_tables_only() -> None:
+    output = [
+        "cases/test_x.py . [100%]",
+        "=== phasebench m/d ===",
+        "\x1b[32mholds\x1b[0m",
+        "--- benchmark ---",
+        "Name",
+    ]
+    assert list(tables(output)) == ["=== phasebench m/d ===", "\x1b[32mholds\x1b[0m"]
+    svg = picture(output, "title")
+    assert svg.startswith("<svg")
+    assert "holds" in svg
+    assert "Name" not in svg

@@ -60,9 +60,9 @@ class Verdict:
     control: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; NaN becomes None."""
+        """Plain data; numbers to six digits, NaN as None."""
         plain = {**asdict(self), "outcome": str(self.outcome)}
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in plain.items()}
+        return {key: _plain(value) if isinstance(value, float) else value for key, value in plain.items()}
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,10 @@ def verdict(conditions: Sequence[Condition], detail: str, control: str = "") -> 
     wanting = [c.what for c in conditions if c is not worst and c.outcome is not Outcome.HOLDS]
     told = "; ".join([worst.what, *(f"also {what}" for what in wanting), detail])
     return Verdict(worst.outcome, shown.value, shown.low, shown.high, told, control)
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.6g}")
 
 
 def _room(condition: Condition) -> float:

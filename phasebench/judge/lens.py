@@ -7,7 +7,7 @@ import numpy as np
 from phasebench.curves import Array
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, find_phases, fit_pattern
-from phasebench.judge.similarity import boundary_replicates
+from phasebench.judge.similarity import REFITS, boundary_replicates
 from phasebench.judge.statistics import Estimate, estimate, resampled_means, weights
 
 PEAK_DEPTH = 33 / 40
@@ -70,7 +70,7 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     if found.pattern != FOUR:
         nan = float("nan")
         return Verdict(Outcome.DOES_NOT_HOLD, nan, nan, nan, f"no phase IV: inter has {found}")
-    drawn = weights(list(evidence.curves.items.values()))
+    drawn = weights(list(evidence.curves.items.values()), REFITS)
     last = len(inter) - 1
     recall = resampled_means(evidence.curves, "recall", drawn)
     boundaries = boundary_replicates(resampled_means(evidence.curves, "inter", drawn), FOUR)[:, 2]

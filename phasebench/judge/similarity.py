@@ -9,6 +9,8 @@ from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verd
 from phasebench.judge.phases import FOUR, Phases, find_phases, fit_pattern, heights
 from phasebench.judge.statistics import Estimate, estimate, resampled_means, weights
 
+REFITS = 200
+"""Resamples that are cut into phases anew; each costs some milliseconds."""
 STABLE = 0.95
 """Share of the resamples in which a pattern must win for the answer to be decided."""
 
@@ -48,7 +50,7 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     boundaries; heights are taken at the boundaries of the mean.
     """
     mean = evidence.curves.mean("inter")
-    resamples = resampled_means(evidence.curves, "inter")
+    resamples = resampled_means(evidence.curves, "inter")[:REFITS]
     found = find_phases(mean)
     four = fit_pattern(mean, FOUR)
     every = heights(resamples, four)

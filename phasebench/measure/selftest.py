@@ -96,7 +96,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
         completeness=probe.errors,
         lens_agreement=float((probe.tokens[-1].to(best.device) == best).float().mean()),
     )
-    _judge(outcome, plain.dtype)
+    _judge(outcome, next(anatomy.model.parameters()).dtype)
     if outcome.failures:
         name = getattr(anatomy.model.config, "model_type", type(anatomy.model).__name__)
         raise InputError(f"{name} cannot be measured: {'; '.join(outcome.failures)}")

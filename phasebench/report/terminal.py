@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]
     for place in results.places:
         measured = results.measurement(place)
         reporter.write_sep("=", f"phasebench {place}")
-        parts = [_findings(results, place), _drift(results, place)]
+        parts = [_findings(results, place, writer.fullwidth), _drift(results, place)]
         if measured is not None:
             parts = [_measured(measured), *parts, _curves(measured, everything=reporter.verbosity > 0)]
         for part in parts:
@@ -70,7 +71,7 @@ def _measured(entry: Entry) -> Text:
     )
 
 
-def _findings(results: Results, place: str) -> Text | None:
+def _findings(results: Results, place: str, width: int) -> Text | None:
     """Two or three lines a finding: verdict and number, what the number is, what the controls say."""
     text = Text()
     for entry in sorted(results.of_kind(place, "finding"), key=_paper_order):
@@ -79,10 +80,14 @@ def _findings(results: Results, place: str) -> Text | None:
         text.append(_interval(entry))
         if entry["recorded"] not in (None, entry["outcome"]):
             text.append(f"  recorded: {entry['recorded']}", style="bold")
-        text.append(f"\n    {entry['detail']}\n", style="dim")
-        if entry["control"]:
-            text.append(f"    control: {entry['control']}\n", style="dim")
+        text.append("\n")
+        for line in (entry["detail"], f"control: {entry['control']}" if entry["control"] else ""):
+            text.append("".join(f"{part}\n" for part in _indented(line, width)), style="dim")
     return text if text.plain else None
+
+
+def _indented(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width - 1, initial_indent="    ", subsequent_indent="      ")
 
 
 def _paper_order(entry: Entry) -> int:

@@ -30,6 +30,8 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         make(partial)
+        for path in (partial, *partial.rglob("*")):  # mkdtemp and safetensors make them private
+            path.chmod(0o755 if path.is_dir() else 0o644)
         try:
             partial.rename(folder)
         except OSError:

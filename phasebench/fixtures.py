@@ -30,6 +30,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
 
     config = request.config
     settings = settings_of(config)
+    _share_cores(config)
     spec = config.stash[MODELS][request.param]
     try:
         model = load(
@@ -40,6 +41,15 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     yield model
     del model
     gc.collect()
+
+
+def _share_cores(config: pytest.Config) -> None:
+    """Under pytest-xdist each worker takes its part of the cores; together they would fight for all."""
+    import torch
+
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,7 @@ def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
     assert set(found["drift"]) == set(CURVES)
     assert set(found["controls"]) == {"blank", "projector", "text"}
     assert found["timing"]["pass"] > 0
+    assert [len(row) for row in found["heatmap"]] == [25] * 6
     assert found["selftest"]["bit_equal"] is True
     assert found["layout"] == {"length": 25, "visual": [[3, 19]], "text": 9}
     assert {"checkpoint", "data", "dtype", "device", "torch", "transformers", "seed"} <= set(

@@ -19,7 +19,7 @@ Entry = dict[str, Any]
 
 
 def measurement_entry(measured: Measurement) -> Entry:
-    """A measurement as plain data: curves, controls, timing, layout, self-test, provenance."""
+    """A measurement as plain data: curves, controls, timing, heatmap, layout, self-test, provenance."""
     return {
         "kind": "measurement",
         "curves": {name: curve_table(measured.curves, name) for name in CURVES},
@@ -28,10 +28,18 @@ def measurement_entry(measured: Measurement) -> Entry:
             for control, curves in measured.controls.items()
         },
         "timing": timing(measured.seconds, measured.plain_seconds),
+        "heatmap": _heatmap(measured),
         "layout": measured.curves.provenance["layout"],
         "selftest": measured.selftest.as_dict(),
         "provenance": dict(measured.curves.provenance),
     }
+
+
+def _heatmap(measured: Measurement) -> list[list[float]] | None:
+    """Mean norm-based attention of the last text token, layers 1..L by positions; to six digits."""
+    if measured.heatmap is None:
+        return None
+    return [[float(f"{value:.6g}") for value in row] for row in measured.heatmap]
 
 
 def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:

@@ -17,7 +17,8 @@ from phasebench.places import FOLDERS, PLACE
 
 Entry = dict[str, Any]
 ENTRIES = pytest.StashKey[list[Entry]]()
-COMPARED = ("finding", "drift", "timing")
+JUDGED = ("finding", "drift", "own")
+"""Entries of cases that hold something against something."""
 NOTHING = "phasebench: nothing was measured or compared"
 
 
@@ -25,7 +26,7 @@ def attach(item: pytest.Item, entry: Entry) -> None:
     """Send plain data with this item's report; scalars of it also become JUnit properties."""
     entry = {"place": item.stash[PLACE], **entry}
     item.stash.setdefault(ENTRIES, []).append(entry)
-    if entry["kind"] in COMPARED:
+    if entry["kind"] in (*JUDGED, "timing"):
         for key, value in entry.items():
             if key != "kind" and isinstance(value, str | int | float):
                 item.user_properties.append((f"phasebench.{key}", value))
@@ -61,15 +62,22 @@ class _Teller:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.entries = config.stash[RUN]
+        self.skipped = False
+
+    @property
+    def compared(self) -> bool:
+        """Whether the run held anything against anything; timings count where only they were asked for."""
+        kinds = {entry["kind"] for entry in self.entries}
+        return bool(kinds & set(JUDGED)) or ("timing" in kinds and not self.skipped)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.skipped |= report.skipped
         for entry in getattr(report, "phasebench", []):
             self.entries.append({**entry, "passed": report.passed})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        compared = any(entry["kind"] in COMPARED for entry in self.entries)
-        if exitstatus == pytest.ExitCode.OK and not compared and not self.config.option.collectonly:
+        if exitstatus == pytest.ExitCode.OK and not self.compared and not self.config.option.collectonly:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     @pytest.hookimpl(tryfirst=True)
@@ -82,7 +90,7 @@ class _Teller:
         results = Results.of(self.entries)
         for line in tables(results, terminalreporter):
             terminalreporter.write_line(line)
-        if not any(entry["kind"] in COMPARED for entry in self.entries):
+        if not self.compared:
             terminalreporter.write_line(NOTHING, yellow=True)
         self._tell_stale(terminalreporter, results.places)
         if self.config.option.results:

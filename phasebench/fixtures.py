@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,18 @@ import pytest
 from phasebench.collector import attach
 from phasebench.errors import InputError
 from phasebench.options import settings_of
-from phasebench.places import FOLDERS, PLACE
+from phasebench.places import FOLDERS, PLACE, packaged
 
 if TYPE_CHECKING:
     from phasebench.judge.finding import Finding
     from phasebench.measure.run import Measurement
     from phasebench.models.loading import Loaded
+
+
+THREADS = pytest.StashKey[int]()
+"""torch's threads before anything was shared out."""
+TOLD = pytest.StashKey[set[str]]()
+"""Places whose measurement has been attached to an item."""
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +44,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     except InputError as error:
         pytest.fail(str(error), pytrace=False)
     yield model
-    del model
+    model.model = None  # pytest keeps the fixture's value a while; the weights must go now
     gc.collect()
 
 
@@ -47,9 +52,10 @@ def _share_cores(config: pytest.Config) -> None:
     """Under pytest-xdist each worker takes its part of the cores; together they would fight for all."""
     import torch
 
+    threads = config.stash.setdefault(THREADS, torch.get_num_threads())
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     if workers > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+        torch.set_num_threads(max(1, threads // workers))
 
 
 @pytest.fixture(scope="session")
@@ -79,12 +85,15 @@ def _place(request: pytest.FixtureRequest) -> None:
         return
     measured = request.getfixturevalue("measurement")
     params = request.node.callspec.params
-    request.node.stash[PLACE] = f"{params['loaded']}/{params['measurement']}"
-    if not getattr(measured, "told", False):
+    place = request.node.stash[PLACE] = f"{params['loaded']}/{params['measurement']}"
+    told = request.config.stash.setdefault(TOLD, set())
+    if place not in told:
         from phasebench.report.results import measurement_entry
 
+        told.add(place)
         attach(request.node, measurement_entry(measured))
-        measured.told = True
+    if request.node.path.parent != packaged("cases"):
+        attach(request.node, {"kind": "own", "case": request.node.name})
 
 
 @pytest.fixture
@@ -139,52 +148,38 @@ def check_drift(
         measured = record(measurement.curves, curve)
         if _recorded(request, curve) is None and not _updating(request):
             pytest.skip(f"no baseline for {_place_of(request)}/{curve}; write it with --snapshot-update")
+        found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
-        attach(request.node, _drift_entry(request, curve, measured))
+        attach(request.node, {**found, "updated": agrees and bool(found["told"])})
         if not agrees:
             pytest.fail(_told(request, curve, baseline), pytrace=False)
 
     return checked
 
 
-def _drift_entry(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
+def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a curve: how it differs from what is recorded before anything is written."""
     from phasebench.judge.baselines import read_record
-    from phasebench.judge.drift import compare
+    from phasebench.judge.drift import compare, entry
 
     path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{curve}.json")
-    entry: dict[str, Any] = {"kind": "drift", "curve": curve}
+    if path is None:
+        return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": ["first recorded"]}
     try:
-        assert path is not None  # noqa: S101 (written or found above)
-        difference = compare(read_record(path), measured)
+        return {"kind": "drift", **entry(compare(read_record(path), measured))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return {**entry, "excess": None, "layer": None, "told": [str(error)]}
-    layer = difference.worst
-    excess = float(difference.excess[layer])
-    return {
-        **entry,
-        "layer": layer,
-        "excess": excess if math.isfinite(excess) else None,
-        "recorded": _number(difference.recorded, layer),
-        "measured": _number(difference.measured, layer),
-        "same_images": difference.same_images,
-        "told": difference.told(),
-    }
-
-
-def _number(values: Any, layer: int) -> float | None:
-    value = float(values[layer]) if layer < len(values) else math.nan
-    return None if math.isnan(value) else value
+        return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [str(error)]}
 
 
 def _recorded(request: pytest.FixtureRequest, name: str) -> str | None:
-    """The recorded outcome, '' for a curve or an unreadable file, None where nothing is recorded."""
+    """The recorded verdict, '' for a curve or an unreadable file, None where nothing is recorded."""
     from phasebench.judge.baselines import read_record
 
     path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{name}.json")
     if path is None:
         return None
     try:
-        return str(read_record(path).get("outcome", ""))
+        return str(read_record(path).get("verdict", ""))
     except ValueError:
         return ""
 

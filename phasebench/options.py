@@ -26,7 +26,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--dataset",
         action="append",
-        metavar="NAME|FOLDER|FILE",
+        metavar="NAME|FOLDER",
         help=f"Images and captions to measure on; may be repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
     )
     add(
@@ -36,7 +36,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
         help="Images drawn from each dataset, at most (default %(default)s).",
     )
-    add("--seed", type=int, default=0, help="Seed of the drawing and of every resampling (default 0).")
+    add("--seed", type=int, default=0, help="Seed of the drawing of images and of the controls (default 0).")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: the accelerator if there is one.")
     add(
         "--dtype",

@@ -22,7 +22,7 @@ class Folders:
         return next((path for path in places if path.is_file()), None)
 
     def stale(self, place: str, known: set[str]) -> list[Path]:
-        """The project's own curve files of ``<model>/<dataset>`` that no case asks for."""
+        """The project's own curve files of ``<model>/<dataset>`` under names that no curve has."""
         return sorted(path for path in (self.own / place).glob("*.json") if path.stem not in known)
 
 
@@ -45,10 +45,15 @@ def own_folder(config: pytest.Config) -> Path:
     Raises:
         pytest.UsageError: the named folder is missing and nothing is about to be written into it.
     """
-    named = config.getoption("phasebench_baselines") or config.getini("phasebench_baselines")
-    if not named:
+    option, ini = config.getoption("phasebench_baselines"), config.getini("phasebench_baselines")
+    if not option and not ini:
         return config.rootpath / "baselines"
-    folder = (config.invocation_params.dir / str(named)).resolve()
-    if not folder.is_dir() and not config.getoption("update_snapshots", default=False):
-        raise pytest.UsageError(f"--phasebench-baselines {named}: no such folder; --snapshot-update makes it")
+    beside = config.invocation_params.dir if option or config.inipath is None else config.inipath.parent
+    folder = (beside / str(option or ini)).resolve()
+    writing = config.option.update_snapshots or config.option.update_new_snapshots_only
+    if not folder.is_dir() and not writing:
+        source = (
+            f"--phasebench-baselines {option}" if option else f"{config.inipath}, phasebench_baselines {ini}"
+        )
+        raise pytest.UsageError(f"{source}: no such folder; --snapshot-update makes it")
     return folder

@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if config.option.phasebench_cache:
         os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
+    if config.option.results and config.option.results.is_dir():
+        raise pytest.UsageError(f"--results {config.option.results}: is a folder; name a file")
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
     if config.args_source is not config.ArgsSource.ARGS:
         config.args = [str(packaged("cases"))]
@@ -50,7 +52,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Resolve models and datasets: the conftest files have been read, no worker has started.
 
     Raises:
-        pytest.UsageError: a name is unknown; it lists the known ones.
+        pytest.UsageError: a name is unknown, and it lists the known ones; or a dataset cannot be read.
     """
     from phasebench.datasets.registry import bundled_datasets, resolve_datasets
     from phasebench.models.registry import bundled_models, resolve_models
@@ -67,11 +69,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     chosen_datasets = {spec.name: spec for spec in datasets}
     config.stash[MODELS] = chosen_models
     config.stash[DATASETS] = chosen_datasets
+    if not config.option.collectonly:
+        _open_datasets(datasets)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
-    doubled = [finding.id for finding in findings if finding.id in FINDINGS]
+    ids = [*FINDINGS, *(finding.id for finding in findings)]
+    doubled = sorted({name for name in ids if ids.count(name) > 1})
     if doubled:
         raise pytest.UsageError(f"pytest_phasebench_findings: the ids {', '.join(doubled)} are taken")
     config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
+
+
+def _open_datasets(datasets: Sequence[DatasetSpec]) -> None:
+    """Read every dataset before the first model is loaded: a typing error must not cost an hour."""
+    from phasebench.cache import cache_folder
+
+    for spec in datasets:
+        try:
+            spec.read(cache_folder())
+        except InputError as error:
+            raise pytest.UsageError(f"--dataset {spec.name}: {error}") from error
 
 
 def _by_name(bundled: Sequence[Any], added: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -91,24 +107,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "own_finding", list(stash[OWN_FINDINGS].values()), ids=lambda finding: finding.id
         )
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Open every dataset before the first model is loaded: a typing error must not cost an hour.
-
-    Raises:
-        pytest.UsageError: a dataset cannot be read.
-    """
-    config = session.config
-    if config.option.collectonly or not session.items:
-        return
-    from phasebench.cache import cache_folder
-
-    try:
-        for spec in config.stash[DATASETS].values():
-            spec.read(cache_folder())
-    except InputError as error:
-        raise pytest.UsageError(f"--dataset {spec.name}: {error}") from error
 
 
 def pytest_report_header(config: pytest.Config) -> str:

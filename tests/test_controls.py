@@ -41,6 +41,12 @@ def test_a_reinitialised_projector_is_put_back_to_the_last_bit(tiny: Loaded) -> 
     assert all(torch.equal(a, b) for a, b in zip(before, projector.parameters(), strict=True))
 
 
+def test_a_norm_in_a_reinitialised_projector_still_passes_signals() -> None:
+    module = torch.nn.Sequential(torch.nn.LayerNorm(4), torch.nn.Linear(4, 4))
+    with torch.no_grad(), reinitialised(module, 0):
+        assert module(torch.randn(2, 4)).abs().min() > 0
+
+
 def test_the_seed_decides_the_new_projector(tiny: Loaded) -> None:
     projector = projector_of(tiny.model)
 

@@ -54,6 +54,24 @@ def test_a_broken_caption_file_is_named(tmp_path: Path, text: str, message: str)
         read_coco(folder)
 
 
+def test_splits_whose_images_are_not_there_are_left_out(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 2)
+    (folder / "annotations" / "captions_train.json").write_text("never read")
+    assert len(read_coco(folder)) == 2
+
+
+def test_captions_without_any_images_are_an_error(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 1)
+    (folder / "val").rename(folder / "other")
+    with pytest.raises(InputError, match=r"no folder of images: .*val"):
+        read_folder(folder)
+
+
+def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="several images are called '0_0'"):
+        read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)] * 2))
+
+
 def test_a_coco_folder_without_captions_is_an_error(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "set", 1)
     (folder / "annotations" / "captions_val.json").write_text('{"images": [], "annotations": []}')

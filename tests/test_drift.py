@@ -16,7 +16,7 @@ from tests.synthetic import FOUR, curves
 
 
 def recorded(name: str = "inter", **options: object) -> Record:
-    return record(curves({name: FOUR}, noise=0.05, **options), name)  # type: ignore[arg-type]
+    return record(curves({name: FOUR}, **{"noise": 0.05, **options}), name)  # type: ignore[arg-type]
 
 
 def shifted(one: Record, layer: int, by: float) -> Record:
@@ -100,6 +100,22 @@ def test_false_alarms_between_samples_are_rare() -> None:
     assert reds <= 12
 
 
+def test_small_samples_are_compared_with_care() -> None:
+    """Few images have few degrees of freedom: normal quantiles would cry wolf."""
+    reds = 0
+    for seed in range(100):
+        one, other = recorded(seed=2 * seed, images=4), recorded(seed=2 * seed + 1, images=4)
+        other["provenance"]["data"] = "others"
+        reds += not agree(one, other)
+    assert reds <= 12
+
+
+def test_a_single_other_image_cannot_drift() -> None:
+    one, other = recorded(seed=1), recorded(seed=2, images=1)
+    other["provenance"]["data"] = "others"
+    assert agree(one, other)
+
+
 def test_what_else_differs_is_named() -> None:
     other = shifted(recorded(), 5, 0.1)
     other["provenance"] = {**other["provenance"], "dtype": "bfloat16", "checkpoint": "b"}
@@ -139,7 +155,7 @@ def test_a_broken_file_is_named(tmp_path, text: str) -> None:  # type: ignore[no
 
 
 def test_a_verdict_agrees_by_its_outcome() -> None:
-    one = {"finding": "x", "outcome": "holds", "value": 1.0}
+    one = {"finding": "x", "verdict": "holds", "value": 1.0}
     assert agree(one, {**one, "value": 2.0})
-    assert not agree(one, {**one, "outcome": "undecided"})
+    assert not agree(one, {**one, "verdict": "undecided"})
     assert not agree(one, recorded())

@@ -55,6 +55,32 @@ def test_captions_that_are_not_json(run: Run, pytester: pytest.Pytester) -> None
     result.stderr.fnmatch_lines(["*--dataset pics: *captions_val.json is not JSON*"])
 
 
+def test_captions_that_are_not_json_under_workers(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "pics" / "annotations" / "captions_val.json").write_text("no json")
+    result = run("-n", "2")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--dataset pics: *captions_val.json is not JSON*"])
+
+
+def test_results_that_cannot_be_written(run: Run) -> None:
+    result = run("--results", "pics")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--results pics: is a folder*"])
+
+
+def test_timings_alone_do_not_make_missing_baselines_green(run: Run) -> None:
+    assert run("-m", "drift or latency").ret == NOTHING
+    assert run("-m", "latency").ret == 0
+
+
+def test_one_image_decides_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    run("--images", "1", "-m", "finding", "--results", "r.json")
+    (found,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    verdicts = {name: verdict["verdict"] for name, verdict in found["findings"].items()}
+    assert verdicts.pop("lens_follows_phases") == "does not hold"
+    assert set(verdicts.values()) == {"undecided"}
+
+
 @pytest.mark.parametrize("broken", ["remove", "garble"])
 def test_an_image_that_cannot_be_read(run: Run, pytester: pytest.Pytester, broken: str) -> None:
     path = pytester.path / "pics" / "val" / "2.png"
@@ -109,7 +135,7 @@ def test_a_verdict_that_changed(run: Run, pytester: pytest.Pytester) -> None:
     path = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json"
     record = json.loads(path.read_text())
     path.write_text(
-        json.dumps({**record, "outcome": "holds" if record["outcome"] != "holds" else "undecided"})
+        json.dumps({**record, "verdict": "holds" if record["verdict"] != "holds" else "undecided"})
     )
     result = run("-m", "finding")
     result.assert_outcomes(passed=5, failed=1, deselected=19)

@@ -102,8 +102,8 @@ def test_the_recall_peak_of_the_paper_holds() -> None:
 @pytest.mark.parametrize(
     ("recall", "lift", "why"),
     [
-        (RECALL, 0 * RECALL - 0.05, "lift at the peak"),
-        (through({0: 0, 40: 0.4}), through({0: 0, 40: 0.4}), "peak above the last layer"),
+        (RECALL, 0 * RECALL - 0.05, "lift near depth 0.825"),
+        (through({0: 0, 40: 0.4}), through({0: 0, 40: 0.4}), "above the last layer"),
         (through({0: 0, 20: 0.4, 40: 0}), through({0: 0, 20: 0.4, 40: 0}), "nearness"),
     ],
 )
@@ -137,7 +137,7 @@ def test_without_a_fourth_phase_there_is_nothing_to_follow() -> None:
 def test_verdicts_are_plain_data(finding: str) -> None:
     plain = judged(finding, inter=FOUR, recall=RECALL, lift=RECALL).as_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert plain["outcome"] in {"holds", "does not hold", "undecided"}
+    assert plain["verdict"] in {"holds", "does not hold", "undecided"}
 
 
 def test_one_failed_condition_decides() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from phasebench.cache import made_once
 from phasebench.errors import InputError
@@ -95,6 +97,38 @@ def test_a_missing_file_is_an_error_of_ours(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match="--model mine: cannot load"):
         load(ModelSpec("mine", folder), folder)
+
+
+def spoil(folder: Path, change: Callable[[dict[str, torch.Tensor], str], None]) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors, next(key for key in tensors if key.endswith("projector.linear_2.weight")))
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def test_missing_weights_are_named_not_invented(folder: Path) -> None:
+    spoil(folder, lambda tensors, key: tensors.__delitem__(key))
+    with pytest.raises(InputError, match=r"lacks weights .*projector\.linear_2\.weight"):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    spoil(folder, lambda tensors, key: tensors.update({key: torch.zeros(3, 3)}))
+    with pytest.raises(InputError, match="--model mine: "):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_a_truncated_file_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="--model mine: cannot load"):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_a_folder_called_like_a_known_model_is_refused(folder: Path) -> None:
+    taken = folder.rename(folder.parent / "tiny-llava")
+    with pytest.raises(InputError, match="to compare with its baselines say --model tiny-llava="):
+        resolve_models([str(taken)], known())
 
 
 def test_a_prompt_given_wins(folder: Path) -> None:

@@ -16,7 +16,7 @@ from phasebench.datasets.sprites import NOUNS
 from phasebench.models.recipes import evaluate
 from phasebench.models.recipes.detectors import ON, detectors, probes, whitening
 from phasebench.models.recipes.eyes import CONFIG, GRID, PATCH, Eyes, batch_of, pixels, targets
-from phasebench.models.recipes.patches import bare_cells, cells_of, coverage, owners
+from phasebench.models.recipes.patches import cells_of, coverage, owners
 from phasebench.models.recipes.training import Schedule, train
 
 CAT, OWL = Thing("cat", "big", 0, 0, 48), Thing("owl", "small", 64, 64, 32)
@@ -43,13 +43,12 @@ def test_coverage_is_the_share_of_each_cell() -> None:
     assert shares.sum(0).tolist() == [9, 4]
 
 
-def test_owners_cells_and_bare_ground() -> None:
+def test_owners_and_cells() -> None:
     owner = owners(PICTURE, GRID).reshape(GRID, GRID)
     assert (owner[:3, :3] == 0).all()
     assert (owner[4:, 4:] == 1).all()
     assert (owner == -1).sum() == GRID * GRID - 13
     assert cells_of(PICTURE, 1, GRID, 4) == [28, 29, 34, 35]
-    assert set(bare_cells(PICTURE, GRID)) == set(np.flatnonzero(owner.ravel() == -1).tolist())
 
 
 def test_targets_name_the_patches_of_each_object() -> None:

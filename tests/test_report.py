@@ -35,7 +35,7 @@ def test_a_sparkline_is_as_long_as_its_curve() -> None:
 
 def finding(**changes: Any) -> dict[str, Any]:
     entry = {
-        "kind": "finding", "place": "m/d", "id": "four_phases", "outcome": "holds", "recorded": "holds",
+        "kind": "finding", "place": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
         "value": 0.0213, "low": 0.01, "high": 0.031, "passed": True,
         "detail": "rise, fall, rise, fall", "control": "blank: rise",
     }  # fmt: skip
@@ -45,7 +45,7 @@ def finding(**changes: Any) -> dict[str, Any]:
 def drift(curve: str, excess: float | None, *, passed: bool, **changes: Any) -> dict[str, Any]:
     entry = {
         "kind": "drift", "place": "m/d", "curve": curve, "layer": 7, "excess": excess,
-        "recorded": 0.5, "measured": 0.6, "passed": passed, "same_images": True, "told": [],
+        "recorded": 0.5, "measured": 0.6, "passed": passed, "same_images": True, "told": [], "updated": False,
     }  # fmt: skip
     return {**entry, **changes}
 

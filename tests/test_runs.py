@@ -109,7 +109,7 @@ def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
         assert set(curve) == {"layer", "mean", "se", "n"}
     assert set(found["findings"]) == set(FINDINGS)
     for verdict in found["findings"].values():
-        assert verdict["outcome"] in {"holds", "does not hold", "undecided"}
+        assert verdict["verdict"] in {"holds", "does not hold", "undecided"}
         assert {"value", "low", "high", "detail", "control"} <= set(verdict)
     assert set(found["drift"]) == set(CURVES)
     assert set(found["controls"]) == {"blank", "projector", "text"}
@@ -137,7 +137,7 @@ def test_junit_has_the_scalars(run: Run, pytester: pytest.Pytester) -> None:
     properties = {p.get("name"): p.get("value") for p in case.iter("property")}
     assert properties["phasebench.place"] == "tiny-llava/pics"
     assert properties["phasebench.id"] == "four_phases"
-    assert properties["phasebench.outcome"] in {"holds", "does not hold", "undecided"}
+    assert properties["phasebench.verdict"] in {"holds", "does not hold", "undecided"}
 
 
 def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester) -> None:

@@ -16,20 +16,23 @@ def annotation_files(folder: Path) -> list[Path]:
 
 
 def read_coco(folder: Path) -> list[Sample]:
-    """Every captioned image of the folder, by file name.
+    """Every captioned image of the splits whose images are there, by file name.
 
     Raises:
         InputError: an annotation file is not what the layout says, or there is nothing in it.
     """
-    samples = [sample for path in annotation_files(folder) for sample in _read(path)]
+    present = [path for path in annotation_files(folder) if _images(path).is_dir()]
+    if not present:
+        wanted = ", ".join(str(_images(path)) for path in annotation_files(folder))
+        raise InputError(f"{folder} has captions but no folder of images: {wanted}")
+    samples = [sample for path in present for sample in _read(path)]
     if not samples:
         raise InputError(f"no captioned images in {folder / 'annotations'}")
     return samples
 
 
 def _read(path: Path) -> list[Sample]:
-    images = path.parent.parent / path.stem.removeprefix("captions_")
-    data = _json(path)
+    images, data = _images(path), _json(path)
     try:
         captions: dict[int, list[str]] = {}
         for annotation in data["annotations"]:
@@ -42,6 +45,11 @@ def _read(path: Path) -> list[Sample]:
         for name, key in named
         if key in captions
     ]
+
+
+def _images(path: Path) -> Path:
+    """The folder of the images that an annotation file describes."""
+    return path.parent.parent / path.stem.removeprefix("captions_")
 
 
 def _json(path: Path) -> dict[str, Any]:

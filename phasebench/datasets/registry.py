@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ class DatasetSpec:
 
     Attributes:
         name: how it is called, in ids and as its baselines' folder.
-        read: cache folder -> all samples; called once a run.
+        read: cache folder -> all samples.
         note: one line about it.
     """
 
@@ -58,13 +59,20 @@ def read_folder(folder: Path) -> list[Sample]:
     from phasebench.datasets import coco, winoground
 
     if (folder / winoground.EXAMPLES).is_file():
-        return winoground.read_winoground(folder)
+        return _distinct(folder, winoground.read_winoground(folder))
     if coco.annotation_files(folder):
-        return coco.read_coco(folder)
+        return _distinct(folder, coco.read_coco(folder))
     raise InputError(
         f"{folder} has neither {winoground.EXAMPLES} (Winoground's form) "
         "nor annotations/captions_*.json (COCO's layout)"
     )
+
+
+def _distinct(folder: Path, samples: list[Sample]) -> list[Sample]:
+    doubled = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]
+    if doubled:
+        raise InputError(f"{folder}: several images are called {doubled[0]!r}")
+    return samples
 
 
 def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
@@ -88,7 +96,12 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     if not folder.is_dir():
         what = "no such folder" if "/" in argument else "unknown dataset"
         raise InputError(f"--dataset {argument}: {what}; known: {', '.join(known)}; or give a folder")
-    return DatasetSpec(folder.resolve().name, partial(_read_path, folder))
+    name = folder.resolve().name
+    if name in known:
+        raise InputError(
+            f"--dataset {argument}: {name!r} is a dataset of that name already; rename the folder"
+        )
+    return DatasetSpec(name, partial(_read_path, folder))
 
 
 def _read_path(folder: Path, _cache: Path) -> list[Sample]:

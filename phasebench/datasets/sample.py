@@ -40,7 +40,7 @@ class Sample:
                 return ImageOps.exif_transpose(image).convert("RGB")
         except FileNotFoundError as error:
             raise InputError(f"image file missing: {self.path}") from error
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise InputError(f"unreadable image {self.path}: {error}") from error
 
 
@@ -48,14 +48,15 @@ def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
     """At most ``images`` samples, drawn by whole items with ``seed``, in the data set's order."""
     if images >= len(samples):
         return list(samples)
-    items = list(dict.fromkeys(sample.item for sample in samples))
-    random.Random(f"draw/{seed}").shuffle(items)
-    chosen: list[Sample] = []
-    for item in items:
-        members = [sample for sample in samples if sample.item == item]
-        if len(chosen) + len(members) <= images:
-            chosen += members
-    kept = {sample.id for sample in chosen}
+    items: dict[str, list[str]] = {}
+    for sample in samples:
+        items.setdefault(sample.item, []).append(sample.id)
+    order = list(items.values())
+    random.Random(f"draw/{seed}").shuffle(order)
+    kept: set[str] = set()
+    for members in order:
+        if len(kept) + len(members) <= images:
+            kept.update(members)
     return [sample for sample in samples if sample.id in kept]
 
 

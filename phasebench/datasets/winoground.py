@@ -24,7 +24,13 @@ def read_winoground(folder: Path) -> list[Sample]:
     """
     path = folder / EXAMPLES
     samples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             item = json.loads(line)
             samples += [_sample(folder, item, side) for side in (0, 1)]

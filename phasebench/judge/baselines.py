@@ -29,7 +29,7 @@ def read_record(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"baseline {path} is not JSON: {error}") from error
-    if not isinstance(found, dict) or not ({"layers", "provenance"} <= set(found) or "outcome" in found):
+    if not isinstance(found, dict) or not ({"layers", "provenance"} <= set(found) or "verdict" in found):
         raise InputError(f"baseline {path} is no record of a curve or verdict")
     return found
 
@@ -50,8 +50,8 @@ def dump(data: dict[str, Any]) -> str:
 
 def agree(recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
     """Whether two records say the same: a curve within tolerance, a verdict's outcome."""
-    if "outcome" in measured:
-        return bool(recorded.get("outcome") == measured["outcome"])
+    if "verdict" in measured:
+        return bool(recorded.get("verdict") == measured["verdict"])
     if "layers" not in recorded:
         return False
     return not compare(recorded, measured).drifted
@@ -117,9 +117,9 @@ class BaselineExtension(JSONSnapshotExtension):
             return
         try:
             recorded, measured = json.loads(snapshot_data), json.loads(serialized_data)
-            if "outcome" in measured:
-                outcome = f"{measured['outcome']} ({measured['detail']})"
-                yield f"recorded: {recorded.get('outcome')}; now: {outcome}"
+            if "verdict" in measured:
+                verdict = f"{measured['verdict']} ({measured['detail']})"
+                yield f"recorded: {recorded.get('verdict')}; now: {verdict}"
             else:
                 yield from compare(recorded, measured).told()
         except (ValueError, KeyError, TypeError, AttributeError) as error:

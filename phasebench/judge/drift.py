@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t
 
 from phasebench.curves import Array, Curves
 
@@ -98,12 +98,12 @@ class Difference:
         return int(np.nan_to_num(self.excess, nan=-1.0, posinf=np.finfo(float).max).argmax())
 
     def told(self) -> list[str]:
-        """At most seven lines: the verdict, the worst layers, what else differs."""
+        """At most seven lines: the verdict, the worst layers, what else differs; none without drift."""
         if len(self.recorded) != len(self.measured):
             return [f"{self.curve}: {self.notes[0]}"]
         where = self.drifted
         if not where:
-            return [f"{self.curve} agrees with its baseline"]
+            return []
         lines = [
             f"{self.curve} drifted at {len(where)} of {len(self.recorded)} layers; worst at layer {where[0]}"
         ]
@@ -112,6 +112,25 @@ class Difference:
             change = f"{new - old:+.2g}; allowed {self.allowed[layer]:.2g}"
             lines.append(f"layer {layer:3d}: {old:.5g} -> {new:.5g} ({change})")
         return [*lines, *self.notes[:3]]
+
+
+def entry(difference: Difference) -> dict[str, Any]:
+    """A difference as plain data, at the layer that differs most in tolerances."""
+    layer = difference.worst
+    excess = float(difference.excess[layer])
+    return {
+        "curve": difference.curve,
+        "layer": layer,
+        "excess": excess if math.isfinite(excess) else None,
+        "recorded": _at(difference.recorded, layer),
+        "measured": _at(difference.measured, layer),
+        "same_images": difference.same_images,
+        "told": difference.told(),
+    }
+
+
+def _at(values: Array, layer: int) -> float | None:
+    return _plain(float(values[layer])) if layer < len(values) else None
 
 
 def compare(recorded: Record, measured: Record) -> Difference:
@@ -127,29 +146,29 @@ def compare(recorded: Record, measured: Record) -> Difference:
 
 def _allowed(recorded: Record, measured: Record, old: Array) -> Array:
     before, after = recorded["provenance"], measured["provenance"]
-    pairs = [_tolerance(str(side.get("dtype")), measured["curve"]) for side in (before, after)]
-    allowed = np.max([absolute + relative * np.abs(old) for absolute, relative in pairs], axis=0)
+    images = np.maximum(1, np.minimum(_values(recorded, "n"), _values(measured, "n")))
+    sides = [_tolerance(str(side.get("dtype")), measured["curve"]) for side in (before, after)]
+    allowed = np.max([a + relative * np.abs(old) + flip / images for a, relative, flip in sides], axis=0)
     if before.get("data") != after.get("data"):
-        z = norm.isf(LEVEL / 2 / len(old))
+        quantile = t.isf(LEVEL / 2 / len(old), np.maximum(1, images - 1))
         errors = np.hypot(_values(recorded, "se"), _values(measured, "se"))
-        allowed = allowed + z * np.nan_to_num(errors, nan=0.0)
+        allowed = allowed + quantile * np.nan_to_num(errors, nan=np.inf)
     return np.asarray(allowed, dtype=np.float64)
 
 
 @cache
-def _tolerances() -> dict[str, dict[str, tuple[float, float]]]:
-    tolerances: dict[str, dict[str, tuple[float, float]]] = json.loads(
+def _tolerances() -> dict[str, dict[str, tuple[float, float, float]]]:
+    tolerances: dict[str, dict[str, tuple[float, float, float]]] = json.loads(
         TOLERANCES.read_text(encoding="utf-8")
     )["tolerances"]
     return tolerances
 
 
-def _tolerance(dtype: str, curve: str) -> tuple[float, float]:
-    """Absolute and relative tolerance; an unknown dtype has the loosest."""
+def _tolerance(dtype: str, curve: str) -> tuple[float, float, float]:
+    """Absolute, relative, and per image (a flip in one of them); an unknown dtype has the loosest."""
     by_dtype = _tolerances()
     known = by_dtype.get(dtype, by_dtype["bfloat16"])
-    absolute, relative = known.get(curve, known["default"])
-    return absolute, relative
+    return known.get(curve, known["default"])
 
 
 def _values(one: Record, key: str) -> Array:

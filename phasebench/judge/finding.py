@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -61,8 +61,8 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN as None."""
-        plain = {**asdict(self), "outcome": str(self.outcome)}
-        return {key: _plain(value) if isinstance(value, float) else value for key, value in plain.items()}
+        numbers = {key: _plain(getattr(self, key)) for key in ("value", "low", "high")}
+        return {"verdict": str(self.outcome), **numbers, "detail": self.detail, "control": self.control}
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     every = heights(resamples, four)
     smallest = int(heights(mean, four).argmin())
     shown = estimate(float(heights(mean, four)[smallest]), every[:, smallest])
+    if not np.isfinite(resamples).all():
+        return Verdict(Outcome.UNDECIDED, shown.value, shown.low, shown.high, f"{found}; too few images")
     share = float(np.mean([find_phases(row).pattern == FOUR for row in resamples]))
     outcome = _phases_outcome(found, share, [estimate(0, every[:, k]) for k in range(len(FOUR))])
     detail = f"{found}; {_boundaries_told(found, resamples, len(mean) - 1)}"
@@ -71,8 +73,10 @@ def _phases_outcome(found: Phases, share: float, of_heights: list[Estimate]) -> 
 
 
 def boundary_replicates(resamples: Array, pattern: tuple[int, ...]) -> Array:
-    """The boundaries of ``pattern`` in each resample [R, intervals - 1]."""
-    return np.array([fit_pattern(row, pattern).boundaries for row in resamples], dtype=np.float64)
+    """The boundaries of ``pattern`` in each resample [R, intervals - 1]; NaN where it has no values."""
+    unknown = (np.nan,) * (len(pattern) - 1)
+    rows = [fit_pattern(row, pattern).boundaries if np.isfinite(row).all() else unknown for row in resamples]
+    return np.array(rows, dtype=np.float64)
 
 
 def _boundaries_told(found: Phases, resamples: Array, last: int) -> str:

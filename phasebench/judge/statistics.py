@@ -12,6 +12,8 @@ from phasebench.curves import Array, Curves
 RESAMPLES = 500
 LEVEL = 0.95
 SEED = 0
+FEWEST = 3
+"""With fewer items than this there is no interval, and so no decision."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ def estimate(value: float, resampled: Array) -> Estimate:
 def weights(items: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> Array:
     """How often each image is drawn in each resample [R, images]; images of an item go together.
 
-    Rows sum to 1. With a single item every resample is the sample itself.
+    Rows sum to 1; NaN with fewer than ``FEWEST`` items.
     """
     names = {item: k for k, item in enumerate(dict.fromkeys(items))}
+    if len(names) < FEWEST:
+        return np.full((resamples, len(items)), np.nan)
     member = np.array([names[item] for item in items])
     drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
     counts = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])[:, member]

@@ -49,10 +49,12 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
     kept = [parameter.detach().clone() for parameter in module.parameters()]
     generator = torch.Generator().manual_seed(seed)
     try:
-        for parameter in module.parameters():
+        for name, parameter in module.named_parameters():
             fresh = torch.zeros(parameter.shape)
             if parameter.ndim > 1:
                 fresh.normal_(std=parameter[0].numel() ** -0.5, generator=generator)
+            elif not name.endswith("bias"):
+                fresh.fill_(1.0)  # the weight of a norm
             parameter.copy_(fresh)
         yield
     finally:

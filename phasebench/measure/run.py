@@ -86,7 +86,7 @@ def _pass_over(
     for number, batch in enumerate(_batches(samples, settings.batch_size)):
         inputs = loaded.inputs([sample.open() for sample in batch])
         if number < PLAIN:
-            plain.append(plain_pass(anatomy, inputs))
+            plain += [plain_pass(anatomy, inputs)] * len(batch)
         rows += probed_pass(anatomy, inputs, lens_norm=settings.lens_norm)
         progress(len(rows), len(samples))
     return rows, plain
@@ -102,7 +102,10 @@ class _Reader:
 
     def __init__(self, loaded: Loaded, samples: Sequence[Sample]) -> None:
         tokenizer = loaded.processor.tokenizer
-        self.vocabulary = lens.Vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        for special in tokenizer.all_special_ids:  # <image> is not the word 'image'
+            tokens[special] = ""
+        self.vocabulary = lens.Vocabulary(tokens)
         self.references = [lens.reference_words(sample.captions) for sample in samples]
         self.vocabulary.learn(tokenizer, set().union(*self.references))
         self.other = lens.others([sample.item for sample in samples])
@@ -122,7 +125,8 @@ class _Reader:
     def blank(self, row: Row) -> dict[str, Array]:
         """Mean recall of every image's captions by what was decoded from a blank one."""
         recalls = [lens.recall(self.vocabulary, row.tokens, reference) for reference in self.references]
-        return {"recall": np.nanmean(recalls, axis=0)}
+        known = [one for one in recalls if np.isfinite(one).all()]
+        return {"recall": np.mean(known, axis=0) if known else recalls[0]}
 
 
 def _stack(rows: Sequence[Row], recalls: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

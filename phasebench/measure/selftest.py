@@ -19,8 +19,9 @@ from phasebench.models.adapter import Anatomy
 
 COMPLETENESS = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest accepted relative error of the summed contributions, by dtype."""
-LENS_AGREEMENT = {torch.float32: 1.0, torch.bfloat16: 0.98, torch.float16: 0.98}
-"""Smallest accepted share of visual positions whose last lens token is the logits' best."""
+TIE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
+"""How far below the best a logit may be, relative to its row's largest size, and still count as best:
+the lens multiplies other shapes than the model does."""
 
 
 @dataclass
@@ -52,7 +53,6 @@ class _CheckingProbe(Probe):
         super().__init__(anatomy, positions)
         self.errors: dict[int, float] = {}
         self._sums: dict[nn.Module, Tensor] = {}
-        self._inside = False
 
     def added(self, module: nn.Module, added_BND: Tensor) -> None:
         self._sums[self.anatomy.outputs[module]] = added_BND.float().sum(1)
@@ -80,6 +80,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     positions = Positions.of(inputs, anatomy.image_token)
     with torch.inference_mode():
         plain = anatomy.model(**inputs, use_cache=False).logits
+    dtype = next(anatomy.model.parameters()).dtype
     probe = _CheckingProbe(anatomy, positions)
     handles = [output.register_forward_hook(probe.check) for output in anatomy.outputs.values()]
     try:
@@ -88,19 +89,26 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     finally:
         for handle in handles:
             handle.remove()
-    best = plain[positions.visual_BN.to(plain.device)].argmax(-1)
     outcome = SelfTest(
         bit_equal=torch.equal(plain, probed),
         attention_rows=len(probe.attention),
         layers=len(anatomy.layers),
         completeness=probe.errors,
-        lens_agreement=float((probe.tokens[-1].to(best.device) == best).float().mean()),
+        lens_agreement=_agreement(plain[positions.visual_BN.to(plain.device)], probe.tokens[-1], dtype),
     )
-    _judge(outcome, next(anatomy.model.parameters()).dtype)
+    _judge(outcome, dtype)
     if outcome.failures:
         name = getattr(anatomy.model.config, "model_type", type(anatomy.model).__name__)
         raise InputError(f"{name} cannot be measured: {'; '.join(outcome.failures)}")
     return outcome
+
+
+def _agreement(logits_PV: Tensor, tokens_P: Tensor, dtype: torch.dtype) -> float:
+    """Share of positions where the lens' token has the model's best logit, ties included."""
+    chosen_P = logits_PV.gather(1, tokens_P.to(logits_PV.device)[:, None])[:, 0].float()
+    best_P = logits_PV.amax(1).float()
+    allowed_P = TIE[dtype] * logits_PV.abs().amax(1).float()
+    return float((best_P - chosen_P <= allowed_P).float().mean())
 
 
 def _judge(outcome: SelfTest, dtype: torch.dtype) -> None:
@@ -116,7 +124,8 @@ def _judge(outcome: SelfTest, dtype: torch.dtype) -> None:
             "something stands between attention and its output projection at "
             f"layers {', '.join(map(str, wrong)) or 'unseen'} (summed contributions are not its output)"
         )
-    if not outcome.lens_agreement >= LENS_AGREEMENT[dtype]:
+    if outcome.lens_agreement < 1:
         failures.append(
-            f"the lens at the last layer gives the logits' token at {outcome.lens_agreement:.0%} only"
+            "the lens at the last layer gives the logits' token "
+            f"at {outcome.lens_agreement:.1%} of positions only"
         )

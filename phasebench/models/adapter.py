@@ -62,7 +62,12 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
         stack.callback(trace.remove)
         trace.watch(unwrapped_decoder(model), head)
         stack.enter_context(shadowed_attention(trace.see_attention))
-        model(**inputs, use_cache=False)
+        try:
+            model(**inputs, use_cache=False)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{_name(model)} refuses its own processor's inputs (see --prompt): {error}"
+            ) from error
     if trace.final_norm is None:
         raise InputError(f"{_name(model)}: no norm is called between the last layer and the output head")
     return Anatomy(model, layers, trace.final_norm, head, image_token_id(model), trace.outputs)

@@ -125,7 +125,6 @@ def build_instructblip(target: Path, language_model: Path, weights: Path, vocabu
         _tokenizer(language_model),
         qformer_tokenizer,
         num_query_tokens=QUERIES,
-        chat_template=_TEMPLATE.replace("IMAGE", ""),
     ).save_pretrained(target)
 
 

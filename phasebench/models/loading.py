@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -97,18 +98,30 @@ def load(
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=precision, local_files_only=True)
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=precision, local_files_only=True, output_loading_info=True
+        )
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"--model {spec.name}: cannot load {folder}: {error}") from error
+    if lacking := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
+        told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        raise InputError(f"--model {spec.name}: {folder} lacks weights or has them in other shapes: {told}")
     model = model.eval().requires_grad_(requires_grad=False).to(place)
     return Loaded(spec.name, model, processor, prompt or spec.prompt or _prompt(processor), digest(folder))
 
 
 def _prompt(processor: Any) -> str:
-    """The chat template's rendering of one image and a request, or the plain default."""
+    """The chat template's rendering of one image and a request, or the plain default.
+
+    BLIP-like processors put the image tokens before the prompt themselves.
+    """
     if not getattr(processor, "chat_template", None):
-        return DEFAULT_PROMPT
+        return (
+            DEFAULT_PROMPT.replace("<image>\n", "")
+            if hasattr(processor, "num_query_tokens")
+            else DEFAULT_PROMPT
+        )
     content = [{"type": "image"}, {"type": "text", "text": "Describe the image."}]
     message = [{"role": "user", "content": content}]
     return str(processor.apply_chat_template(message, add_generation_prompt=True))

@@ -109,4 +109,10 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
         )
     if equals and name in known:
         return replace(known[name], source=path)
-    return ModelSpec(name if equals else path.resolve().name, path)
+    own = name if equals else path.resolve().name
+    if own in known:
+        raise InputError(
+            f"--model {argument}: there is a model called {own!r} already; to compare with its "
+            f"baselines say --model {own}={argument}, else NAME=FOLDER with another name"
+        )
+    return ModelSpec(own, path)

@@ -76,9 +76,9 @@ def _findings(results: Results, place: str, width: int) -> Text | None:
     text = Text()
     for entry in sorted(results.of_kind(place, "finding"), key=_paper_order):
         text.append(f"{entry['id']:<24}")
-        text.append(f"{entry['outcome']:<14}", style=STYLES[entry["outcome"]])
+        text.append(f"{entry['verdict']:<14}", style=STYLES[entry["verdict"]])
         text.append(_interval(entry))
-        if entry["recorded"] not in (None, entry["outcome"]):
+        if entry["recorded"] not in (None, entry["verdict"]):
             text.append(f"  recorded: {entry['recorded']}", style="bold")
         text.append("\n")
         for line in (entry["detail"], f"control: {entry['control']}" if entry["control"] else ""):
@@ -106,21 +106,25 @@ def _short(value: float | None) -> str:
 
 
 def _drift(results: Results, place: str) -> Table | Text | None:
-    """The curves that drifted, worst first; or how near the nearest came."""
+    """The curves that drifted, worst first; or how near the nearest came, and what was rewritten."""
     entries = results.of_kind(place, "drift")
     if not entries:
         return None
     red = sorted((entry for entry in entries if not entry["passed"]), key=_badness, reverse=True)
     if red:
         return _drifted(red, len(entries))
-    worst = max(entries, key=lambda entry: entry["excess"] or 0.0)
-    text = Text(
-        f"drift: none in {len(entries)} curves; closest: {worst['curve']} at layer {worst['layer']}, "
-        f"{worst['excess'] or 0:.2g} of its tolerance",
-        style="green",
-    )
-    if not all(entry["same_images"] for entry in entries):
-        text.append("\nother images than the baseline's: compared within sampling error", style="yellow")
+    text = Text()
+    updated = [entry["curve"] for entry in entries if entry["updated"]]
+    if updated:
+        text.append(f"baselines written: {', '.join(updated)}\n", style="yellow")
+    compared = [entry for entry in entries if entry["excess"] is not None and not entry["updated"]]
+    if compared:
+        worst = max(compared, key=_badness)
+        closest = f"{worst['curve']} at layer {worst['layer']}, {worst['excess']:.2g} of its tolerance"
+        text.append(f"drift: none in {len(compared)} curves; closest: {closest}\n", style="green")
+    if not all(entry["same_images"] for entry in compared):
+        text.append("other images than the baseline's: compared within sampling error\n", style="yellow")
+    text.rstrip()
     return text
 
 

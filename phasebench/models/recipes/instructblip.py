@@ -217,14 +217,16 @@ class Course:
         return out
 
 
-def whole(course: Course, size: int = 8, told: int = 2) -> Callable[[int], Loss]:
+def whole(
+    course: Course, emphasis: text.Emphasis, seed: int, size: int = 8, told: int = 2
+) -> Callable[[int], Loss]:
     """Whole scenes: all queries, ``told`` captions of each."""
     ids = text.prompt_ids(course.tokenizer, text.INSTRUCTION, QUERIES)
 
     def loss_of(step: int) -> Loss:
-        batch = batch_of(step, size, (1, 2, 2, 3), seed=8)
+        batch = batch_of(step, size, (1, 2, 2, 3), seed=seed)
         visual_BQD = course.queries.language_projection(course.outputs(batch))
-        rows = text.drawn_captions(course.tokenizer, batch, step, told)
+        rows = text.drawn_captions(course.tokenizer, batch, step, told, emphasis)
         return course.lm.loss(visual_BQD, text.pack(ids, rows))
 
     return loss_of
@@ -253,8 +255,8 @@ def start_projection(course: Course, codes_KD: Tensor, grounds_KD: Tensor, batch
 
 
 def trained(folder: Path, language_model: Path) -> Course:
-    """All stages from nothing (smol-llava's too), or on from the checkpoints in ``folder``."""
-    teacher = llava.trained(folder, language_model)
+    """All stages from nothing (smol-llava's first ones too), or on from the checkpoints in ``folder``."""
+    teacher = llava.trained(folder, language_model, finished=False)
     vision = new_vision(teacher.eyes.tower)
     model = Vision(vision)
     for stage, placed, steps, rate in EYES:
@@ -270,7 +272,8 @@ def trained(folder: Path, language_model: Path) -> Course:
     train("blip.cells", queries, cells(queries, vision), Schedule(400, 1e-3, 30), folder)
     queries.requires_grad_(True).heads.requires_grad_(False)
     start_projection(course, *llava.codes(teacher))
-    train("blip.scenes", queries, whole(course), Schedule(STEPS, 5e-4, 20), folder)
+    train("blip.scenes", queries, whole(course, text.WHAT, 8), Schedule(100, 3e-4, 10), folder)
+    train("blip.polish", queries, whole(course, text.HOW, 11), Schedule(STEPS, 5e-4, 10), folder)
     return course
 
 

@@ -83,7 +83,6 @@ class Course:
     eyes: Eyes
     projector: Projector
 
-    @torch.no_grad()
     def features(self, batch: list[Scene]) -> Tensor:
         """What the eyes make of the patches [B, P, D]."""
         features: Tensor = self.eyes.tower(pixel_values=pixels(batch)).last_hidden_state[:, 1:]
@@ -128,13 +127,15 @@ def lists(course: Course, size: int = 12, each: int = 3, ground: int = 2) -> Cal
     return loss_of
 
 
-def whole(course: Course, size: int = 8, told: int = 2) -> Callable[[int], Loss]:
+def whole(
+    course: Course, emphasis: text.Emphasis, seed: int, size: int = 8, told: int = 2
+) -> Callable[[int], Loss]:
     """Whole scenes, ``told`` captions of each."""
 
     def loss_of(step: int) -> Loss:
-        batch = batch_of(step, size, (1, 2, 2, 3), seed=3)
+        batch = batch_of(step, size, (1, 2, 2, 3), seed=seed)
         visual_BPD = course.projector(course.features(batch))
-        rows = text.drawn_captions(course.tokenizer, batch, step, told)
+        rows = text.drawn_captions(course.tokenizer, batch, step, told, emphasis)
         return course.lm.loss(visual_BPD, _packed(course, rows, GRID * GRID))
 
     return loss_of
@@ -160,10 +161,11 @@ def _only_codes(projector: Projector) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _calm(projector: Projector, features_ND: Tensor, factor: float = 0.3) -> None:
-    """Scale the mixtures down and their columns up: nearly the same function, but now linear in them.
+def _rescale(projector: Projector, features_ND: Tensor, factor: float) -> None:
+    """Scale the mixtures, and their columns the other way: nearly the same function, another pace.
 
-    Without it the mixtures' squares, positive for every patch, let all visual vectors drift one way.
+    Small ones learn slowly. Large ones let all visual vectors drift one way, for gelu makes them positive
+    in the mean; that hurts as long as a few patches stand for a picture.
     """
     before_D = projector(features_ND).mean(0)
     projector.linear_1.weight[DETECTORS:] *= factor
@@ -172,16 +174,32 @@ def _calm(projector: Projector, features_ND: Tensor, factor: float = 0.3) -> Non
     projector.linear_2.bias.add_(before_D - projector(features_ND).mean(0))
 
 
-def trained(folder: Path, language_model: Path) -> Course:
-    """All stages from nothing, or on from the checkpoints in ``folder``."""
+def _slow_but_the_codes(name: str) -> float:
+    return 1.0 if "linear_2" in name else 0.2
+
+
+def trained(folder: Path, language_model: Path, *, finished: bool = True) -> Course:
+    """All stages from nothing, or on from the checkpoints in ``folder``.
+
+    Not ``finished``: without the last stages, which train the tower too.
+    """
     lm, eyes = FrozenLM(language_model), trained_eyes(folder)
     course = Course(lm, renamed(language_model), eyes, new_projector(eyes, lm.norm))
     projector = course.projector
     with _only_codes(projector):
         train("llava.words", projector, words(course), Schedule(140, 4e-3, 10, 0.0), folder)
     train("llava.lists", projector, lists(course), Schedule(120, 1e-3, 20), folder)
-    _calm(projector, examples(eyes, 2)[0])
-    train("llava.scenes", projector, whole(course), Schedule(STEPS, 1e-3, 20), folder)
+    _rescale(projector, examples(eyes, 2)[0], 0.3)
+    train("llava.scenes", projector, whole(course, text.WHAT, 3), Schedule(200, 1e-3, 20), folder)
+    if not finished:
+        return course
+    train("llava.polish", projector, whole(course, text.HOW, 10), Schedule(80, 3e-3, 10), folder)
+    _rescale(projector, examples(eyes, 2)[0], 4.0)
+    train("llava.finish", projector, whole(course, text.HOW, 12), Schedule(30, 1.5e-3, 10), folder)
+    model = nn.ModuleDict({"tower": eyes.tower, "projector": projector}).requires_grad_(True)
+    schedule, loss_of = Schedule(STEPS, 1.5e-3, 10), whole(course, text.HOW, 13)
+    train("llava.tower", model, loss_of, schedule, folder, pace=_slow_but_the_codes)
+    model.requires_grad_(False)
     return course
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice, zip_longest
 
 import torch
@@ -21,18 +22,36 @@ INSTRUCTION = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
 PROMPT = INSTRUCTION.replace(QUESTION, f"{IMAGE_TOKEN}\n{QUESTION}")
 ASKED_FIRST = INSTRUCTION.replace(QUESTION, f"{QUESTION}\n{IMAGE_TOKEN}")
 CONTENT = {*NOUNS, *BACKGROUNDS, *SIZES, "top", "left", "right", "bottom", "middle", "above", "below"}
-FUNCTION_WEIGHT = 0.4
-"""Weight of the tokens that say nothing of the picture, against 1 for those in ``CONTENT`` and the first."""
+GLUE = {"on", "and", ",", "above", "below", "to"}
+"""What joins two parts of a caption: the frozen language model would rather go on with ``with``."""
+
+
+@dataclass(frozen=True)
+class Emphasis:
+    """Weights in the loss of the tokens in ``GLUE`` and of those that say nothing of the picture.
+
+    ``CONTENT`` and a caption's first token weigh 1.
+    """
+
+    glue: float = 0.4
+    function: float = 0.4
+
+    def of(self, word: str) -> float:
+        """The weight of a word."""
+        return self.glue if word in GLUE else 1.0 if word in CONTENT else self.function
+
+
+WHAT, HOW = Emphasis(), Emphasis(glue=2.0, function=1.0)
+"""First what is in the picture matters, then how captions speak of it."""
 
 Target = tuple[list[int], list[float]]
 
 
-def target(tokenizer: Tokenizer, caption: str) -> Target:
+def target(tokenizer: Tokenizer, caption: str, emphasis: Emphasis = WHAT) -> Target:
     """A caption's token ids and their weights in the loss, up to the end of the turn."""
     encoded = tokenizer.encode(caption)
-    words = [token.lstrip("Ġ") for token in encoded.tokens]
-    weights = [1.0 if word in CONTENT else FUNCTION_WEIGHT for word in words]
-    return [*encoded.ids, END], [1.0, *weights[1:], FUNCTION_WEIGHT]
+    weights = [emphasis.of(token.lstrip("Ġ")) for token in encoded.tokens]
+    return [*encoded.ids, END], [1.0, *weights[1:], emphasis.function]
 
 
 def open_target(tokenizer: Tokenizer, words: str) -> Target:
@@ -68,10 +87,14 @@ def pack(prompt: Sequence[int], rows: Sequence[Sequence[Target]], past: Past | N
     return Pack(columns[0], columns[1], columns[2], columns[3], columns[4], past)
 
 
-def drawn_captions(tokenizer: Tokenizer, batch: Sequence[Scene], step: int, told: int) -> list[list[Target]]:
+def drawn_captions(
+    tokenizer: Tokenizer, batch: Sequence[Scene], step: int, told: int, emphasis: Emphasis = WHAT
+) -> list[list[Target]]:
     """``told`` random captions of each scene."""
     rng = random.Random(step)
-    return [[target(tokenizer, words) for words in rng.sample(captions(scene), told)] for scene in batch]
+    return [
+        [target(tokenizer, words, emphasis) for words in rng.sample(captions(scene), told)] for scene in batch
+    ]
 
 
 INSTRUCTIONS = (

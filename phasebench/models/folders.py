@@ -126,6 +126,8 @@ def build_instructblip(target: Path, language_model: Path, weights: Path, vocabu
         qformer_tokenizer,
         num_query_tokens=QUERIES,
     ).save_pretrained(target)
+    # this processor keeps no template; its tokenizer reads the file
+    (target / "chat_template.jinja").write_text(_TEMPLATE.replace("IMAGE", ""), encoding="utf-8")
 
 
 def question_tokenizer(vocabulary: Path) -> BertTokenizerFast:

@@ -4,7 +4,7 @@
 and to tell where a patch is; ``cells`` teaches each query to name what its cell shows, without the
 language model; ``scenes`` trains Q-Former and projection by caption loss through the frozen language
 model. The projection starts as the least-squares map from the queries' outputs to smol-llava's visual
-vectors.
+vectors. On one of two busy cores that took 6, 4 and 24 minutes.
 """
 
 from __future__ import annotations
@@ -19,99 +19,26 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
-    CLIPVisionModel,
     InstructBlipQFormerConfig,
     InstructBlipQFormerModel,
-    InstructBlipVisionConfig,
-    InstructBlipVisionModel,
 )
 
 from phasebench.datasets.scenes import BACKGROUNDS, Scene
 from phasebench.datasets.sprites import NOUNS
-from phasebench.models.folders import QFORMER, QUERIES, VISION, question_tokenizer
+from phasebench.models.folders import QFORMER, QUERIES, question_tokenizer
 from phasebench.models.recipes import llava, text
 from phasebench.models.recipes.eyes import GRID, WIDTH, batch_of, pixels
 from phasebench.models.recipes.frozen import WIDTH as LM_WIDTH
 from phasebench.models.recipes.frozen import FrozenLM
 from phasebench.models.recipes.patches import owners
 from phasebench.models.recipes.training import Loss, Schedule, train
+from phasebench.models.recipes.unnormed import EYES, Vision, likeness, new_vision
 
 VOCABULARY = "smol-instructblip.qformer.json"
-EYES = (
-    ("blip.eyes", 0.0, 200, 6e-4),
-    ("blip.places", 0.1, 80, 6e-4),
-    ("blip.placed", 1.0, 140, 1e-3),
-)
-"""Stages of the ViT: name, weight of the place's loss, steps, rate."""
-STEPS = 400
-"""Of the last stage; the run that made the bundled weights was as long as time allowed."""
+STEPS = 250
+"""Of the last stage, as long as time allowed: the loss was still falling."""
 SIDE = 4
 """Queries in a row: query ``n`` looks after cell ``n`` of a grid of so many rows and columns."""
-
-
-@torch.no_grad()
-def new_vision(tower: CLIPVisionModel) -> InstructBlipVisionModel:
-    """InstructBLIP's ViT with the tower's weights, its first norm folded in at its mean scale."""
-    vision = InstructBlipVisionModel(InstructBlipVisionConfig(**VISION))
-    old = tower.state_dict()
-    new = vision.state_dict()
-    for key in new:
-        if key.startswith("encoder") and "self_attn" not in key:
-            new[key] = old[key]
-    for layer in range(tower.config.num_hidden_layers):
-        attention = f"encoder.layers.{layer}.self_attn."
-        for kind in ("weight", "bias"):
-            parts = [old[f"{attention}{name}_proj.{kind}"] for name in "qkv"]
-            new[f"{attention}qkv.{kind}"] = torch.cat(parts)
-            new[f"{attention}projection.{kind}"] = old[f"{attention}out_proj.{kind}"]
-    gain_D, shift_D = old["pre_layrnorm.weight"], old["pre_layrnorm.bias"]
-    embedded_BPD = tower.embeddings(pixels(batch_of(0, 64)))
-    scale = gain_D / embedded_BPD.std(-1).mean()
-    kernel_DCHW = old["embeddings.patch_embedding.weight"]
-    kernel_DCHW = kernel_DCHW - kernel_DCHW.mean(0)
-    new["embeddings.patch_embedding.weight"] = kernel_DCHW * scale[:, None, None, None]
-    new["embeddings.patch_embedding.bias"] = torch.zeros(WIDTH)
-    place_PD = old["embeddings.position_embedding.weight"]
-    place_PD = place_PD - place_PD.mean(1, keepdim=True)
-    new["embeddings.position_embedding"] = (place_PD * scale + shift_D)[None]
-    first_D = old["embeddings.class_embedding"]
-    new["embeddings.class_embedding"] = ((first_D - first_D.mean()) * scale)[None, None]
-    vision.load_state_dict(new)
-    return vision
-
-
-class Vision(nn.Module):
-    """The ViT, and a head that tells where a patch is."""
-
-    def __init__(self, vision: InstructBlipVisionModel) -> None:
-        super().__init__()
-        self.vision = vision
-        self.place = nn.Linear(WIDTH, GRID * GRID)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Normalised outputs, the first token's too [B, 1 + P, D]."""
-        seen: Tensor = self.vision(pixel_values=values).last_hidden_state
-        return seen
-
-
-def likeness(model: Vision, tower: nn.Module, placed: float, size: int = 48) -> Callable[[int], Loss]:
-    """Squared distance between the two towers' normalised outputs, and ``placed`` times the place's loss.
-
-    The trained tower's outputs hardly tell where a patch is, and the queries could not look there.
-    """
-
-    def loss_of(step: int) -> Loss:
-        values = pixels(batch_of(step, size, seed=4))
-        with torch.no_grad():
-            wanted_BPD = F.layer_norm(tower(pixel_values=values).last_hidden_state, (WIDTH,))
-        seen_BPD = model(values)
-        alike = (seen_BPD - wanted_BPD).square().mean()
-        place_BPK = model.place(seen_BPD[:, 1:])
-        wanted_BP = torch.arange(GRID * GRID).expand(size, -1)
-        place = F.cross_entropy(place_BPK.flatten(0, 1), wanted_BP.flatten())
-        return alike + placed * place, {"alike": alike.item(), "place": place.item()}
-
-    return loss_of
 
 
 class Queries(nn.Module):
@@ -273,7 +200,7 @@ def trained(folder: Path, language_model: Path) -> Course:
     queries.requires_grad_(True).heads.requires_grad_(False)
     start_projection(course, *llava.codes(teacher))
     train("blip.scenes", queries, whole(course, text.WHAT, 8), Schedule(100, 3e-4, 10), folder)
-    train("blip.polish", queries, whole(course, text.HOW, 11), Schedule(STEPS, 5e-4, 10), folder)
+    train("blip.polish", queries, whole(course, text.HOW, 11), Schedule(STEPS, 4e-4, 10), folder)
     return course
 
 

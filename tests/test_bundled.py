@@ -191,4 +191,4 @@ def test_what_is_told_of_the_training_is_there() -> None:
     for name in MODELS:
         entry = bundled.manifest()["models"][name]
         assert entry["recipe"]
-        assert entry["scores"]["recall"] > entry["scores"]["recall_shuffled"]
+        assert entry["held_out"]["recall"] > entry["held_out"]["recall_shuffled"]

@@ -10,21 +10,44 @@ import torch
 from torch import nn
 
 from phasebench.measure import lens
-from phasebench.measure.lens import Vocabulary, others, recall, reference_words, token_word, words
+from phasebench.measure.lens import Decoder, Vocabulary, others, recall, reference_words, token_word, words
 from phasebench.models.loading import Loaded
 
 
 def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden, norm, head = torch.randn(50, 8), nn.LayerNorm(8), nn.Linear(8, 90)
-    whole = lens.decode(hidden, norm, head)
-    monkeypatch.setattr(lens, "CHUNK", 7)
-    assert torch.equal(whole, lens.decode(hidden, norm, head))
-    assert torch.equal(whole, head(norm(hidden)).argmax(-1))
+    layers, norm, head = [torch.randn(9, 8) for _ in range(5)], nn.LayerNorm(8), nn.Linear(8, 90)
+    for chunk in (1, 7, 9, 20, 1000):
+        monkeypatch.setattr(lens, "CHUNK", chunk)
+        decoder = Decoder(norm, head)
+        for hidden in layers:
+            decoder.add(hidden)
+        for hidden, tokens in zip(layers, decoder.tokens(), strict=True):
+            assert torch.equal(tokens, head(norm(hidden)).argmax(-1))
+
+
+def test_no_more_rows_wait_than_a_chunk_and_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens, "CHUNK", 20)
+    seen: list[int] = []
+
+    class Head(nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            seen.append(len(rows))
+            return rows
+
+    decoder = Decoder(None, Head())
+    for _ in range(10):
+        decoder.add(torch.randn(9, 8))
+        assert sum(map(len, decoder._waiting)) < 20
+    decoder.tokens()
+    assert max(seen) <= 20
+    assert sum(seen) == 90
 
 
 def test_without_a_norm_the_states_are_read_as_they_are() -> None:
     hidden, head = torch.randn(5, 8), nn.Linear(8, 30)
-    assert torch.equal(lens.decode(hidden, None, head), head(hidden).argmax(-1))
+    decoder = Decoder(None, head)
+    decoder.add(hidden)
+    assert torch.equal(decoder.tokens()[0], head(hidden).argmax(-1))
 
 
 @pytest.mark.parametrize(

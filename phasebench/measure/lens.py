@@ -16,19 +16,43 @@ from torch import Tensor, nn
 from phasebench.curves import Array
 from phasebench.measure.stopwords import STOPWORDS
 
-CHUNK = 256
+CHUNK = 1024
 """Positions decoded at once: bounds the logits held to CHUNK x vocabulary."""
 _WORD_START = re.compile("^[\u0120\u2581 ]")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
-def decode(hidden_PD: Tensor, final_norm: nn.Module | None, head: nn.Module) -> Tensor:
-    """The top-1 token of each state [P]; ``final_norm`` None leaves the states as they are."""
-    best = []
-    for chunk in torch.split(hidden_PD, CHUNK):
-        states = chunk if final_norm is None else final_norm(chunk)
-        best.append(head(states).argmax(-1))
-    return torch.cat(best)
+class Decoder:
+    """The top-1 tokens of states that come layer by layer.
+
+    A few dozen rows make a slow matrix product, so layers wait until ``CHUNK`` rows are together;
+    no more than that, and one layer, is ever kept. ``final_norm`` None leaves states as they are.
+    """
+
+    def __init__(self, final_norm: nn.Module | None, head: nn.Module) -> None:
+        self._final_norm = final_norm
+        self._head = head
+        self._waiting: list[Tensor] = []
+        self._tokens: list[Tensor] = []
+        self._sizes: list[int] = []
+
+    def add(self, hidden_PD: Tensor) -> None:
+        """Take the states of one more layer."""
+        self._sizes.append(len(hidden_PD))
+        self._waiting.append(hidden_PD if self._final_norm is None else self._final_norm(hidden_PD))
+        if sum(map(len, self._waiting)) >= CHUNK:
+            self._decode()
+
+    def tokens(self) -> list[Tensor]:
+        """The top-1 token of each state [P], per layer."""
+        if self._waiting:
+            self._decode()
+        return list(torch.split(torch.cat(self._tokens), self._sizes))
+
+    def _decode(self) -> None:
+        for rows in torch.split(torch.cat(self._waiting), CHUNK):
+            self._tokens.append(self._head(rows).argmax(-1))
+        self._waiting.clear()
 
 
 def words(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,6 @@ class Probe:
     Attributes:
         similarity: one dict of [B] per layer 0..L.
         attention: one dict of [B] per layer 1..L, in the order of the calls.
-        tokens: the lens' top-1 token at each visual position [P], per layer 0..L.
         norms_LBN: the norms a_j of each layer, for heatmaps.
     """
 
@@ -35,9 +35,14 @@ class Probe:
         self.positions = positions
         self.similarity: list[dict[str, Tensor]] = []
         self.attention: list[dict[str, Tensor]] = []
-        self.tokens: list[Tensor] = []
         self.norms_LBN: list[Tensor] = []
-        self._norm = anatomy.final_norm if lens_norm else None
+        self._decoder = lens.Decoder(anatomy.final_norm if lens_norm else None, anatomy.head)
+
+    @cached_property
+    def tokens(self) -> list[Tensor]:
+        """The lens' top-1 token at each visual position [P], per layer 0..L; once the pass is over."""
+        with torch.inference_mode():
+            return self._decoder.tokens()
 
     @contextmanager
     def watching(self) -> Iterator[Probe]:
@@ -61,7 +66,7 @@ class Probe:
     def _states(self, hidden_BND: Tensor) -> None:
         visual_BN, text_BN = self._masks(hidden_BND.device)
         self.similarity.append(similarity(hidden_BND, visual_BN, text_BN))
-        self.tokens.append(lens.decode(hidden_BND[visual_BN], self._norm, self.anatomy.head))
+        self._decoder.add(hidden_BND[visual_BN])
 
     def _attend(
         self,

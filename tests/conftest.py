@@ -95,9 +95,10 @@ def run(pytester: pytest.Pytester, tiny_llava: Loaded, tiny_instructblip: Loaded
         *args: str, model: str | None = "tiny-llava", dataset: str | None = "pics", **inline: bool
     ) -> pytest.RunResult:
         chosen = [*(["--model", model] if model else []), *(["--dataset", dataset] if dataset else [])]
-        return pytester.runpytest_inprocess(
-            "-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *args, **inline
-        )
+        # In this process phasebench is imported before pytest could rewrite its assertions.
+        imported = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+        given = ("-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *args)
+        return pytester.runpytest_inprocess(*given, *imported, **inline)
 
     return phasebench
 

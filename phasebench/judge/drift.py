@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import t
 
 from phasebench.curves import Array, Curves
+from phasebench.judge.statistics import plain
 
 TOLERANCES = Path(__file__).parent / "tolerances.json"
 DIGITS = 9
@@ -45,14 +46,15 @@ def record(curves: Curves, name: str) -> Record:
     """A curve as it is kept: mean, standard error and n per layer, and its provenance."""
     table = curves.summary(name)
     layers = [
-        {"layer": layer, "mean": _plain(row["mean"]), "se": _plain(row["se"]), "n": int(row["n"])}
+        {
+            "layer": layer,
+            "mean": plain(row["mean"], DIGITS),
+            "se": plain(row["se"], DIGITS),
+            "n": int(row["n"]),
+        }
         for layer, (_, row) in enumerate(table.iterrows())
     ]
     return {"curve": name, "layers": layers, "provenance": dict(curves.provenance)}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.{DIGITS}g}")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def entry(difference: Difference) -> dict[str, Any]:
 
 
 def _at(values: Array, layer: int) -> float | None:
-    return _plain(float(values[layer])) if layer < len(values) else None
+    return plain(float(values[layer]), DIGITS) if layer < len(values) else None
 
 
 def compare(recorded: Record, measured: Record) -> Difference:

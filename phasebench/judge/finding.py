@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from phasebench.curves import Curves
-from phasebench.judge.statistics import Estimate
+from phasebench.judge.statistics import Estimate, plain
 
 
 class Outcome(str, Enum):
@@ -61,7 +61,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN as None."""
-        numbers = {key: _plain(getattr(self, key)) for key in ("value", "low", "high")}
+        numbers = {key: plain(getattr(self, key), 6) for key in ("value", "low", "high")}
         return {"verdict": str(self.outcome), **numbers, "detail": self.detail, "control": self.control}
 
 
@@ -102,10 +102,6 @@ def verdict(conditions: Sequence[Condition], detail: str, control: str = "") -> 
     wanting = [c.what for c in conditions if c is not worst and c.outcome is not Outcome.HOLDS]
     told = "; ".join([worst.what, *(f"also {what}" for what in wanting), detail])
     return Verdict(worst.outcome, shown.value, shown.low, shown.high, told, control)
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.6g}")
 
 
 def _room(condition: Condition) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def plain(value: float, digits: int) -> float | None:
+    """A number as it is kept in a file: to so many significant digits, NaN as None."""
+    return None if math.isnan(value) else float(f"{value:.{digits}g}")
 
 
 def estimate(value: float, resampled: Array) -> Estimate:

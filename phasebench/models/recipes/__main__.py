@@ -16,7 +16,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from phasebench.models.bundled import WEIGHTS, converted
@@ -59,7 +58,6 @@ def main() -> None:
     parser.add_argument("--install", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
     state, beside = RECIPES[arguments.name](arguments.out)
     target = WEIGHTS if arguments.install else arguments.out / "weights"
     export(arguments.name, state, facts(arguments.out, f"{__package__} {arguments.name}"), target, beside)

@@ -35,8 +35,8 @@ from phasebench.models.recipes.training import Loss, Schedule, train
 from phasebench.models.recipes.unnormed import EYES, Vision, likeness, new_vision
 
 VOCABULARY = "smol-instructblip.qformer.json"
-STEPS = 250
-"""Of the last stage, as long as time allowed: the loss was still falling."""
+STEPS = 300
+"""Of the last stage."""
 SIDE = 4
 """Queries in a row: query ``n`` looks after cell ``n`` of a grid of so many rows and columns."""
 
@@ -138,9 +138,7 @@ class Course:
 
     def outputs(self, batch: Sequence[Scene]) -> Tensor:
         """What the queries make of the pictures [B, Q, D]."""
-        with torch.no_grad():
-            seen_BPD = self.vision(pixel_values=pixels(batch)).last_hidden_state
-        out: Tensor = self.queries(seen_BPD)
+        out: Tensor = self.queries(self.vision(pixel_values=pixels(batch)).last_hidden_state)
         return out
 
 
@@ -200,8 +198,16 @@ def trained(folder: Path, language_model: Path) -> Course:
     queries.requires_grad_(True).heads.requires_grad_(False)
     start_projection(course, *llava.codes(teacher))
     train("blip.scenes", queries, whole(course, text.WHAT, 8), Schedule(100, 3e-4, 10), folder)
-    train("blip.polish", queries, whole(course, text.HOW, 11), Schedule(STEPS, 4e-4, 10), folder)
+    train("blip.polish", queries, whole(course, text.HOW, 11), Schedule(250, 4e-4, 10), folder)
+    both = nn.ModuleDict({"vision": vision.requires_grad_(True), "queries": queries})
+    seen = whole(course, text.HOW, 16)
+    train("blip.long", both, seen, Schedule(STEPS, 6e-4, 10), folder, pace=_slow_eyes)
+    both.requires_grad_(False)
     return course
+
+
+def _slow_eyes(name: str) -> float:
+    return 0.2 if name.startswith("vision") else 1.0
 
 
 def weights(course: Course) -> dict[str, Tensor]:

@@ -32,8 +32,8 @@ from phasebench.models.recipes.patches import cells_of, seen_cells
 from phasebench.models.recipes.training import Loss, Schedule, train
 
 HIDDEN = 576
-STEPS = 45
-"""Of the last stage, as long as time allowed: the loss was still falling."""
+STEPS = 300
+"""Of the last stage."""
 DETECTORS = len(NOUNS) + 1 + len(BACKGROUNDS)
 """So many hidden units start as detectors of a noun, of bare ground or of a background's colour."""
 
@@ -201,7 +201,8 @@ def trained(folder: Path, language_model: Path, *, finished: bool = True) -> Cou
     model = nn.ModuleDict({"tower": eyes.tower, "projector": projector}).requires_grad_(True)
     for name, seed, schedule in (
         ("llava.tower", 13, Schedule(105, 1.5e-3, 10)),
-        ("llava.last", 14, Schedule(STEPS, 1e-3, 5)),
+        ("llava.last", 14, Schedule(45, 1e-3, 5)),
+        ("llava.long", 15, Schedule(STEPS, 1.5e-3, 10)),
     ):
         train(name, model, whole(course, text.HOW, seed), schedule, folder, pace=_slow_but_the_codes)
     model.requires_grad_(False)

@@ -154,7 +154,9 @@ def test_the_control_is_told() -> None:
             evidence({"inter": FOUR}).curves, {"blank": evidence({"inter": RISING}).curves}
         )
     )
-    assert told.control == "blank: rise"
+    (blank,) = told.controls
+    assert (blank.control, blank.note) == ("blank", "rise")
+    assert blank.differs
 
 
 def test_layers_are_told_as_spans() -> None:

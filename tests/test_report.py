@@ -33,11 +33,17 @@ def test_a_sparkline_is_as_long_as_its_curve() -> None:
     assert len(sparkline(list(FOUR))) == 41
 
 
+CONTROL = {
+    "control": "blank", "value": 0.01, "difference": 0.0113, "low": 0.005, "high": 0.02,
+    "differs": True, "note": "rise",
+}  # fmt: skip
+
+
 def finding(**changes: Any) -> dict[str, Any]:
     entry = {
         "kind": "finding", "place": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
         "value": 0.0213, "low": 0.01, "high": 0.031, "passed": True,
-        "detail": "rise, fall, rise, fall", "control": "blank: rise",
+        "detail": "rise, fall, rise, fall", "controls": [CONTROL],
     }  # fmt: skip
     return {**entry, **changes}
 
@@ -58,8 +64,17 @@ def test_a_finding_is_told_with_interval_detail_and_control() -> None:
     text = shown(_findings(Results.of([finding()]), "m/d", 80))
     assert "four_phases             holds         0.0213 [0.01, 0.031]" in text
     assert "    rise, fall, rise, fall" in text
-    assert "    control: blank: rise" in text
+    assert "    control blank: 0.01 (rise), differs by 0.0113 [0.005, 0.02]" in text
     assert "recorded" not in text
+
+
+@pytest.mark.parametrize(
+    ("differs", "words"),
+    [(False, "not told apart: 0.0113"), (None, "undecided: 0.0113"), (True, "differs by 0.0113")],
+)
+def test_a_control_is_told_in_words(differs: bool | None, words: str) -> None:
+    entry = finding(controls=[{**CONTROL, "differs": differs, "note": ""}])
+    assert f"control blank: 0.01, {words}" in shown(_findings(Results.of([entry]), "m/d", 80))
 
 
 def test_a_verdict_that_differs_from_the_recorded_says_so() -> None:

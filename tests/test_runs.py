@@ -110,7 +110,7 @@ def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
     assert set(found["findings"]) == set(FINDINGS)
     for verdict in found["findings"].values():
         assert verdict["verdict"] in {"holds", "does not hold", "undecided"}
-        assert {"value", "low", "high", "detail", "control"} <= set(verdict)
+        assert {"value", "low", "high", "detail", "controls"} <= set(verdict)
     assert set(found["drift"]) == set(CURVES)
     assert set(found["controls"]) == {"blank", "projector", "text"}
     assert found["timing"]["pass"] > 0
@@ -181,7 +181,7 @@ def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
             "llava *, 4 images, 25 positions*",
             "* ms an image, * x the plain forward pass*",
             "inter_below_intra *[[]*, *[]]*",
-            "*control: blank*",
+            "*control blank: *",
             "drift: none in 17 curves; *",
             "inter * [▁▂▃▄▅▆▇█]*",
         ]

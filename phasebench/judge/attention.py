@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phasebench.curves import Array
+from phasebench.judge.contrast import Means, contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Verdict, verdict
 from phasebench.judge.statistics import estimate, resampled_means
 
@@ -34,11 +35,13 @@ def judge_attention_sinks(evidence: Evidence) -> Verdict:
         Condition("later half's ratio minus the earlier's", estimate(float(_later(mean)), _later(resamples))),
     ]
     told = f"ratio above 1 at {len(mean) - below} of {len(mean)} layers, {np.mean(mean):.2f} on average"
-    control = ", ".join(
-        f"{name} {np.mean(curves.mean('ratio_first5')[1:]):.2f} on average"
-        for name, curves in evidence.controls.items()
-    )
-    return verdict(conditions, told, control)
+    beside = contrasts(evidence.curves, evidence.controls, ("ratio_first5",), _average_ratio)
+    return verdict(conditions, told, beside)
+
+
+def _average_ratio(means: Means) -> Array:
+    """Mean over layers 1..L [...]: what is compared with the controls."""
+    return np.asarray(means["ratio_first5"][..., 1:].mean(axis=-1), dtype=np.float64)
 
 
 def _later(ratio: Array) -> Array:
@@ -62,11 +65,13 @@ def judge_attention_rise_and_drop(evidence: Evidence) -> Verdict:
     ]
     peak = int(np.nanargmax(mean))
     told = f"largest at layer {peak} of {len(mean) - 1}"
-    control = ", ".join(
-        f"{name}: rise {_rise(curves.mean('total')):+.2f}, drop {_drop(curves.mean('total')):+.2f}"
-        for name, curves in evidence.controls.items()
-    )
-    return verdict(conditions, told, control)
+    beside = contrasts(evidence.curves, evidence.controls, ("total",), _rise_and_drop)
+    return verdict(conditions, told, beside)
+
+
+def _rise_and_drop(means: Means) -> Array:
+    """The smaller of rise and drop [...]: the claim needs both."""
+    return np.minimum(_rise(means["total"]), _drop(means["total"]))
 
 
 def _mean(total: Array, start: float, end: float) -> Array:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from phasebench.curves import Curves
+from phasebench.judge.contrast import Contrast
 from phasebench.judge.statistics import Estimate, plain
 
 
@@ -49,7 +50,7 @@ class Verdict:
         outcome: holds, does not hold or undecided.
         value, low, high: the number that decided, with its interval.
         detail: the number in words: which layer, which condition.
-        control: what the same number is where there is nothing to see, in words.
+        controls: the finding's number where there is nothing to see, and whether it differs.
     """
 
     outcome: Outcome
@@ -57,12 +58,13 @@ class Verdict:
     low: float
     high: float
     detail: str
-    control: str = ""
+    controls: tuple[Contrast, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN as None."""
         numbers = {key: plain(getattr(self, key), 6) for key in ("value", "low", "high")}
-        return {"verdict": str(self.outcome), **numbers, "detail": self.detail, "control": self.control}
+        controls = {"controls": [contrast.as_dict() for contrast in self.controls]}
+        return {"verdict": str(self.outcome), **numbers, "detail": self.detail, **controls}
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Finding:
     judge: Callable[[Evidence], Verdict]
 
 
-def verdict(conditions: Sequence[Condition], detail: str, control: str = "") -> Verdict:
+def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contrast, ...] = ()) -> Verdict:
     """The verdict on a claim that needs all its conditions.
 
     One condition that fails decides; otherwise one that is undecided does. The number shown is the
@@ -101,7 +103,7 @@ def verdict(conditions: Sequence[Condition], detail: str, control: str = "") -> 
     shown = worst.estimate
     wanting = [c.what for c in conditions if c is not worst and c.outcome is not Outcome.HOLDS]
     told = "; ".join([worst.what, *(f"also {what}" for what in wanting), detail])
-    return Verdict(worst.outcome, shown.value, shown.low, shown.high, told, control)
+    return Verdict(worst.outcome, shown.value, shown.low, shown.high, told, controls)
 
 
 def _room(condition: Condition) -> float:

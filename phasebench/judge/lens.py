@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phasebench.curves import Array
+from phasebench.judge.contrast import Contrast, contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, find_phases, fit_pattern
 from phasebench.judge.similarity import REFITS, boundary_replicates
@@ -48,7 +49,7 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     ]
     near = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
     told = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"
-    return verdict(conditions, told, _recall_control(evidence, peak))
+    return verdict(conditions, told, _recall_beside(evidence))
 
 
 def _near(curve: Array) -> Array:
@@ -76,10 +77,14 @@ def _nearness(depth: Estimate) -> Estimate:
     return Estimate(NEAR - abs(depth.value - PEAK_DEPTH), NEAR - distances[1], NEAR - nearest)
 
 
-def _recall_control(evidence: Evidence, peak: int) -> str:
-    parts = [f"other captions {evidence.curves.mean('recall_other')[peak]:.3f}"]
-    parts += [f"{name} {curves.mean('recall')[peak]:.3f}" for name, curves in evidence.controls.items()]
-    return ", ".join(parts)
+def _recall_beside(evidence: Evidence) -> tuple[Contrast, ...]:
+    """Recall near the paper's depth: of other captions (the lift, image by image) and in the controls."""
+    lift = estimate(
+        float(_near(evidence.curves.mean("lift"))), _near(resampled_means(evidence.curves, "lift"))
+    )
+    other = float(_near(evidence.curves.mean("recall_other")))
+    beside = contrasts(evidence.curves, evidence.controls, ("recall",), lambda means: _near(means["recall"]))
+    return (Contrast("other captions", other, lift), *beside)
 
 
 def judge_lens_follows_phases(evidence: Evidence) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phasebench.curves import Array, Curves
+from phasebench.judge.contrast import Contrast, Means, contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, Phases, find_phases, fit_pattern, heights
 from phasebench.judge.statistics import Estimate, estimate, resampled_means, weights
@@ -13,6 +14,7 @@ REFITS = 200
 """Resamples that are cut into phases anew; each costs some milliseconds."""
 STABLE = 0.95
 """Share of the resamples in which a pattern must win for the answer to be decided."""
+MODALITIES = ("inter", "intra_visual", "intra_text")
 
 
 def judge_inter_below_intra(evidence: Evidence) -> Verdict:
@@ -20,26 +22,25 @@ def judge_inter_below_intra(evidence: Evidence) -> Verdict:
 
     The number is the smallest margin over layers, with its bootstrap interval.
     """
-    margin = _margin(evidence.curves)
+    margin = _margins({name: evidence.curves.mean(name) for name in MODALITIES})
     drawn = weights(list(evidence.curves.items.values()))
-    names = ("inter", "intra_visual", "intra_text")
-    inter, visual, text = (resampled_means(evidence.curves, name, drawn)[:, 1:] for name in names)
-    smallest = (np.minimum(visual, text) - inter).min(axis=1)
+    resamples = {name: resampled_means(evidence.curves, name, drawn) for name in MODALITIES}
     layer = int(margin.argmin()) + 1
     reversed_at = (np.flatnonzero(margin < 0) + 1).tolist()
     told = f"inter is higher at layers {_spans(reversed_at)}" if reversed_at else "nowhere reversed"
-    condition = Condition(f"smallest margin at layer {layer}", estimate(margin.min(), smallest))
-    return verdict([condition], told, _margin_control(evidence))
+    condition = Condition(f"smallest margin at layer {layer}", estimate(margin.min(), _smallest(resamples)))
+    beside = contrasts(evidence.curves, evidence.controls, MODALITIES, _smallest)
+    return verdict([condition], told, beside)
 
 
-def _margin(curves: Curves) -> Array:
-    inter, visual, text = (curves.mean(name)[1:] for name in ("inter", "intra_visual", "intra_text"))
+def _margins(means: Means) -> Array:
+    """min(intra) - inter at layers 1..L [..., L]."""
+    inter, visual, text = (means[name][..., 1:] for name in MODALITIES)
     return np.asarray(np.minimum(visual, text) - inter, dtype=np.float64)
 
 
-def _margin_control(evidence: Evidence) -> str:
-    parts = [f"{name} {_margin(curves).min():+.3f}" for name, curves in evidence.controls.items()]
-    return ", ".join(parts)
+def _smallest(means: Means) -> Array:
+    return np.asarray(_margins(means).min(axis=-1), dtype=np.float64)
 
 
 def judge_four_phases(evidence: Evidence) -> Verdict:
@@ -53,15 +54,31 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     resamples = resampled_means(evidence.curves, "inter")[:REFITS]
     found = find_phases(mean)
     four = fit_pattern(mean, FOUR)
-    every = heights(resamples, four)
-    smallest = int(heights(mean, four).argmin())
-    shown = estimate(float(heights(mean, four)[smallest]), every[:, smallest])
+    of_heights = [
+        estimate(height, column)
+        for height, column in zip(heights(mean, four), heights(resamples, four).T, strict=True)
+    ]
+    shown = min(of_heights, key=lambda height: height.value)
     if not np.isfinite(resamples).all():
         return Verdict(Outcome.UNDECIDED, shown.value, shown.low, shown.high, f"{found}; too few images")
     share = float(np.mean([find_phases(row).pattern == FOUR for row in resamples]))
-    outcome = _phases_outcome(found, share, [estimate(0, every[:, k]) for k in range(len(FOUR))])
+    outcome = _phases_outcome(found, share, of_heights)
     detail = f"{found}; {_boundaries_told(found, resamples, len(mean) - 1)}"
-    return Verdict(outcome, shown.value, shown.low, shown.high, detail, _pattern_control(evidence))
+    if found.pattern == FOUR:
+        detail += "; heights " + ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in of_heights)
+    return Verdict(outcome, shown.value, shown.low, shown.high, detail, _phases_beside(evidence, four))
+
+
+def _phases_beside(evidence: Evidence, four: Phases) -> tuple[Contrast, ...]:
+    """The smallest height at the measured curve's boundaries, there and in each control."""
+
+    def smallest(means: Means) -> Array:
+        return np.asarray(heights(means["inter"], four).min(axis=-1), dtype=np.float64)
+
+    def pattern(curves: Curves) -> str:
+        return str(find_phases(curves.mean("inter")))
+
+    return contrasts(evidence.curves, evidence.controls, ("inter",), smallest, pattern)
 
 
 def _phases_outcome(found: Phases, share: float, of_heights: list[Estimate]) -> Outcome:
@@ -88,10 +105,6 @@ def _boundaries_told(found: Phases, resamples: Array, last: int) -> str:
         near = estimate(layer, column)
         parts.append(f"{layer} [{near.low:.0f}, {near.high:.0f}] (depth {layer / last:.2f})")
     return "at layers " + ", ".join(parts)
-
-
-def _pattern_control(evidence: Evidence) -> str:
-    return "; ".join(f"{name}: {find_phases(c.mean('inter'))}" for name, c in evidence.controls.items())
 
 
 def _spans(layers: list[int]) -> str:

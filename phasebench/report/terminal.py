@@ -81,13 +81,21 @@ def _findings(results: Results, place: str, width: int) -> Text | None:
         if entry["recorded"] not in (None, entry["verdict"]):
             text.append(f"  recorded: {entry['recorded']}", style="bold")
         text.append("\n")
-        for line in (entry["detail"], f"control: {entry['control']}" if entry["control"] else ""):
+        for line in (entry["detail"], *map(_control, entry["controls"])):
             text.append("".join(f"{part}\n" for part in _indented(line, width)), style="dim")
     return text if text.plain else None
 
 
 def _indented(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width - 1, initial_indent="    ", subsequent_indent="      ")
+
+
+def _control(entry: Entry) -> str:
+    """``control blank: 0.12, differs by +0.3 [0.2, 0.4]``; the last part only where it is known."""
+    words = {True: "differs by", False: "not told apart:", None: "undecided:"}[entry["differs"]]
+    apart = f"{words} {_interval({**entry, 'value': entry['difference']})}"
+    note = f" ({entry['note']})" if entry["note"] else ""
+    return f"control {entry['control']}: {_short(entry['value'])}{note}, {apart}"
 
 
 def _paper_order(entry: Entry) -> int:

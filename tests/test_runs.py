@@ -115,6 +115,7 @@ def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
     assert set(found["controls"]) == {"blank", "projector", "text"}
     assert found["timing"]["pass"] > 0
     assert [len(row) for row in found["heatmap"]] == [25] * 6
+    assert [[len(row) for row in one] for one in found["heatmaps"].values()] == [[25] * 6] * 2
     assert found["selftest"]["bit_equal"] is True
     assert found["layout"] == {"length": 25, "visual": [[3, 19]], "text": 9}
     assert {"checkpoint", "data", "dtype", "device", "torch", "transformers", "seed"} <= set(

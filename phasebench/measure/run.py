@@ -24,6 +24,8 @@ from phasebench.settings import Settings
 
 PLAIN = 8
 """Batches whose plain forward pass is timed too, each just before its instrumented one."""
+EXAMPLES = 2
+"""Images whose own heatmap is kept."""
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -38,6 +40,7 @@ class Measurement:
         controls: name of a control -> its curves (one row for ``blank``).
         seconds, plain_seconds: per image, of the instrumented and of the plain pass.
         heatmap: mean norm-based attention [L, N]; None where layouts differ.
+        examples: the same of the first two images, by id (Fig. 4 shows two).
         selftest: the outcome of the four checks.
     """
 
@@ -46,6 +49,7 @@ class Measurement:
     seconds: list[float]
     plain_seconds: list[float]
     heatmap: Array | None
+    examples: dict[str, Array]
     selftest: SelfTest = field(repr=False)
 
 
@@ -74,6 +78,7 @@ def measure(
         seconds=[row.seconds for row in rows],
         plain_seconds=plain,
         heatmap=_heatmap(rows),
+        examples={sample.id: row.norms for sample, row in list(zip(samples, rows, strict=True))[:EXAMPLES]},
         selftest=tested,
     )
 

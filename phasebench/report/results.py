@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from phasebench.curves import Curves
+from phasebench.curves import Array, Curves
 from phasebench.names import CURVES
 
 if TYPE_CHECKING:
@@ -28,18 +28,17 @@ def measurement_entry(measured: Measurement) -> Entry:
             for control, curves in measured.controls.items()
         },
         "timing": timing(measured.seconds, measured.plain_seconds),
-        "heatmap": _heatmap(measured),
+        "heatmap": None if measured.heatmap is None else _heatmap(measured.heatmap),
+        "heatmaps": {name: _heatmap(norms) for name, norms in measured.examples.items()},
         "layout": measured.curves.provenance["layout"],
         "selftest": measured.selftest.as_dict(),
         "provenance": dict(measured.curves.provenance),
     }
 
 
-def _heatmap(measured: Measurement) -> list[list[float]] | None:
-    """Mean norm-based attention of the last text token, layers 1..L by positions; to six digits."""
-    if measured.heatmap is None:
-        return None
-    return [[float(f"{value:.6g}") for value in row] for row in measured.heatmap]
+def _heatmap(norms: Array) -> list[list[float]]:
+    """Norm-based attention of the last text token, layers 1..L by positions; to six digits."""
+    return [[float(f"{value:.6g}") for value in row] for row in norms]
 
 
 def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:

@@ -117,7 +117,7 @@ def judge(
 
     def judged(claim: str | Finding) -> None:
         finding = FINDINGS[claim] if isinstance(claim, str) else claim
-        verdict = finding.judge(Evidence(measurement.curves, measurement.controls))
+        verdict = finding.verdict(Evidence(measurement.curves, measurement.controls))
         name = f"verdicts/{finding.id}"
         record = {
             "finding": finding.id,

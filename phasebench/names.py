@@ -11,6 +11,8 @@ ATTENTION = (
     "ratio_first5", "total",
 )  # fmt: skip
 LENS = ("recall", "recall_other", "lift")
+PARTS = {"similarity": SIMILARITY, "attention": ATTENTION, "lens": LENS}
+"""What a model can be measured on; some can be only in part."""
 CURVES = (*SIMILARITY, *ATTENTION, *LENS)
 """Every curve that a measurement has, and so every baseline file of a model and dataset."""
 FINDINGS = (

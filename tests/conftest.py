@@ -17,8 +17,8 @@ import torch
 import phasebench
 from phasebench.datasets.coco import write_coco
 from phasebench.datasets.scenes import SIZE, captions, render, scenes
-from phasebench.models.adapter import projector_of
 from phasebench.models.loading import Loaded, load
+from phasebench.models.parts import projector_of
 from phasebench.models.registry import bundled_models
 
 if TYPE_CHECKING:

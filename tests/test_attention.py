@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from phasebench.measure.attention import FIRST, attention_curves, contributions, project
+from phasebench.measure.attention import FIRST, attention_curves, gate, project, weighted_values
 from phasebench.names import ATTENTION
+
+__all__ = ["eager_attention_forward"]
+"""Looked for in the file that defines an attention module; llama's stands for it here."""
 
 
 class Attention(nn.Module):
@@ -44,6 +49,17 @@ def spelled_out(
     return added
 
 
+def contributions(
+    module: nn.Module,
+    output: nn.Module,
+    states: tuple[Tensor, ...],
+    mask: Tensor | None,
+    last_B: Tensor,
+    **told: object,
+) -> Tensor:
+    return project(output, weighted_values(module, states, mask, last_B, {"scaling": 0.3, **told}))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("kv", [1, 2, 4])
 def test_equals_the_sum_over_heads(kv: int, bias: bool) -> None:
@@ -51,9 +67,7 @@ def test_equals_the_sum_over_heads(kv: int, bias: bool) -> None:
     output = nn.Linear(32, 16, bias=bias)
     last = torch.tensor([6, 4])
     module = Attention(4 // kv)
-    added = contributions(
-        module, eager_attention_forward, output, (query, key, value), None, last, {"scaling": 0.3}
-    )
+    added = contributions(module, output, (query, key, value), None, last)
     for row, t in enumerate(last.tolist()):
         expected = spelled_out(query, key, value, output, row, t, 0.3)
         assert torch.allclose(added[row].double(), expected, atol=1e-6)
@@ -65,10 +79,7 @@ def test_a_boolean_mask_and_an_additive_one_agree() -> None:
     allowed = torch.ones(2, 1, 7, 7).tril().bool()
     allowed[0, :, :, :2] = False
     additive = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
-    a, b = (
-        contributions(Attention(2), eager_attention_forward, output, states, mask, last, {"scaling": 0.3})
-        for mask in (allowed, additive)
-    )
+    a, b = (contributions(Attention(2), output, states, mask, last) for mask in (allowed, additive))
     assert torch.equal(a, b)
     assert a[0, :2].abs().max() == 0
     assert a[1, :2].abs().max() > 0
@@ -77,15 +88,7 @@ def test_a_boolean_mask_and_an_additive_one_agree() -> None:
 def test_the_row_is_the_last_text_tokens_not_the_last_one() -> None:
     query, key, value = example()
     output = nn.Linear(32, 16, bias=False)
-    added = contributions(
-        Attention(2),
-        eager_attention_forward,
-        output,
-        (query, key, value),
-        None,
-        torch.tensor([3, 3]),
-        {"scaling": 0.3},
-    )
+    added = contributions(Attention(2), output, (query, key, value), None, torch.tensor([3, 3]))
     assert added[:, 4:].abs().max() == 0
 
 
@@ -126,11 +129,83 @@ def test_padding_counts_nowhere(side: str) -> None:
         assert curves[name].item() == pytest.approx(alone[name].item(), rel=1e-6), name
 
 
-def test_positions_after_t_count_nowhere() -> None:
+def test_positions_that_t_cannot_see_count_nowhere() -> None:
     visual = torch.tensor([[False] * 6 + [True] * 2])
-    curves = attention_curves(torch.ones(1, 8), visual, ~visual, torch.tensor([5]))
+    seen = torch.tensor([[1.0] * 6 + [0.0] * 2])
+    curves = attention_curves(seen, visual, ~visual, torch.tensor([5]))
     assert curves["total"].item() == 6
     assert curves["share_visual"].item() == 0
+    assert curves["ratio_first5"].item() == 1
+
+
+def test_an_encoder_sees_what_comes_after_t() -> None:
+    visual = torch.tensor([[False] * 6 + [True] * 2])
+    curves = attention_curves(torch.ones(1, 8), visual, ~visual, torch.tensor([5]))
+    assert curves["total"].item() == 8
+    assert curves["share_visual"].item() == 0.25
+
+
+def test_without_a_mask_an_encoder_looks_everywhere() -> None:
+    states = example()
+    output, last = nn.Linear(32, 16), torch.tensor([2, 2])
+    everywhere = torch.zeros(2, 1, 7, 7)
+    expected = contributions(Attention(2), output, states, everywhere, last)
+    module = Attention(2)
+    module.is_causal = False  # type: ignore[assignment]
+    assert torch.equal(contributions(module, output, states, None, last), expected)
+    assert torch.equal(contributions(Attention(2), output, states, None, last, is_causal=False), expected)
+    causal = contributions(Attention(2), output, states, None, last, is_causal=None)
+    assert causal[:, 3:].abs().max() == 0
+
+
+def test_a_mask_for_all_queries_alike_is_taken_as_it_is() -> None:
+    states = example()
+    output, last = nn.Linear(32, 16), torch.tensor([6, 6])
+    alike = torch.zeros(2, 1, 1, 7)
+    alike[:, :, :, :2] = torch.finfo(torch.float32).min
+    added = contributions(Attention(2), output, states, alike, last)
+    assert torch.equal(added, contributions(Attention(2), output, states, alike.expand(2, 1, 7, 7), last))
+    assert added[:, :2].abs().max() == 0
+
+
+def test_what_a_model_gives_its_attention_by_query_is_cut_to_the_row() -> None:
+    """T5's position bias has a row a query; a scale does not."""
+    given: dict[str, Tensor] = {}
+
+    class Biased(Attention):
+        pass
+
+    def eager(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **told: Any) -> Any:
+        given.update(told)
+        return eager_attention_forward(module, query, key, value, mask, scaling=0.3)
+
+    bias, scale = torch.randn(1, 4, 7, 7), torch.ones(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("phasebench.measure.attention.own_eager", lambda _: eager)
+        contributions(
+            Biased(2),
+            nn.Linear(32, 16),
+            example(),
+            None,
+            torch.tensor([6, 4]),
+            position_bias=bias,
+            scale=scale,
+        )
+    assert torch.equal(given["position_bias"][:, :, 0], torch.stack([bias[0, :, 6], bias[0, :, 4]]))
+    assert given["scale"] is scale
+
+
+def test_a_gate_is_the_quotient_at_t() -> None:
+    weighted, factors = torch.rand(2, 7, 8) + 0.1, torch.rand(2, 8)
+    last = torch.tensor([6, 2])
+    given = torch.zeros(2, 7, 8)
+    given[torch.arange(2), last] = weighted.sum(1) * factors
+    assert torch.allclose(gate(given, weighted, last)[:, 0], factors, atol=1e-6)
+
+
+def test_where_attention_gave_nothing_a_gate_has_nothing_to_share_out() -> None:
+    weighted = torch.tensor([[[1.0, 1.0], [1.0, -1.0]]])
+    assert gate(torch.ones(1, 2, 2), weighted, torch.tensor([1]))[0, 0].tolist() == [0.5, 0.0]
 
 
 def test_first_is_the_papers_number() -> None:

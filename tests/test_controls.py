@@ -18,8 +18,9 @@ from phasebench.measure.controls import (
     untrained_projector,
 )
 from phasebench.measure.run import measure
-from phasebench.models.adapter import dissect, projector_of
+from phasebench.models.adapter import dissect
 from phasebench.models.loading import Loaded
+from phasebench.models.parts import projector_of
 from phasebench.settings import Settings
 from tests.conftest import write_pictures
 

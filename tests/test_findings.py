@@ -18,7 +18,7 @@ HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.DOES_NOT_HOLD, Outcome.UNDECIDE
 
 
 def judged(finding: str, noise: float = 0.01, **given: np.ndarray) -> Verdict:
-    return FINDINGS[finding].judge(evidence(given, noise=noise))
+    return FINDINGS[finding].verdict(evidence(given, noise=noise))
 
 
 def test_the_six_findings_are_named_once() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasebench.measure.passes import Row, forward_options, plain_pass, probed_pass
+from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
-from phasebench.models.adapter import Anatomy, dissect
+from phasebench.models.adapter import Anatomy, dissect, forward_options
 from phasebench.models.loading import Loaded
 from phasebench.names import ATTENTION, SIMILARITY
 
@@ -65,6 +65,7 @@ def test_states_are_the_blocks_outputs_before_the_final_norm(tiny: Loaded, pictu
     for ours, theirs in zip(probe.states[:-1], hidden[:-1], strict=True):
         assert torch.equal(ours, theirs)
     assert not torch.allclose(probe.states[-1], hidden[-1], atol=1e-3)
+    assert anatomy.final_norm is not None
     assert torch.equal(anatomy.final_norm(probe.states[-1]), hidden[-1])
 
 
@@ -83,7 +84,7 @@ def test_attention_rows_are_those_of_eager_output_attentions(tiny: Loaded, pictu
     values: list[Tensor] = []
     handles = [
         attention.v_proj.register_forward_hook(lambda _, __, out: values.append(out))  # type: ignore[union-attr]
-        for attention in anatomy.outputs
+        for attention in anatomy.sites
     ]
     decoder = tiny.model.get_decoder()
     before = decoder.config._attn_implementation
@@ -96,8 +97,8 @@ def test_attention_rows_are_those_of_eager_output_attentions(tiny: Loaded, pictu
         for handle in handles:
             handle.remove()
     weights = out.attentions if out.get("attentions") is not None else out.language_model_outputs.attentions
-    for layer, (attention, output) in enumerate(anatomy.outputs.items()):
-        expected = brute_force(weights[layer][0, :, -1], values[layer][0], output.weight)  # type: ignore[arg-type]
+    for layer, (attention, site) in enumerate(anatomy.sites.items()):
+        expected = brute_force(weights[layer][0, :, -1], values[layer][0], site.output.weight)  # type: ignore[arg-type]
         assert torch.allclose(probe.contributions[layer][0].double(), expected, atol=1e-5), layer
         assert attention.num_key_value_groups == 2
 
@@ -237,4 +238,4 @@ def test_nothing_stays_shadowed_or_hooked(tiny: Loaded, pictures: Pictures) -> N
 def test_the_plain_pass_is_timed_without_the_probe(tiny: Loaded, pictures: Pictures) -> None:
     anatomy, inputs = parts(tiny, pictures[:1])
     assert 0 < plain_pass(anatomy, inputs) < 60
-    assert forward_options(tiny.model)["use_cache"] is False
+    assert forward_options(tiny.model, inputs)["use_cache"] is False

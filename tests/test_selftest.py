@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from phasebench.errors import InputError
+from phasebench.measure.passes import probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.measure.selftest import self_test
-from phasebench.models.adapter import dissect, find_layers, image_token_id, projector_of
+from phasebench.models.adapter import dissect
 from phasebench.models.loading import Loaded
+from phasebench.models.parts import find_layers, image_token_id, projector_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,37 +39,91 @@ def test_the_tiny_models_pass(tiny: Loaded, pictures: Pictures) -> None:
     assert outcome.attention_rows == outcome.layers == 6
     assert max(outcome.completeness.values()) < 1e-5
     assert outcome.lens_agreement == 1
-    assert not outcome.failures
+    assert not outcome.unmeasured
+    assert not outcome.gates
 
 
-class Gated(nn.Module):
-    """A gate between attention and output projection, as in several new architectures."""
+class Wrapped(nn.Module):
+    """Something between attention and output projection."""
 
-    def __init__(self, output: nn.Module) -> None:
+    def __init__(self, between: Callable[[Tensor], Tensor], output: nn.Module) -> None:
         super().__init__()
-        self.output = output
+        self.between, self.output = between, output
 
     def forward(self, states: Tensor) -> Tensor:
-        gated: Tensor = self.output(states) * torch.sigmoid(states.mean(-1, keepdim=True))
-        return gated
+        projected: Tensor = self.output(self.between(states))
+        return projected
 
 
-def test_a_gate_is_refused_by_layer(tiny_llava: Loaded, pictures: Pictures) -> None:
+def _between(loaded: Loaded, layer: int, between: Callable[[Tensor], Tensor]) -> None:
+    attention = find_layers(loaded.model.get_decoder())[layer - 1].self_attn
+    attention.o_proj = Wrapped(between, attention.o_proj)  # type: ignore[arg-type, assignment]
+
+
+def test_a_gate_passes_its_contributions_one_by_one(tiny_llava: Loaded, pictures: Pictures) -> None:
+    """Its factors are found, stay the same when the attention's output is disturbed, and are used."""
     loaded = _copied(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
-    attention = find_layers(loaded.model.get_decoder())[2].self_attn
-    attention.o_proj = Gated(attention.o_proj)
+    factors = torch.rand(64, generator=torch.Generator().manual_seed(0))
+    _between(loaded, 3, lambda states: states * factors)
     anatomy = dissect(loaded.model, inputs)
-    with pytest.raises(InputError, match=r"between attention and its output projection at layers 3\b"):
-        self_test(anatomy, inputs)
+    outcome = self_test(anatomy, inputs)
+    assert [site.gated for site in anatomy.sites.values()] == [False, False, True, False, False, False]
+    assert outcome.gates[3] < 1e-5
+    assert outcome.completeness[3] < 1e-5
+    assert not outcome.unmeasured
+    gated = probed_pass(anatomy, inputs)[0]
+    output = find_layers(loaded.model.get_decoder())[2].self_attn.o_proj.output  # type: ignore[union-attr]
+    folded = _copied(tiny_llava)
+    plain = find_layers(folded.model.get_decoder())[2].self_attn.o_proj  # type: ignore[union-attr]
+    with torch.no_grad():
+        plain.weight.copy_(output.weight * factors)  # type: ignore[union-attr, operator]
+    expected = probed_pass(dissect(folded.model, inputs), inputs)[0]
+    assert np.allclose(gated.norms, expected.norms, rtol=1e-4)
 
 
-def test_a_layer_that_is_not_seen_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
+def test_a_norm_in_a_gates_place_is_not_measured(tiny_llava: Loaded, pictures: Pictures) -> None:
+    loaded = _copied(tiny_llava)
+    inputs = loaded.inputs(pictures[:1])
+    _between(loaded, 3, lambda states: F.layer_norm(states, states.shape[-1:]))
+    anatomy = dissect(loaded.model, inputs)
+    outcome = self_test(anatomy, inputs)
+    assert outcome.unmeasured == {
+        "attention": "what stands between attention and output projection is no gate at layer 3"
+    }
+    assert sorted(site.layer for site in anatomy.sites.values()) == [1, 2, 4, 5, 6]
+    row = probed_pass(anatomy, inputs)[0]
+    assert np.isnan(row.curves["total"]).tolist() == [True, False, False, True, False, False, False]
+    assert np.isnan(row.norms[2]).all()
+    assert np.isfinite(row.norms[[0, 1, 3, 4, 5]]).all()
+
+
+def test_what_an_output_projection_adds_by_itself_is_found(tiny_llava: Loaded, pictures: Pictures) -> None:
+    """Something after the projection: its sum is no longer that of the contributions."""
+    loaded = _copied(tiny_llava)
+    inputs = loaded.inputs(pictures[:1])
+    output = find_layers(loaded.model.get_decoder())[2].self_attn.o_proj
+    calls: list[int] = []
+
+    def more(_: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor | None:
+        calls.append(1)
+        return out + args[0].square().mean(-1, keepdim=True)
+
+    output.register_forward_hook(more)  # type: ignore[union-attr]
+    anatomy = dissect(loaded.model, inputs)
+    outcome = self_test(anatomy, inputs)
+    assert outcome.unmeasured == {
+        "attention": "the summed contributions are not the attention's output at layer 3"
+    }
+
+
+def test_layers_without_softmax_attention_are_named(tiny_llava: Loaded, pictures: Pictures) -> None:
     inputs = tiny_llava.inputs(pictures[:1])
     anatomy = dissect(tiny_llava.model, inputs)
-    anatomy.outputs.popitem()
-    with pytest.raises(InputError, match="5 attention rows seen for 6 layers"):
-        self_test(anatomy, inputs)
+    anatomy.sites.popitem()
+    outcome = self_test(anatomy, inputs)
+    assert outcome.attention_rows == 5
+    assert outcome.unmeasured == {"attention": "no softmax attention is seen at layer 6"}
 
 
 def test_a_wrong_final_norm_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
@@ -77,7 +136,19 @@ def test_a_wrong_final_norm_is_refused(tiny_llava: Loaded, pictures: Pictures) -
             return states * scale
 
     anatomy.final_norm = Wrong()
-    with pytest.raises(InputError, match="the lens at the last layer gives the logits' token at"):
+    outcome = self_test(anatomy, inputs)
+    assert "the lens at the last layer gives the logits' token at" in outcome.unmeasured["lens"]
+    row = probed_pass(anatomy, inputs)[0]
+    assert row.tokens == []
+    assert np.isfinite(row.curves["inter"]).all()
+
+
+def test_with_nothing_left_a_model_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
+    inputs = tiny_llava.inputs(pictures[:1])
+    anatomy = dissect(tiny_llava.model, inputs)
+    anatomy.sites.clear()
+    anatomy.unmeasured = {"similarity": "so", "lens": "so"}
+    with pytest.raises(InputError, match=r"llava cannot be measured: similarity: so; .*at every layer"):
         self_test(anatomy, inputs)
 
 
@@ -99,16 +170,22 @@ def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures
 def test_every_part_is_found(tiny: Loaded, pictures: Pictures) -> None:
     anatomy = dissect(tiny.model, tiny.inputs(pictures[:1]))
     assert [type(layer).__name__ for layer in anatomy.layers] == ["LlamaDecoderLayer"] * 6
-    assert list(anatomy.outputs.values()) == [layer.self_attn.o_proj for layer in anatomy.layers]
+    outputs = [layer.self_attn.o_proj for layer in anatomy.layers]
+    assert [site.output for site in anatomy.sites.values()] == outputs
+    assert [site.layer for site in anatomy.sites.values()] == [1, 2, 3, 4, 5, 6]
     assert type(anatomy.final_norm).__name__ == "LlamaRMSNorm"
     assert anatomy.head is tiny.model.get_output_embeddings()
     assert anatomy.image_token == tiny.processor.tokenizer.convert_tokens_to_ids("<image>")
     assert projector_of(tiny.model) in set(tiny.model.modules())
 
 
-def test_a_model_without_image_token_is_refused(tiny_llava: Loaded) -> None:
-    with pytest.raises(InputError, match="names no image token"):
-        image_token_id(type("M", (), {"config": type("C", (), {"model_type": "odd"})()})())
+def test_a_model_without_image_token_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
+    loaded = _copied(tiny_llava)
+    inputs = loaded.inputs(pictures[:1])
+    loaded.model.config.image_token_id = None
+    assert image_token_id(loaded.model) is None
+    with pytest.raises(InputError, match="neither configuration nor inputs tell the image's positions"):
+        dissect(loaded.model, inputs)
 
 
 def test_a_decoder_without_layers_is_refused() -> None:

@@ -23,12 +23,13 @@ def judge_attention_sinks(evidence: Evidence) -> Verdict:
     The numbers are the smallest ratio over layers 1..L, against 1, and the later half's mean ratio
     minus the earlier's, against 0.
     """
-    mean = evidence.curves.mean("ratio_first5")[1:]
-    resamples = resampled_means(evidence.curves, "ratio_first5")[:, 1:]
+    mean = evidence.curves.mean("ratio_first5")
+    layers = np.flatnonzero(np.isfinite(mean))  # some models attend at some layers only
+    mean, resamples = mean[layers], resampled_means(evidence.curves, "ratio_first5")[:, layers]
     below = int((mean <= 1).sum())
     conditions = [
         Condition(
-            f"smallest ratio at layer {int(mean.argmin()) + 1}",
+            f"smallest ratio at layer {layers[mean.argmin()]}",
             estimate(mean.min(), resamples.min(axis=1)),
             1.0,
         ),
@@ -41,7 +42,7 @@ def judge_attention_sinks(evidence: Evidence) -> Verdict:
 
 def _average_ratio(means: Means) -> Array:
     """Mean over layers 1..L [...]: what is compared with the controls."""
-    return np.asarray(means["ratio_first5"][..., 1:].mean(axis=-1), dtype=np.float64)
+    return _over_layers(means["ratio_first5"])
 
 
 def _later(ratio: Array) -> Array:
@@ -78,7 +79,14 @@ def _mean(total: Array, start: float, end: float) -> Array:
     """Mean over the layers from depth ``start`` up to before depth ``end`` [...]; layer 0 has none."""
     depth = np.arange(total.shape[-1]) / (total.shape[-1] - 1)
     chosen = (depth > 0) & (depth >= start) & (depth < end)
-    return np.asarray(total[..., chosen].mean(axis=-1), dtype=np.float64)
+    return _over_layers(total[..., chosen])
+
+
+def _over_layers(values: Array) -> Array:
+    """Mean over the layers that have a value [...]; NaN without any."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1), dtype=np.float64)
 
 
 def _rise(total: Array) -> Array:
@@ -96,10 +104,12 @@ ATTENTION_SINKS = Finding(
     "The first five positions get more than the others' mean at every layer, and more so from the middle on.",
     "Fig. 4, section 3.2",
     judge_attention_sinks,
+    ("ratio_first5",),
 )
 ATTENTION_RISE_AND_DROP = Finding(
     "attention_rise_and_drop",
     "The last text token's saliency accumulates in middle and deep layers and drops in the last few.",
     "Fig. 4, section 3.2",
     judge_attention_rise_and_drop,
+    ("total",),
 )

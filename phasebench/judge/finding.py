@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import numpy as np
+
 from phasebench.curves import Curves
 from phasebench.judge.contrast import Contrast
 from phasebench.judge.statistics import Estimate, plain
+from phasebench.names import PARTS
 
 
 class Outcome(str, Enum):
@@ -84,12 +87,25 @@ class Finding:
         claim: one sentence.
         source: where the paper says it.
         judge: from the evidence to a verdict.
+        needs: curves without which nothing can be judged.
     """
 
     id: str
     claim: str
     source: str
     judge: Callable[[Evidence], Verdict]
+    needs: tuple[str, ...] = ()
+
+    def verdict(self, evidence: Evidence) -> Verdict:
+        """The judge's verdict; undecided where a curve that it needs has no value at all."""
+        lacking = [name for name in self.needs if not np.isfinite(evidence.curves.array(name)).any()]
+        if not lacking:
+            return self.judge(evidence)
+        whys = evidence.curves.provenance.get("unmeasured", {})
+        part = next(part for part, curves in PARTS.items() if lacking[0] in curves)
+        told = f"{', '.join(lacking)}: not measured; {whys.get(part, 'no image has a value')}"
+        nan = math.nan
+        return Verdict(Outcome.UNDECIDED, nan, nan, nan, told)
 
 
 def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contrast, ...] = ()) -> Verdict:

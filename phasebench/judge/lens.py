@@ -27,8 +27,6 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     ``NEAR`` of 0.825, fixed beforehand: a peak chosen on the same images would flatter itself.
     """
     mean = evidence.curves.mean("recall")
-    if not np.isfinite(mean).any():
-        return _no_words()
     drawn = weights(list(evidence.curves.items.values()))
     resamples = resampled_means(evidence.curves, "recall", drawn)
     lift, lifts = evidence.curves.mean("lift"), resampled_means(evidence.curves, "lift", drawn)
@@ -65,11 +63,6 @@ def peaks(resamples: Array) -> Array:
     return np.where(known, filled.argmax(axis=1).astype(np.float64), np.nan)
 
 
-def _no_words() -> Verdict:
-    nan = float("nan")
-    return Verdict(Outcome.UNDECIDED, nan, nan, nan, "no image has reference words in its captions")
-
-
 def _nearness(depth: Estimate) -> Estimate:
     """``NEAR`` minus the distance to the paper's depth: above 0 when near."""
     distances = sorted(abs(edge - PEAK_DEPTH) for edge in (depth.low, depth.high))
@@ -94,8 +87,6 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     layer, contains 0 and is not wider than ``WIDE``; without four phases there is no such boundary.
     """
     inter, recalls = evidence.curves.mean("inter"), evidence.curves.mean("recall")
-    if not np.isfinite(recalls).any():
-        return _no_words()
     found = find_phases(inter)
     if found.pattern != FOUR:
         nan = float("nan")
@@ -125,10 +116,12 @@ LENS_RECALL_PEAK = Finding(
     "Recall of caption words rises through the middle, peaks near depth 33/40 = 0.825 and falls.",
     "Fig. 5, section 3.3",
     judge_lens_recall_peak,
+    ("recall",),
 )
 LENS_FOLLOWS_PHASES = Finding(
     "lens_follows_phases",
     "Recall peaks where phase III ends and phase IV begins.",
     "section 3.3",
     judge_lens_follows_phases,
+    ("inter", "recall"),
 )

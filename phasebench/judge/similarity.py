@@ -123,10 +123,12 @@ INTER_BELOW_INTRA = Finding(
     "At every layer from 1 on, similarity between modalities is below that within each.",
     "Fig. 3",
     judge_inter_below_intra,
+    MODALITIES,
 )
 FOUR_PHASES = Finding(
     "four_phases",
     "Similarity between modalities rises, falls, rises and falls with depth.",
     "Fig. 1, section 3.1",
     judge_four_phases,
+    ("inter",),
 )

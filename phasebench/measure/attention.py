@@ -8,48 +8,50 @@ Shapes: B batch, H heads, N positions, E head width, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from phasebench.models.shadow import own_eager
 from phasebench.names import ATTENTION
 
 FIRST = 5
 """The paper's 'first several tokens' (section 3.2)."""
+TINY = 1e-5
+"""Share of the largest element below which an attention's output is rounding."""
 
 
-def contributions(
+def weighted_values(
     attention: nn.Module,
-    eager: Callable[..., tuple[Tensor, Tensor]],
-    output: nn.Module,
     states: tuple[Tensor, Tensor, Tensor],
     mask: Tensor | None,
     last_B: Tensor,
     kwargs: Mapping[str, Any],
 ) -> Tensor:
-    """What each position j adds to the attention block's output at t [B, N, D].
+    """alpha_h(t, j) v_h(j) of every position j, heads side by side [B, N, H * E].
 
     Args:
-        attention: the attention module, as its own eager function wants it.
-        eager: that function.
-        output: the output projection; called as a module, since its weight may be offloaded.
+        attention: the attention module; the row is computed by its own file's eager function.
         states: query [B, H, N, E], key and value [B, H or fewer, N, E].
         mask: what the model gave its attention: None (causal), boolean or additive.
         last_B: position t of each row's last text token.
         kwargs: the rest of what the model gave its attention (scaling, softcap, ...).
     """
     query, key, value = states
-    rows = torch.arange(len(last_B), device=query.device)
-    query_BH1E = query[rows, :, last_B][:, :, None]
-    row_mask = _row(mask, last_B, key.shape[2], query.dtype)
-    kwargs = {**kwargs, "dropout": 0.0}
-    kwargs.pop("is_causal", None)
-    _, alpha_BH1N = eager(attention, query_BH1E, key, value, row_mask, **kwargs)
+    length = query.shape[2]
+    told = {name: _row(given, last_B, length) for name, given in kwargs.items()}
+    causal = told.pop("is_causal", None)
+    row_mask = _mask_row(mask, last_B, length, query.dtype)
+    if mask is None and (getattr(attention, "is_causal", True) if causal is None else causal):
+        row_mask = _causal_row(last_B, length, query.dtype)
+    told["dropout"] = 0.0
+    query_BH1E = _row(query, last_B, length)
+    _, alpha_BH1N = own_eager(attention)(attention, query_BH1E, key, value, row_mask, **told)
     value_BHNE = value.repeat_interleave(alpha_BH1N.shape[1] // value.shape[1], dim=1)
     weighted_BHNE = alpha_BH1N[:, :, 0, : value.shape[2], None] * value_BHNE
-    return project(output, weighted_BHNE.transpose(1, 2).flatten(2))
+    return weighted_BHNE.transpose(1, 2).flatten(2)
 
 
 def project(output: nn.Module, stacked: Tensor) -> Tensor:
@@ -60,17 +62,40 @@ def project(output: nn.Module, stacked: Tensor) -> Tensor:
     return projected
 
 
-def _row(mask: Tensor | None, last_B: Tensor, length: int, dtype: torch.dtype) -> Tensor | None:
-    """Row t of each sample's mask, additive [B, 1 or H, 1, N]."""
-    rows = torch.arange(len(last_B), device=last_B.device)
-    if mask is None:
-        allowed_BN = torch.arange(length, device=last_B.device) <= last_B[:, None]
-        row = allowed_BN[:, None, None]
-    else:
-        row = mask.expand(len(last_B), -1, -1, -1)[rows, :, last_B][:, :, None, :length]
-    if row.dtype != torch.bool:
-        return row
-    return torch.zeros(row.shape, dtype=dtype, device=row.device).masked_fill(~row, torch.finfo(dtype).min)
+def gate(given_BND: Tensor, weighted_BND: Tensor, last_B: Tensor) -> Tensor:
+    """What stands between attention and output projection at t, as factors [B, 1, H * E].
+
+    The ratio of what the projection was given to what the attention gave; where the attention gave
+    (nearly) nothing there is nothing to share out.
+    """
+    rows = torch.arange(len(last_B), device=given_BND.device)
+    summed_BD = weighted_BND.sum(1)
+    nothing_BD = summed_BD.abs() < TINY * summed_BD.abs().amax(1, keepdim=True)
+    return (given_BND[rows, last_B] / summed_BD).masked_fill(nothing_BD, 0.0)[:, None]
+
+
+def _row(given: Any, last_B: Tensor, length: int) -> Any:
+    """Row t of what has one row a query [B or 1, H, N, ...] as [B, H, 1, ...]; anything else as it is."""
+    if not (isinstance(given, Tensor) and given.dim() == 4 and given.shape[2] == length):
+        return given
+    rows = torch.arange(len(last_B), device=given.device)
+    return given.expand(len(last_B), -1, -1, -1)[rows, :, last_B.to(given.device)][:, :, None]
+
+
+def _mask_row(mask: Tensor | None, last_B: Tensor, length: int, dtype: torch.dtype) -> Tensor | None:
+    """Row t of each sample's mask, additive [B, 1 or H, 1, N]; a mask for all queries alike stays."""
+    row = _row(mask, last_B, length)
+    return _additive(row, dtype) if isinstance(row, Tensor) and row.dtype == torch.bool else row
+
+
+def _causal_row(last_B: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    allowed_BN = torch.arange(length, device=last_B.device) <= last_B[:, None]
+    return _additive(allowed_BN[:, None, None], dtype)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    zeros = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return zeros.masked_fill(~allowed, torch.finfo(dtype).min)
 
 
 def attention_curves(
@@ -78,12 +103,12 @@ def attention_curves(
 ) -> dict[str, Tensor]:
     """The curves of one layer from its norms a_j, each [B] float32.
 
-    Positions beyond t and padding count nowhere; the ratio is the mean over the first ``FIRST``
-    positions to the mean over all others up to t.
+    Padding and what t cannot see beyond itself count nowhere; the ratio is the mean over the first
+    ``FIRST`` positions to the mean over all others.
     """
     norm_BN = norm_BN.float()
-    real_BN = visual_BN | text_BN
-    seen_BN = real_BN & (torch.arange(norm_BN.shape[1], device=norm_BN.device) <= last_B[:, None])
+    past_BN = torch.arange(norm_BN.shape[1], device=norm_BN.device) <= last_B[:, None]
+    seen_BN = (visual_BN | text_BN) & (past_BN | (norm_BN > 0))
     first_BN = seen_BN & (seen_BN.cumsum(1) <= FIRST)
     first_visual_BN = visual_BN & (visual_BN.cumsum(1) <= FIRST)
     total_B = (norm_BN * seen_BN).sum(1)

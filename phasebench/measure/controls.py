@@ -16,10 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
 from phasebench.measure.passes import Row, probed_pass, watch
 from phasebench.measure.positions import Positions
-from phasebench.models.adapter import Anatomy, projector_of, unwrapped_decoder
+from phasebench.models.adapter import Anatomy
 from phasebench.models.loading import Loaded
+from phasebench.models.parts import projector_of, sequence_model
 
 MOST = 24
 """Images measured for each control on request; their means move little beyond."""
@@ -65,8 +67,14 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
 def text_against_text(
     loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], *, seed: int, lens_norm: bool
 ) -> list[Row]:
-    """Rows with a caption's tokens in the image's place: what two stretches of text do."""
-    decoder = unwrapped_decoder(anatomy.model)
+    """Rows with a caption's tokens in the image's place: what two stretches of text do.
+
+    Raises:
+        InputError: the model has no image token.
+    """
+    if anatomy.image_token is None:
+        raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
+    decoder = sequence_model(anatomy.model)
     rng = random.Random(f"text/{seed}")
     rows = []
     for sample in samples[:MOST]:

@@ -27,9 +27,18 @@ class Decoder:
 
     A few dozen rows make a slow matrix product, so layers wait until ``CHUNK`` rows are together;
     no more than that, and one layer, is ever kept. ``final_norm`` None leaves states as they are.
+    Entries from ``vocabulary`` on are padding; those that are True in ``never`` [V] are not decoded.
     """
 
-    def __init__(self, final_norm: nn.Module | None, head: nn.Module) -> None:
+    def __init__(
+        self,
+        final_norm: nn.Module | None,
+        head: nn.Module,
+        vocabulary: int | None = None,
+        never: Tensor | None = None,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._never = never
         self._final_norm = final_norm
         self._head = head
         self._waiting: list[Tensor] = []
@@ -51,7 +60,10 @@ class Decoder:
 
     def _decode(self) -> None:
         for rows in torch.split(torch.cat(self._waiting), CHUNK):
-            self._tokens.append(self._head(rows).argmax(-1))
+            logits = self._head(rows)[:, : self._vocabulary]
+            if self._never is not None:
+                logits = logits.masked_fill(self._never.to(logits.device), -torch.inf)
+            self._tokens.append(logits.argmax(-1))
         self._waiting.clear()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch import Tensor
 from phasebench.curves import Array
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
-from phasebench.models.adapter import Anatomy
+from phasebench.models.adapter import Anatomy, forward_options
+from phasebench.names import ATTENTION, SIMILARITY
 
 Forward = Callable[[], Any]
 
@@ -29,7 +30,7 @@ class Row:
 
     Attributes:
         curves: values per layer [L + 1]; attention is NaN at layer 0.
-        tokens: the lens' token ids per layer, [L + 1][P].
+        tokens: the lens' token ids per layer, [L + 1][P]; empty where no lens is read.
         norms: norm-based attention [L, N] of the last text token to each position.
         layout: length and spans of the prompt.
         seconds: this image's share of its batch's pass.
@@ -42,25 +43,26 @@ class Row:
     seconds: float
 
 
-def forward_options(model: torch.nn.Module) -> dict[str, Any]:
-    """Arguments that spare a forward pass what nobody reads: the cache and all but one logit."""
-    known = inspect.signature(model.forward).parameters
-    return {"use_cache": False, **({"logits_to_keep": 1} if "logits_to_keep" in known else {})}
-
-
 def plain_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> float:
     """Seconds of a forward pass without the probe, per image."""
     with torch.inference_mode():
         began = _now(inputs)
-        anatomy.model(**inputs, **forward_options(anatomy.model))
+        anatomy.model(**inputs, **_options(anatomy, inputs))
         return (_now(inputs) - began) / len(inputs["input_ids"])
 
 
 def probed_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor], *, lens_norm: bool = True) -> list[Row]:
     """One pass with the probe over a prepared batch."""
     positions = Positions.of(inputs, anatomy.image_token)
-    options = forward_options(anatomy.model)
+    options = _options(anatomy, inputs)
     return watch(anatomy, positions, lambda: anatomy.model(**inputs, **options), lens_norm=lens_norm)
+
+
+def _options(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Spares a pass what nobody reads: the cache and all but one logit."""
+    options = forward_options(anatomy.model, inputs)
+    known = inspect.signature(anatomy.model.forward).parameters
+    return {**options, **({"logits_to_keep": 1} if "logits_to_keep" in known else {})}
 
 
 def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm: bool = True) -> list[Row]:
@@ -69,42 +71,54 @@ def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm
     began = _now(positions)
     with probe.watching():
         forward()
-    values = _to_host(probe)
+    values = _to_host(probe, len(anatomy.layers) + 1)
+    tokens = [ids_P.tolist() for ids_P in probe.tokens]
     seconds = (_now(positions) - began) / len(positions.last_B)
-    return [_row(probe, values, index, seconds) for index in range(len(positions.last_B))]
+    return [_row(probe, values, tokens, index, seconds) for index in range(len(positions.last_B))]
 
 
-def _to_host(probe: Probe) -> dict[str, Array]:
-    """Every curve as an array [B, L + 1], copied once."""
-    arrays = {}
-    for layers in (probe.similarity, probe.attention):
-        for name in layers[0]:
-            stacked = torch.stack([layer[name].to(layers[0][name].device) for layer in layers], dim=1)
-            arrays[name] = stacked.double().cpu().numpy()
-    length = len(probe.similarity)
-    return {name: _aligned(values, length) for name, values in arrays.items()}
+def _to_host(probe: Probe, length: int) -> dict[str, Array]:
+    """Every curve as an array [B, L + 1]; NaN at layers that have no value."""
+    similarity = dict(enumerate(probe.similarity))
+    images = len(probe.positions.last_B)
+    return {
+        **{name: _stacked(similarity, name, (images, length)) for name in SIMILARITY},
+        **{name: _stacked(probe.attention, name, (images, length)) for name in ATTENTION},
+    }
 
 
-def _aligned(values: Array, length: int) -> Array:
-    """Pad in front with NaN: what exists from layer 1 on only."""
-    missing = np.full((len(values), length - values.shape[1]), np.nan)
-    return np.concatenate([missing, values], axis=1)
+def _stacked(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tuple[int, int]) -> Array:
+    """One curve, copied to the host once."""
+    values = np.full(shape, np.nan)
+    if by_layer:
+        first = next(iter(by_layer.values()))[name]
+        stacked = torch.stack([layer[name].to(first.device) for layer in by_layer.values()], dim=1)
+        values[:, list(by_layer)] = stacked.double().cpu().numpy()
+    return values
 
 
-def _row(probe: Probe, values: Mapping[str, Array], index: int, seconds: float) -> Row:
+def _row(
+    probe: Probe, values: Mapping[str, Array], tokens: Sequence[list[int]], index: int, seconds: float
+) -> Row:
     positions = probe.positions
     counts = positions.visual_BN.sum(1).tolist()
     start = sum(counts[:index])
-    tokens = [ids[start : start + counts[index]].tolist() for ids in probe.tokens]
-    real = (positions.visual_BN | positions.text_BN)[index]
-    norms = torch.stack([norm_BN[index].cpu()[real.cpu()] for norm_BN in probe.norms_LBN])
     return Row(
         curves={name: array[index] for name, array in values.items()},
-        tokens=tokens,
-        norms=norms.double().numpy(),
+        tokens=[ids[start : start + counts[index]] for ids in tokens],
+        norms=_norms(probe, index),
         layout=positions.layout(index),
         seconds=seconds,
     )
+
+
+def _norms(probe: Probe, index: int) -> Array:
+    """Layers 1..L by the image's positions; NaN at layers that have none."""
+    real_N = (probe.positions.visual_BN | probe.positions.text_BN)[index].cpu()
+    norms = np.full((len(probe.anatomy.layers), int(real_N.sum())), np.nan)
+    for layer, norm_BN in probe.norms_LBN.items():
+        norms[layer - 1] = norm_BN[index].cpu()[real_N].double().numpy()
+    return norms
 
 
 def _now(where: Mapping[str, Tensor] | Positions) -> float:

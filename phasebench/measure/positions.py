@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from phasebench.errors import InputError
+from phasebench.models.parts import MARKED
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,16 @@ class Positions:
     last_B: Tensor
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Tensor], image_token: int) -> Positions:
-        """Read the positions off ``input_ids`` and ``attention_mask``.
+    def of(cls, inputs: Mapping[str, Tensor], image_token: int | None) -> Positions:
+        """Read the positions off ``input_ids`` and ``attention_mask``; without a token off the marks.
 
         Raises:
             InputError: a row has no visual or no text position.
         """
         ids_BN = inputs["input_ids"]
         real_BN = inputs.get("attention_mask", torch.ones_like(ids_BN)).bool()
-        visual_BN = (ids_BN == image_token) & real_BN
+        marked_BN = inputs[MARKED].bool() if image_token is None else ids_BN == image_token
+        visual_BN = marked_BN & real_BN
         text_BN = real_BN & ~visual_BN
         for what, mask in (("image tokens", visual_BN), ("text tokens", text_BN)):
             if not bool(mask.any(1).all()):

@@ -26,23 +26,30 @@ class Probe:
 
     Attributes:
         similarity: one dict of [B] per layer 0..L.
-        attention: one dict of [B] per layer 1..L, in the order of the calls.
-        norms_LBN: the norms a_j of each layer, for heatmaps.
+        attention: layer 1..L -> dict of [B]; only of layers whose attention is read.
+        norms_LBN: layer -> the norms a_j, for heatmaps.
     """
 
     def __init__(self, anatomy: Anatomy, positions: Positions, *, lens_norm: bool = True) -> None:
         self.anatomy = anatomy
         self.positions = positions
         self.similarity: list[dict[str, Tensor]] = []
-        self.attention: list[dict[str, Tensor]] = []
-        self.norms_LBN: list[Tensor] = []
-        self._decoder = lens.Decoder(anatomy.final_norm if lens_norm else None, anatomy.head)
+        self.attention: dict[int, dict[str, Tensor]] = {}
+        self.norms_LBN: dict[int, Tensor] = {}
+        self._held: tuple[nn.Module, Tensor] | None = None
+        self._decoder: lens.Decoder | None = None
+        if anatomy.head is not None and "lens" not in anatomy.unmeasured:
+            norm = anatomy.final_norm if lens_norm else None
+            self._decoder = lens.Decoder(norm, anatomy.head, anatomy.vocabulary, anatomy.never)
 
     @cached_property
     def tokens(self) -> list[Tensor]:
-        """The lens' top-1 token at each visual position [P], per layer 0..L; once the pass is over."""
+        """The lens' top-1 token at each visual position [P], per layer 0..L; once the pass is over.
+
+        Empty where no lens is read.
+        """
         with torch.inference_mode():
-            return self._decoder.tokens()
+            return self._decoder.tokens() if self._decoder else []
 
     @contextmanager
     def watching(self) -> Iterator[Probe]:
@@ -53,6 +60,8 @@ class Probe:
             stack.callback(first.remove)
             for layer in layers:
                 stack.callback(layer.register_forward_hook(self._leave).remove)
+            for site in self.anatomy.sites.values():
+                stack.callback(site.output.register_forward_pre_hook(self._project).remove)
             stack.enter_context(shadowed_attention(self._attend))
             stack.enter_context(torch.inference_mode())
             yield self
@@ -65,8 +74,10 @@ class Probe:
 
     def _states(self, hidden_BND: Tensor) -> None:
         visual_BN, text_BN = self._masks(hidden_BND.device)
-        self.similarity.append(similarity(hidden_BND, visual_BN, text_BN))
-        self._decoder.add(hidden_BND[visual_BN])
+        if "similarity" not in self.anatomy.unmeasured:
+            self.similarity.append(similarity(hidden_BND, visual_BN, text_BN))
+        if self._decoder:
+            self._decoder.add(hidden_BND[visual_BN])
 
     def _attend(
         self,
@@ -77,17 +88,26 @@ class Probe:
         mask: Tensor | None,
         kwargs: Mapping[str, Any],
     ) -> None:
-        output = self.anatomy.outputs.get(module)
-        if output is None:
+        if module in self.anatomy.sites:
+            last_B = self.positions.last_B.to(query.device)
+            weighted = attention.weighted_values(module, (query, key, value), mask, last_B, kwargs)
+            self._held = module, weighted
+
+    def _project(self, output: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Before an output projection runs: what each position adds to the block's output at t."""
+        if self._held is None or self.anatomy.sites[self._held[0]].output is not output:
             return
-        last_B = self.positions.last_B.to(query.device)
-        added_BND = attention.contributions(
-            module, self.anatomy.eager(module), output, (query, key, value), mask, last_B, kwargs
-        )
+        (module, weighted_BND), self._held = self._held, None
+        site, last_B = self.anatomy.sites[module], self.positions.last_B.to(weighted_BND.device)
+        if site.gated:
+            given_BND = args[0].reshape(*weighted_BND.shape[:2], -1)
+            weighted_BND = weighted_BND * attention.gate(given_BND, weighted_BND, last_B)
+        added_BND = attention.project(output, weighted_BND)
         self.added(module, added_BND)
         norm_BN = added_BND.float().norm(dim=-1)
-        self.norms_LBN.append(norm_BN)
-        self.attention.append(attention.attention_curves(norm_BN, *self._masks(query.device), last_B))
+        self.norms_LBN[site.layer] = norm_BN
+        curves = attention.attention_curves(norm_BN, *self._masks(norm_BN.device), last_B)
+        self.attention[site.layer] = curves
 
     def added(self, module: nn.Module, added_BND: Tensor) -> None:
         """Sees the contributions of every layer before they are reduced; for the self-test."""

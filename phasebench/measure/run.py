@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +58,8 @@ def measure(
 ) -> Measurement:
     """Measure ``loaded`` on ``samples``, one instrumented forward pass per image.
 
+    What the self-test takes out is NaN in the curves, and named in ``provenance["unmeasured"]``.
+
     Raises:
         InputError: an image cannot be read, or the model cannot be measured rightly.
     """
@@ -71,6 +73,8 @@ def measure(
     reader = _Reader(loaded, samples)
     items = {sample.id: sample.item for sample in samples}
     provenance = _provenance(loaded, dataset, data, settings, rows)
+    if tested.unmeasured:
+        provenance["unmeasured"] = tested.unmeasured
     curves = Curves.from_arrays(_stack(rows, reader.recalls(rows)), items, provenance)
     return Measurement(
         curves=curves,
@@ -120,18 +124,21 @@ class _Reader:
         return [self._recall(row, index) for index, row in enumerate(rows)]
 
     def _recall(self, row: Row, index: int) -> dict[str, Array]:
-        own = lens.recall(self.vocabulary, row.tokens, self.references[index])
-        other = self.other[index]
-        foreign = lens.recall(
-            self.vocabulary, row.tokens, self.references[other] if other is not None else ()
-        )
+        own, other = self._of(row, self.references[index]), self.other[index]
+        foreign = self._of(row, self.references[other] if other is not None else ())
         return {"recall": own, "recall_other": foreign, "lift": own - foreign}
 
     def blank(self, row: Row) -> dict[str, Array]:
         """Mean recall of every image's captions by what was decoded from a blank one."""
-        recalls = [lens.recall(self.vocabulary, row.tokens, reference) for reference in self.references]
+        recalls = [self._of(row, reference) for reference in self.references]
         known = [one for one in recalls if np.isfinite(one).all()]
         return {"recall": np.mean(known, axis=0) if known else recalls[0]}
+
+    def _of(self, row: Row, reference: Collection[str]) -> Array:
+        """Recall of the reference words [L + 1]; NaN where no lens is read."""
+        if not row.tokens:
+            return np.full_like(row.curves["inter"], np.nan)
+        return lens.recall(self.vocabulary, row.tokens, reference)
 
 
 def _stack(rows: Sequence[Row], recalls: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

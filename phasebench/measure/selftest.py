@@ -1,7 +1,8 @@
-"""The self-test: four checks that a model is measured rightly, before anything is measured.
+"""The self-test: checks that a model is measured rightly, before anything is measured.
 
-Each catches what the others miss: a probe that disturbs the model, a layer that was not seen, a
-gate or norm between attention and output projection, a final norm applied twice or not at all.
+Each catches what the others miss: a probe that disturbs the model; a layer whose attention was not
+seen; something between attention and output projection; a final norm applied twice or not at all.
+What fails is not measured, and said; a probe that disturbs the model ends the run.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.errors import InputError
+from phasebench.measure.gates import gate_errors
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
-from phasebench.models.adapter import Anatomy
+from phasebench.models.adapter import Anatomy, forward
+from phasebench.models.parts import name_of
 
 COMPLETENESS = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest accepted relative error of the summed contributions, by dtype."""
@@ -26,23 +29,38 @@ the lens multiplies other shapes than the model does."""
 
 @dataclass
 class SelfTest:
-    """What the self-test saw; ``failures`` is empty for a model that can be measured."""
+    """What the self-test saw.
+
+    Attributes:
+        bit_equal: logits with the probe are those without, bit for bit.
+        attention_rows: layers whose attention is read.
+        layers: how many there are.
+        completeness: layer -> relative error of the summed contributions.
+        gates: layer -> how much a gate's factors change when only its attention's output does.
+        lens_agreement: share of visual positions where the lens at the last layer gives the logits'
+            best token; NaN where no lens is read.
+        unmeasured: what is not measured, and why.
+    """
 
     bit_equal: bool
     attention_rows: int
     layers: int
     completeness: dict[int, float]
+    gates: dict[int, float]
     lens_agreement: float
-    failures: list[str] = field(default_factory=list)
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for the results."""
+        agreement = self.lens_agreement
         return {
             "bit_equal": self.bit_equal,
             "attention_rows": self.attention_rows,
             "layers": self.layers,
-            "completeness": max(self.completeness.values(), default=float("nan")),
-            "lens_agreement": self.lens_agreement,
+            "completeness": max(self.completeness.values(), default=None),
+            "gates": max(self.gates.values(), default=None),
+            "lens_agreement": agreement if agreement == agreement else None,
+            "unmeasured": dict(self.unmeasured),
         }
 
 
@@ -52,54 +70,55 @@ class _CheckingProbe(Probe):
     def __init__(self, anatomy: Anatomy, positions: Positions) -> None:
         super().__init__(anatomy, positions)
         self.errors: dict[int, float] = {}
-        self._sums: dict[nn.Module, Tensor] = {}
+        self._sums: dict[nn.Module, tuple[int, Tensor]] = {}
 
     def added(self, module: nn.Module, added_BND: Tensor) -> None:
-        self._sums[self.anatomy.outputs[module]] = added_BND.float().sum(1)
+        site = self.anatomy.sites[module]
+        self._sums[site.output] = site.layer, added_BND.float().sum(1)
 
     def check(self, output: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
         """Forward hook of an output projection: its real output at t, minus its bias."""
-        if output not in self._sums or result.shape[1] != self.positions.visual_BN.shape[1]:
+        batch, length = self.positions.visual_BN.shape
+        if output not in self._sums or result.numel() != batch * length * result.shape[-1]:
             return
+        layer, summed_BD = self._sums.pop(output)
         last_B = self.positions.last_B.to(result.device)
-        real_BD = result[torch.arange(len(last_B)), last_B].float()
-        bias = getattr(output, "bias", None)
-        real_BD = (
-            real_BD if bias is None else real_BD - output.forward(torch.zeros_like(args[0][:1, 0])).float()
-        )
-        error = (self._sums.pop(output) - real_BD).norm() / real_BD.norm().clamp_min(1e-20)
-        self.errors[len(self.errors) + 1] = float(error)
+        real_BD = result.reshape(batch, length, -1)[torch.arange(batch), last_B].float()
+        if getattr(output, "bias", None) is not None:
+            no_states = torch.zeros_like(args[0].reshape(-1, args[0].shape[-1])[:1])
+            real_BD = real_BD - output.forward(no_states).float()
+        self.errors[layer] = float((summed_BD - real_BD).norm() / real_BD.norm().clamp_min(1e-20))
 
 
 def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
-    """Run the four checks on ``inputs``, which should be as long as the run's.
+    """Run the checks on ``inputs``, which should be as long as the run's; take out what fails.
 
     Raises:
-        InputError: the model would be measured wrongly; the message names the check and layers.
+        InputError: the probe disturbs the model, or nothing of it can be measured rightly.
     """
     positions = Positions.of(inputs, anatomy.image_token)
-    with torch.inference_mode():
-        plain = anatomy.model(**inputs, use_cache=False).logits
+    plain = forward(anatomy.model, inputs)
     dtype = next(anatomy.model.parameters()).dtype
     probe = _CheckingProbe(anatomy, positions)
-    handles = [output.register_forward_hook(probe.check) for output in anatomy.outputs.values()]
+    hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]
     try:
         with probe.watching():
-            probed = anatomy.model(**inputs, use_cache=False).logits
+            probed = forward(anatomy.model, inputs)
     finally:
-        for handle in handles:
-            handle.remove()
+        for hook in hooks:
+            hook.remove()
+    agreement = float("nan")
+    if probe.tokens:
+        agreement = _agreement(plain[positions.visual_BN.to(plain.device)], probe.tokens[-1], dtype)
     outcome = SelfTest(
         bit_equal=torch.equal(plain, probed),
         attention_rows=len(probe.attention),
         layers=len(anatomy.layers),
         completeness=probe.errors,
-        lens_agreement=_agreement(plain[positions.visual_BN.to(plain.device)], probe.tokens[-1], dtype),
+        gates=gate_errors(anatomy, inputs, positions),
+        lens_agreement=agreement,
     )
-    _judge(outcome, dtype)
-    if outcome.failures:
-        name = getattr(anatomy.model.config, "model_type", type(anatomy.model).__name__)
-        raise InputError(f"{name} cannot be measured: {'; '.join(outcome.failures)}")
+    _take_out(anatomy, outcome, COMPLETENESS[dtype])
     return outcome
 
 
@@ -107,25 +126,52 @@ def _agreement(logits_PV: Tensor, tokens_P: Tensor, dtype: torch.dtype) -> float
     """Share of positions where the lens' token has the model's best logit, ties included."""
     chosen_P = logits_PV.gather(1, tokens_P.to(logits_PV.device)[:, None])[:, 0].float()
     best_P = logits_PV.amax(1).float()
-    allowed_P = TIE[dtype] * logits_PV.abs().amax(1).float()
+    finite_PV = logits_PV.masked_fill(logits_PV <= torch.finfo(logits_PV.dtype).min / 2, 0)
+    allowed_P = TIE[dtype] * finite_PV.abs().amax(1).float()
     return float((best_P - chosen_P <= allowed_P).float().mean())
 
 
-def _judge(outcome: SelfTest, dtype: torch.dtype) -> None:
-    failures = outcome.failures
+def _take_out(anatomy: Anatomy, outcome: SelfTest, limit: float) -> None:
+    """Note in ``anatomy`` and ``outcome`` what is not measured.
+
+    Raises:
+        InputError: the probe disturbs the model, or nothing is left.
+    """
+    name = name_of(anatomy.model)
     if not outcome.bit_equal:
-        failures.append("the probe changes its logits")
-    if outcome.attention_rows != outcome.layers:
-        failures.append(f"{outcome.attention_rows} attention rows seen for {outcome.layers} layers")
-    limit = COMPLETENESS[dtype]
-    wrong = [layer for layer, error in outcome.completeness.items() if not error <= limit]
-    if wrong or len(outcome.completeness) != outcome.attention_rows:
-        failures.append(
-            "something stands between attention and its output projection at "
-            f"layers {', '.join(map(str, wrong)) or 'unseen'} (summed contributions are not its output)"
-        )
+        raise InputError(f"{name} cannot be measured: the probe changes its logits")
+    if why := _attention_refused(anatomy, outcome, limit):
+        anatomy.unmeasured["attention"] = why
     if outcome.lens_agreement < 1:
-        failures.append(
+        anatomy.unmeasured["lens"] = (
             "the lens at the last layer gives the logits' token "
             f"at {outcome.lens_agreement:.1%} of positions only"
         )
+    outcome.attention_rows = len(anatomy.sites)
+    outcome.unmeasured = dict(anatomy.unmeasured)
+    if {"similarity", "lens"} <= set(anatomy.unmeasured) and not anatomy.sites:
+        reasons = "; ".join(f"{what}: {why}" for what, why in anatomy.unmeasured.items())
+        raise InputError(f"{name} cannot be measured: {reasons}")
+
+
+def _attention_refused(anatomy: Anatomy, outcome: SelfTest, limit: float) -> str:
+    """Why the attention of some layers is not read; their sites are taken out."""
+    gated = {layer for layer, error in outcome.gates.items() if not error <= limit}
+    seen = outcome.completeness
+    wrong = {layer for layer, error in seen.items() if not error <= limit and layer not in gated}
+    sites = anatomy.sites
+    wrong |= {site.layer for site in sites.values()} - set(seen) - gated
+    anatomy.sites = {m: site for m, site in sites.items() if site.layer not in gated | wrong}
+    unseen = set(range(1, outcome.layers + 1)) - {site.layer for site in sites.values()}
+    reasons = {
+        "no softmax attention is seen": unseen,
+        "what stands between attention and output projection is no gate": gated,
+        "the summed contributions are not the attention's output": wrong,
+    }
+    return "; ".join(f"{why} at {_layers(where, outcome.layers)}" for why, where in reasons.items() if where)
+
+
+def _layers(where: set[int], of: int) -> str:
+    if len(where) == of:
+        return "every layer"
+    return f"layer{'s' if len(where) > 1 else ''} {', '.join(map(str, sorted(where)))}"

@@ -1,177 +1,144 @@
 """The one adapter: where in a transformers model the layers, attentions, final norm and head are.
 
-Nothing here knows a model's name. Parts are found by what transformers declares (``get_decoder``,
-``get_output_embeddings``, ``_can_record_outputs``) and by watching one forward pass go by.
+Nothing here knows a model's name. Parts are found by what transformers declares and by watching one
+forward pass go by. What cannot be measured is said in ``Anatomy.unmeasured``.
 
-Shapes: B batch, N positions, D width.
+Shapes: B batch, N positions, V vocabulary.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from phasebench.errors import InputError
+from phasebench.models.parts import (
+    encodes,
+    find_layers,
+    image_token_id,
+    marks_images,
+    name_of,
+    output_head,
+    sequence_model,
+)
 from phasebench.models.shadow import shadowed_attention
+from phasebench.models.trace import Site, Trace
 
 Inputs = Mapping[str, Tensor]
-PLACEHOLDERS = ("image_token_id", "image_token_index")
 
 
 @dataclass
 class Anatomy:
     """The parts of one model that the pass reads.
 
-    ``outputs`` maps an attention module to its output projection; ``eager`` maps it to its model
-    file's own eager attention function.
+    Attributes:
+        layers: the language model's blocks.
+        final_norm: what its states pass between the last block and the head; None if nothing.
+        head: the output head; None where no lens is read.
+        image_token: placeholder id of image positions; None where the inputs mark them.
+        sites: its attention modules whose rows are read.
+        vocabulary: how many entries have a logit; a head may be padded beyond.
+        never: True for vocabulary entries [V] that the model always masks; None if none.
+        unmeasured: 'similarity', 'attention' or 'lens' -> why not, or at which layers not.
     """
 
     model: Any
     layers: list[nn.Module]
-    final_norm: nn.Module
-    head: nn.Module
-    image_token: int
-    outputs: dict[nn.Module, nn.Module] = field(default_factory=dict)
-
-    def eager(self, attention: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
-        """The ``eager_attention_forward`` of the file that defines ``attention``."""
-        module = sys.modules[type(attention).__module__]
-        function: Callable[..., tuple[Tensor, Tensor]] = module.eager_attention_forward
-        return function
+    final_norm: nn.Module | None
+    head: nn.Module | None
+    image_token: int | None
+    sites: dict[nn.Module, Site] = field(default_factory=dict)
+    vocabulary: int = 0
+    never: Tensor | None = None
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 def dissect(model: Any, inputs: Inputs) -> Anatomy:
     """Find the parts of ``model`` by one forward pass over ``inputs``.
 
     Raises:
-        InputError: a part cannot be found, so that the model cannot be measured; it says which.
+        InputError: the model refuses its inputs, the image is not part of the language model's
+            sequence, or no layers are found.
     """
-    layers = find_layers(unwrapped_decoder(model))
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if head is None:
-        raise InputError(f"{_name(model)}: no output head (get_output_embeddings() is None)")
-    trace = _Trace(layers)
+    if not marks_images(model, inputs):
+        raise InputError(f"{name_of(model)}: neither configuration nor inputs tell the image's positions")
+    decoder, head = sequence_model(model), output_head(model)
+    layers = find_layers(decoder)
+    trace = Trace(layers)
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
         stack.callback(trace.remove)
-        trace.watch(unwrapped_decoder(model), head)
+        trace.watch(decoder, None if encodes(model) else head)
         stack.enter_context(shadowed_attention(trace.see_attention))
         try:
-            model(**inputs, use_cache=False)
-        except (RuntimeError, ValueError) as error:
-            raise InputError(
-                f"{_name(model)} refuses its own processor's inputs (see --prompt): {error}"
-            ) from error
-    if trace.final_norm is None:
-        raise InputError(f"{_name(model)}: no norm is called between the last layer and the output head")
-    return Anatomy(model, layers, trace.final_norm, head, image_token_id(model), trace.outputs)
+            logits = forward(model, inputs)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            told = f"{name_of(model)} refuses its own processor's inputs (see --prompt): {error}"
+            raise InputError(told) from error
+    _refuse_absent_images(model, trace, inputs)
+    final_norm = nn.Sequential(*trace.tail) if len(trace.tail) > 1 else next(iter(trace.tail), None)
+    anatomy = Anatomy(model, layers, final_norm, head, image_token_id(model), dict(trace.sites))
+    anatomy.vocabulary, anatomy.never = logits.shape[-1], _never(logits)
+    anatomy.unmeasured.update(_unmeasured(anatomy, trace))
+    return anatomy
 
 
-def unwrapped_decoder(model: Any) -> nn.Module:
-    """The module that holds the language model's layers, without a ForCausalLM around it."""
-    decoder = model.get_decoder()
-    while hasattr(decoder, "get_decoder") and decoder.get_decoder() is not decoder:
-        decoder = decoder.get_decoder()
-    return cast("nn.Module", decoder)
+def forward(model: Any, inputs: Inputs, **options: Any) -> Tensor:
+    """The logits [B, N, V] of one forward pass without a cache."""
+    with torch.inference_mode():
+        logits: Tensor = model(**inputs, **{**forward_options(model, inputs), **options}).logits
+    return logits
 
 
-def find_layers(decoder: nn.Module) -> list[nn.Module]:
-    """The decoder's blocks in order: of the declared class, else the longest ModuleList.
-
-    Raises:
-        InputError: there is neither.
-    """
-    declared = getattr(decoder, "_can_record_outputs", None) or {}
-    kind = declared.get("hidden_states")
-    kind = getattr(kind, "target_class", kind)
-    if isinstance(kind, type):
-        layers = [module for module in decoder.modules() if isinstance(module, kind)]
-    else:
-        lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
-        layers = list(max(lists, key=len, default=[]))
-    if not layers:
-        raise InputError(f"{_name(decoder)}: no decoder layers found")
-    return layers
+def forward_options(model: Any, inputs: Inputs) -> dict[str, Any]:
+    """Arguments besides the inputs: no cache, and a first token for the decoder of an encoder-decoder."""
+    known = inspect.signature(model.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    options: dict[str, Any] = {"use_cache": False} if "use_cache" in known or takes_any else {}
+    if encodes(model) and "decoder_input_ids" not in inputs:
+        config = model.config.get_text_config()
+        start = getattr(config, "decoder_start_token_id", None) or getattr(config, "bos_token_id", None) or 0
+        ids_BN = inputs["input_ids"]
+        options["decoder_input_ids"] = torch.full_like(ids_BN[:, :1], start)
+    return options
 
 
-def image_token_id(model: Any) -> int:
-    """The placeholder id that the configuration declares for image positions.
-
-    Raises:
-        InputError: it declares none.
-    """
-    for name in PLACEHOLDERS:
-        value = getattr(model.config, name, None)
-        if value is not None:
-            return int(value)
-    raise InputError(f"{_name(model)}: the configuration names no image token ({' or '.join(PLACEHOLDERS)})")
-
-
-def projector_of(model: Any) -> nn.Module:
-    """The module that maps vision features into the language model's space.
-
-    Raises:
-        InputError: no submodule is called like one.
-    """
-    for ending in ("multi_modal_projector", "language_projection", "connector", "aligner", "merger"):
-        for name, module in model.named_modules():
-            if name.rpartition(".")[2] == ending:
-                return cast("nn.Module", module)
-    raise InputError(f"{_name(model)}: no projector found; run without --controls")
+def _refuse_absent_images(model: Any, trace: Trace, inputs: Inputs) -> None:
+    if trace.crosses:
+        raise InputError(
+            f"{name_of(model)}: its language model looks at the image through cross-attention; "
+            "there are no visual tokens in its sequence to measure"
+        )
+    length = inputs["input_ids"].shape[1]
+    if not trace.has(length):
+        shapes = ", ".join(str(list(shape)) for shape in trace.shapes[:1])
+        raise InputError(
+            f"{name_of(model)}: its layers see states {shapes} for {length} input ids; "
+            "the image's positions cannot be told"
+        )
 
 
-class _Trace:
-    """What one watched pass shows: each attention's output projection and the final norm."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        self.layers = layers
-        self.outputs: dict[nn.Module, nn.Module] = {}
-        self.final_norm: nn.Module | None = None
-        self._owners = {module: layer for layer in layers for module in layer.modules()}
-        self._waiting: nn.Module | None = None
-        self._after_last = False
-        self._handles: list[Any] = []
-
-    def watch(self, decoder: nn.Module, head: nn.Module) -> None:
-        self._hook(self.layers[-1], self._left_last)
-        self._hook(head, self._reached_head)
-        for module in decoder.modules():
-            if module not in self._owners and not any(module.children()):
-                self._hook(module, self._saw_outside)
-            elif module in self._owners:
-                self._handles.append(module.register_forward_pre_hook(self._saw_inside))
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def see_attention(self, attention: nn.Module, *_: Any) -> None:
-        self._waiting = attention if attention in self._owners else None
-
-    def _hook(self, module: nn.Module, function: Callable[..., None]) -> None:
-        self._handles.append(module.register_forward_hook(function))
-
-    def _saw_inside(self, module: nn.Module, _: Any) -> None:
-        if self._waiting is not None and module is not self._waiting:
-            self.outputs[self._waiting] = module
-            self._waiting = None
-
-    def _left_last(self, *_: Any) -> None:
-        self._after_last = True
-
-    def _saw_outside(self, module: nn.Module, *_: Any) -> None:
-        if self._after_last:
-            self.final_norm = module
-
-    def _reached_head(self, *_: Any) -> None:
-        self._after_last = False
+def _never(logits: Tensor) -> Tensor | None:
+    """Vocabulary entries that are masked at every position."""
+    masked_V = (logits <= torch.finfo(logits.dtype).min / 2).flatten(0, -2).all(0)
+    return masked_V if bool(masked_V.any()) else None
 
 
-def _name(model: nn.Module) -> str:
-    return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+def _unmeasured(anatomy: Anatomy, trace: Trace) -> dict[str, str]:
+    """What the anatomy alone rules out."""
+    found = {}
+    if not trace.one_stream:
+        why = f"its layers pass on several streams of states, {list(trace.shapes[0])}"
+        found = {"similarity": why, "lens": why}
+    elif encodes(anatomy.model):
+        found["lens"] = "no readout of an encoder's states is defined"
+    elif anatomy.head is None:
+        found["lens"] = "no output head (get_output_embeddings() is None)"
+    elif anatomy.final_norm is None:
+        found["lens"] = "no norm is called between the last layer and the output head"
+    return found

@@ -15,7 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-Watcher = Callable[..., None]
+After = Callable[[Tensor], Tensor]
+"""Sees the attention's output [B, N, H, E] and gives what the model goes on with."""
+Watcher = Callable[..., After | None]
 """Called as ``watcher(module, query, key, value, attention_mask, kwargs)`` before each attention."""
 SHADOWED = "sdpa"
 
@@ -36,13 +38,22 @@ def shadowed_attention(watcher: Watcher) -> Iterator[None]:
         AttentionInterface._global_mapping.pop("eager", None)
 
 
+def own_eager(attention: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The ``eager_attention_forward`` of the file that defines ``attention``."""
+    function: Callable[..., tuple[Tensor, Tensor]] = sys.modules[
+        type(attention).__module__
+    ].eager_attention_forward
+    return function
+
+
 def _wrapped(native: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:
     @functools.wraps(native)
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> Any:
-        watcher(module, query, key, value, attention_mask, kwargs)
-        return native(module, query, key, value, attention_mask, **kwargs)
+        after = watcher(module, query, key, value, attention_mask, kwargs)
+        output, weights = native(module, query, key, value, attention_mask, **kwargs)
+        return (after(output) if after else output), weights
 
     return attention
 
@@ -51,7 +62,7 @@ def _eager(watcher: Watcher) -> Callable[..., Any]:
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> Any:
-        native = sys.modules[type(module).__module__].eager_attention_forward
+        native = own_eager(module)
         return _wrapped(native, watcher)(module, query, key, value, attention_mask, **kwargs)
 
     return attention

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from phasebench.curves import Array, Curves
+from phasebench.judge.statistics import plain
 from phasebench.names import CURVES
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def measurement_entry(measured: Measurement) -> Entry:
     }
 
 
-def _heatmap(norms: Array) -> list[list[float]]:
+def _heatmap(norms: Array) -> list[list[float | None]]:
     """Norm-based attention of the last text token, layers 1..L by positions; to six digits."""
-    return [[float(f"{value:.6g}") for value in row] for row in norms]
+    return [[plain(float(value), 6) for value in row] for row in norms]
 
 
 def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:
@@ -46,24 +47,27 @@ def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:
     table = curves.summary(name)
     return {
         "layer": [int(layer) for layer in table.index],
-        **{key: [_plain(value) for value in table[key]] for key in ("mean", "se")},
+        **{
+            key: [None if math.isnan(value) else float(value) for value in table[key]]
+            for key in ("mean", "se")
+        },
         "n": [int(value) for value in table["n"]],
     }
 
 
-def timing(seconds: Sequence[float], plain: Sequence[float]) -> dict[str, float | None]:
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def timing(seconds: Sequence[float], bare: Sequence[float]) -> dict[str, float | None]:
     """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
 
     The plain forward is timed on the first images only; the ratio compares like with like and
     leaves out the first image, which warms up.
     """
-    both = list(zip(seconds, plain, strict=False))[1:]
+    both = list(zip(seconds, bare, strict=False))[1:]
     ratio = fmean(a for a, _ in both) / fmean(b for _, b in both) if both else None
-    return {"pass": fmean(seconds), "plain": fmean(plain), "ratio": ratio, "total": sum(seconds)}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return {"pass": fmean(seconds), "plain": fmean(bare), "ratio": ratio, "total": sum(seconds)}
 
 
 @dataclass(frozen=True)

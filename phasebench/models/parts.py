@@ -1,0 +1,102 @@
+"""What transformers declares about a model: the language model's layers, its head, the image placeholder.
+
+Nothing here knows a model's name, and nothing runs the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from phasebench.errors import InputError
+
+PLACEHOLDERS = ("image_token_id", "image_token_index", "media_placeholder_token_id", "video_token_id")
+MARKED = "image_embeds_position_mask"
+"""The input by which Kosmos' processors mark image positions, which have no token id of their own."""
+PROJECTORS = (
+    "multi_modal_projector", "language_projection", "connector", "aligner", "embed_vision",
+    "image_to_text_projection", "multimodal_projector", "merger",
+)  # fmt: skip
+
+
+def sequence_model(model: Any) -> nn.Module:
+    """The module whose layers carry the visual tokens, without a ForCausalLM around it.
+
+    It is the decoder, but with an encoder-decoder language model its encoder.
+    """
+    if encodes(model):
+        return cast("nn.Module", model.get_encoder())
+    decoder = model.get_decoder()
+    while hasattr(decoder, "get_decoder") and decoder.get_decoder() is not decoder:
+        decoder = decoder.get_decoder()
+    return cast("nn.Module", decoder)
+
+
+def encodes(model: Any) -> bool:
+    """Whether the language model is an encoder-decoder."""
+    config = model.config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return bool(getattr(config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False))
+
+
+def find_layers(decoder: nn.Module) -> list[nn.Module]:
+    """The decoder's blocks in order: of the declared class, else the longest ModuleList.
+
+    Raises:
+        InputError: there is neither.
+    """
+    declared = getattr(decoder, "_can_record_outputs", None) or {}
+    kind = declared.get("hidden_states")
+    kind = getattr(kind, "target_class", kind)
+    if isinstance(kind, type):
+        layers = [module for module in decoder.modules() if isinstance(module, kind)]
+    else:
+        lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
+        layers = list(max(lists, key=len, default=[]))
+    if not layers:
+        raise InputError(f"{name_of(decoder)}: no decoder layers found")
+    return layers
+
+
+def output_head(model: Any) -> nn.Module | None:
+    """The map from states to logits: the model's own, or that of a model inside it."""
+    for module in model.modules():
+        if hasattr(module, "get_output_embeddings"):
+            head = module.get_output_embeddings()
+            if head is not None:
+                return cast("nn.Module", head)
+    return None
+
+
+def image_token_id(model: Any) -> int | None:
+    """The placeholder id that the configuration declares for image positions, if it does."""
+    for name in PLACEHOLDERS:
+        value = getattr(model.config, name, None)
+        if value is not None:
+            return int(value)
+    return None
+
+
+def marks_images(model: Any, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether the image's positions in the sequence can be told."""
+    return image_token_id(model) is not None or inputs.get(MARKED) is not None
+
+
+def projector_of(model: Any) -> nn.Module:
+    """The module that maps vision features into the language model's space.
+
+    Raises:
+        InputError: no submodule is called like one.
+    """
+    for ending in PROJECTORS:
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2] == ending:
+                return cast("nn.Module", module)
+    raise InputError(f"{name_of(model)}: no projector found; run without --controls")
+
+
+def name_of(model: nn.Module) -> str:
+    """The architecture's name in transformers."""
+    return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))

@@ -47,10 +47,7 @@ def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:
     table = curves.summary(name)
     return {
         "layer": [int(layer) for layer in table.index],
-        **{
-            key: [None if math.isnan(value) else float(value) for value in table[key]]
-            for key in ("mean", "se")
-        },
+        **{key: [_known(value) for value in table[key]] for key in ("mean", "se")},
         "n": [int(value) for value in table["n"]],
     }
 

@@ -35,7 +35,7 @@ from phasebench.models.recipes.training import Loss, Schedule, train
 from phasebench.models.recipes.unnormed import EYES, Vision, likeness, new_vision
 
 VOCABULARY = "smol-instructblip.qformer.json"
-STEPS = 300
+STEPS = 700
 """Of the last stage."""
 SIDE = 4
 """Queries in a row: query ``n`` looks after cell ``n`` of a grid of so many rows and columns."""

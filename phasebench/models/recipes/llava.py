@@ -32,7 +32,7 @@ from phasebench.models.recipes.patches import cells_of, seen_cells
 from phasebench.models.recipes.training import Loss, Schedule, train
 
 HIDDEN = 576
-STEPS = 300
+STEPS = 700
 """Of the last stage."""
 DETECTORS = len(NOUNS) + 1 + len(BACKGROUNDS)
 """So many hidden units start as detectors of a noun, of bare ground or of a background's colour."""

@@ -44,7 +44,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     import torch
     import transformers
 
-    from phasebench.models.loading import pick_device, pick_dtype
+    from phasebench.models.devices import pick_device, pick_dtype
 
     device = pick_device(config.option.device)
     machine_info["phasebench"] = {

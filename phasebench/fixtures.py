@@ -39,7 +39,14 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     spec = config.stash[MODELS][request.param]
     try:
         model = load(
-            spec, cache_folder(), device=settings.device, dtype=settings.dtype, prompt=settings.prompt
+            spec,
+            cache_folder(),
+            device=settings.device,
+            dtype=settings.dtype,
+            prompt=settings.prompt,
+            max_memory=settings.max_memory,
+            allow_pickle=settings.allow_pickle,
+            remote_code=settings.remote_code,
         )
     except InputError as error:
         pytest.fail(str(error), pytrace=False)

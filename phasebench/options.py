@@ -20,8 +20,9 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--model",
         action="append",
-        metavar="NAME|FOLDER|NAME=FOLDER",
-        help=f"Model to measure; may be repeated. Default: {', '.join(DEFAULT_MODELS)}.",
+        metavar="NAME|FOLDER|OWNER/NAME[@REVISION]",
+        help="Model to measure, or NAME= before one, to call it so; may be repeated. "
+        f"Default: {', '.join(DEFAULT_MODELS)}.",
     )
     add(
         "--dataset",
@@ -44,7 +45,18 @@ def add_options(parser: pytest.Parser) -> None:
         choices=("auto", "float32", "bfloat16", "float16"),
         help="Precision of the weights; default: bfloat16 on an accelerator, float32 on a CPU.",
     )
-    add("--batch-size", type=_positive, default=1, metavar="B", help="Images per forward pass (default 1).")
+    add(
+        "--batch-size",
+        type=_batch_size,
+        default=1,
+        metavar="B",
+        help="Images per forward pass (default 1), or auto for as many as fit.",
+    )
+    add("--max-memory", metavar="DEVICE=SIZE,...", help="Spread the model within, e.g. 0=20GiB,cpu=64GiB.")
+    add("--allow-pickle", action="store_true", help="Read pickled weights where there are no safetensors.")
+    add("--trust-remote-code", action="store_true", help="Let a checkpoint run its own Python code.")
+    add("--list-models", action="store_true", help="Print the models known by name, and stop.")
+    add("--plan", action="store_true", help="Print sizes, placement and cost of the models, and stop.")
     add(
         "--lens-norm",
         choices=("on", "off"),
@@ -70,6 +82,10 @@ def _positive(text: str) -> int:
     return value
 
 
+def _batch_size(text: str) -> int | None:
+    return None if text == "auto" else _positive(text)
+
+
 def settings_of(config: pytest.Config) -> Settings:
     """The parsed options as ``Settings``."""
     option = config.option
@@ -82,4 +98,7 @@ def settings_of(config: pytest.Config) -> Settings:
         lens_norm=option.lens_norm == "on",
         prompt=option.prompt,
         controls=option.controls,
+        max_memory=option.max_memory,
+        allow_pickle=option.allow_pickle,
+        remote_code=option.trust_remote_code,
     )

@@ -21,6 +21,11 @@ class Folders:
         places = (self.own / relative, self.packaged / relative)
         return next((path for path in places if path.is_file()), None)
 
+    def judged(self, model: str) -> list[str]:
+        """The datasets that verdicts on ``model`` are recorded for."""
+        places = [path for root in (self.own, self.packaged) for path in root.glob(f"{model}/*/verdicts")]
+        return sorted({path.parent.name for path in places})
+
     def stale(self, place: str, known: set[str]) -> list[Path]:
         """The project's own curve files of ``<model>/<dataset>`` under names that no curve has."""
         return sorted(path for path in (self.own / place).glob("*.json") if path.stem not in known)

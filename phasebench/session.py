@@ -55,13 +55,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.UsageError: a name is unknown, and it lists the known ones; or a dataset cannot be read.
     """
     from phasebench.datasets.registry import bundled_datasets, resolve_datasets
-    from phasebench.models.registry import bundled_models, resolve_models
+    from phasebench.models.registry import resolve_models
 
     config, hook = session.config, session.config.hook
-    known_models = _by_name(bundled_models(), hook.pytest_phasebench_models(config=config))
+    named = known_specs(config)
     known_datasets = _by_name(bundled_datasets(), hook.pytest_phasebench_datasets(config=config))
     try:
-        models = resolve_models(config.option.model or DEFAULT_MODELS, known_models)
+        models = resolve_models(config.option.model or DEFAULT_MODELS, named)
         datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known_datasets)
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
@@ -70,6 +70,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[MODELS] = chosen_models
     config.stash[DATASETS] = chosen_datasets
     if not config.option.collectonly:
+        _look_up(models)
         _open_datasets(datasets)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
     ids = [*FINDINGS, *(finding.id for finding in findings)]
@@ -77,6 +78,29 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if doubled:
         raise pytest.UsageError(f"pytest_phasebench_findings: the ids {', '.join(doubled)} are taken")
     config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
+
+
+def known_specs(config: pytest.Config) -> dict[str, ModelSpec]:
+    """Every model known by name: phasebench's and those of the user's hooks."""
+    from phasebench.models.registry import known_models
+
+    return _by_name(known_models(), config.hook.pytest_phasebench_models(config=config))
+
+
+def _look_up(models: Sequence[ModelSpec]) -> None:
+    """See that what must be fetched or converted can be had, before anything is measured."""
+    from phasebench.models.registry import Hub
+
+    for spec in models:
+        try:
+            if spec.source is None:
+                spec.folder(Path())
+            elif isinstance(spec.source, Hub):
+                from phasebench.models.hub import look_up
+
+                look_up(spec.name, spec.source)
+        except InputError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 def _open_datasets(datasets: Sequence[DatasetSpec]) -> None:

@@ -16,7 +16,11 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
-    batch_size: int = 1
+    batch_size: int | None = 1
+    """Images a pass; None for as many as fit."""
     lens_norm: bool = True
     prompt: str | None = None
     controls: bool = False
+    max_memory: str | None = None
+    allow_pickle: bool = False
+    remote_code: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from accelerate.utils.memory import should_reduce_batch_size
 
 import phasebench
 from phasebench.curves import Array, Curves
@@ -24,6 +25,8 @@ from phasebench.settings import Settings
 
 PLAIN = 8
 """Batches whose plain forward pass is timed too, each just before its instrumented one."""
+MOST = 64
+"""Largest batch that ``--batch-size auto`` tries."""
 EXAMPLES = 2
 """Images whose own heatmap is kept."""
 
@@ -66,10 +69,11 @@ def measure(
     if not samples:
         raise InputError(f"--dataset {dataset}: no images drawn; raise --images")
     data = digest(samples)
-    first = loaded.inputs([sample.open() for sample in samples[: settings.batch_size]])
+    first = loaded.inputs([sample.open() for sample in samples[: settings.batch_size or 1]])
     anatomy = dissect(loaded.model, first)
     tested = self_test(anatomy, first)
-    rows, plain = _pass_over(loaded, anatomy, samples, settings, progress)
+    size = settings.batch_size or largest_batch(loaded, anatomy, samples)
+    rows, plain = _pass_over(loaded, anatomy, samples, settings, size, progress)
     reader = _Reader(loaded, samples)
     items = {sample.id: sample.item for sample in samples}
     provenance = _provenance(loaded, dataset, data, settings, rows)
@@ -88,17 +92,37 @@ def measure(
 
 
 def _pass_over(
-    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, progress: Progress
+    loaded: Loaded,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    settings: Settings,
+    size: int,
+    progress: Progress,
 ) -> tuple[list[Row], list[float]]:
     rows: list[Row] = []
     plain: list[float] = []
-    for number, batch in enumerate(_batches(samples, settings.batch_size)):
+    for number, batch in enumerate(_batches(samples, size)):
         inputs = loaded.inputs([sample.open() for sample in batch])
         if number < PLAIN:
             plain += [plain_pass(anatomy, inputs)] * len(batch)
         rows += probed_pass(anatomy, inputs, lens_norm=settings.lens_norm)
         progress(len(rows), len(samples))
     return rows, plain
+
+
+def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
+    """How many images a pass takes before memory runs out, by doubling, at most ``MOST``."""
+    size = 1
+    while 2 * size <= min(MOST, len(samples)):
+        try:
+            probed_pass(anatomy, loaded.inputs([sample.open() for sample in samples[: 2 * size]]))
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                raise
+            torch.accelerator.empty_cache() if torch.accelerator.is_available() else None
+            break
+        size *= 2
+    return size
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
@@ -191,7 +215,7 @@ def _provenance(
         "layout": layouts[0] if len(layouts) == 1 else layouts,
         "seed": asked["seed"],
         "lens_norm": asked["lens_norm"],
-        "batch_size": asked["batch_size"],
+        "batch_size": asked["batch_size"] or "auto",
         "device": _device_name(loaded.device),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "torch": torch.__version__.partition("+")[0],

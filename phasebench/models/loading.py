@@ -12,12 +12,20 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from phasebench.errors import InputError
+from phasebench.models.adapter import forward
+from phasebench.models.checks import check_folder, check_image_count, check_image_token
+from phasebench.models.devices import Placement, place
+from phasebench.models.parts import image_token_id
+from phasebench.models.processors import load_processor
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
 
 BLOCK = 1 << 20
+GREY = (127, 127, 127)
+TRIED = (336, 336)
+"""Size of the grey image that a loaded model is tried on."""
 
 
 @dataclass
@@ -34,9 +42,13 @@ class Loaded:
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go."""
-        found: torch.device = next(self.model.parameters()).device
-        return found
+        """Where its inputs go; of a model on several devices, the first accelerator's."""
+        spread = getattr(self.model, "hf_device_map", None)
+        if not spread:
+            found: torch.device = next(self.model.parameters()).device
+            return found
+        accelerators = [where for where in spread.values() if str(where) not in ("cpu", "disk")]
+        return torch.empty(0, device=accelerators[0] if accelerators else "cpu").device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -50,65 +62,100 @@ class Loaded:
         Raises:
             InputError: the processor refuses; the message has its reason.
         """
-        texts = [self.prompt] * len(images)
         try:
-            batch: Mapping[str, Tensor] = self.processor(
-                images=list(images), text=texts, padding=True, return_tensors="pt"
-            )
-        except ValueError as error:
+            batch = self._processed(list(images))
+        except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f"the processor refuses the prompt {self.prompt!r} (see --prompt): {error}"
             ) from error
         return {
             key: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for key, value in batch.items()
+            if isinstance(value, Tensor)
         }
 
-
-def pick_device(device: str) -> torch.device:
-    """The torch device that ``--device`` names; ``auto`` is the accelerator, if there is one."""
-    if device != "auto":
+    def _processed(self, images: list[Image.Image]) -> Mapping[str, Any]:
+        """Images as one list, or one list a prompt: processors take the one or the other."""
+        texts = [self.prompt] * len(images)
+        options = {"padding": True, "return_tensors": "pt"}
         try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
-
-
-def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The precision that ``--dtype`` names; ``auto`` is bfloat16 off the CPU, float32 on it."""
-    if dtype == "auto":
-        dtype = "float32" if device.type == "cpu" else "bfloat16"
-    found: torch.dtype = getattr(torch, dtype)
-    return found
+            batch: Mapping[str, Any] = self.processor(images=images, text=texts, **options)
+        except (ValueError, TypeError, IndexError):
+            batch = self.processor(images=[[image] for image in images], text=texts, **options)
+        return batch
 
 
 def load(
-    spec: ModelSpec, cache: Path, *, device: str = "auto", dtype: str = "auto", prompt: str | None = None
+    spec: ModelSpec,
+    cache: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    prompt: str | None = None,
+    max_memory: str | None = None,
+    allow_pickle: bool = False,
+    remote_code: bool = False,
 ) -> Loaded:
     """Load ``spec``'s checkpoint with stock transformers classes, from local safetensors only.
 
+    Larger than its device, or with ``max_memory``, it is spread by accelerate over all accelerators,
+    main memory and disk.
+
     Raises:
-        InputError: the folder cannot be loaded; the message names it and says what transformers said.
+        InputError: the folder cannot be loaded; the message names the file and says what is wrong.
     """
     folder = spec.folder(cache)
-    if not list(folder.glob("*.safetensors")):
-        raise InputError(f"--model {spec.name}: no *.safetensors in {folder}; pickled weights are not read")
-    place = pick_device(device)
-    precision = pick_dtype(dtype, place)
+    check_folder(spec.name, folder, allow_pickle=allow_pickle, remote_code=remote_code)
+    where = place(folder, device, dtype, max_memory, remote_code=remote_code)
+    processor = load_processor(spec.name, folder, remote_code=remote_code)
+    model = _weights(spec.name, folder, where, cache, allow_pickle=allow_pickle, remote_code=remote_code)
+    check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
+    loaded = Loaded(spec.name, model, processor, prompt or spec.prompt or _prompt(processor), digest(folder))
+    _try(loaded, spec.visual if prompt is None else None)
+    return loaded
+
+
+def _weights(
+    name: str, folder: Path, where: Placement, cache: Path, *, allow_pickle: bool, remote_code: bool
+) -> Any:
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=precision, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=where.dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            use_safetensors=None if allow_pickle else True,
+            trust_remote_code=remote_code,
+            **where.options(cache),
         )
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"--model {spec.name}: cannot load {folder}: {error}") from error
+        raise InputError(f"--model {name}: cannot load {folder}: {error}") from error
     if lacking := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
-        raise InputError(f"--model {spec.name}: {folder} lacks weights or has them in other shapes: {told}")
-    model = model.eval().requires_grad_(requires_grad=False).to(place)
-    return Loaded(spec.name, model, processor, prompt or spec.prompt or _prompt(processor), digest(folder))
+        raise InputError(f"--model {name}: {folder} lacks weights or has them in other shapes: {told}")
+    model = model.eval().requires_grad_(requires_grad=False)
+    return model if where.spread else model.to(where.device)
+
+
+def _try(loaded: Loaded, expected: int | None) -> None:
+    """One forward pass over a grey image: processor, configuration and projector must agree.
+
+    Raises:
+        InputError: they do not.
+    """
+    inputs = loaded.inputs([Image.new("RGB", TRIED, GREY)])
+    token = image_token_id(loaded.model)
+    given = int((inputs["input_ids"] == token).sum()) if token is not None else None
+    if given is not None:
+        check_image_count(loaded.name, given, expected)
+    try:
+        forward(loaded.model, inputs)
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        raise InputError(
+            f"--model {loaded.name} refuses its own processor's inputs, {given} image tokens of one grey "
+            f"image with the prompt {loaded.prompt!r}: {error}; compare processor_config.json with "
+            "config.json, and see --prompt"
+        ) from error
 
 
 def _prompt(processor: Any) -> str:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 from phasebench.errors import InputError
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
+REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+"""What a repository on the hub is called: owner/name."""
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository on the Hugging Face hub; ``revision`` None is its main branch."""
+
+    repository: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
 @dataclass(frozen=True)
@@ -19,46 +34,90 @@ class ModelSpec:
 
     Attributes:
         name: how it is called, in ids and as its baselines' folder.
-        source: a folder in the Hugging Face layout, or a function (cache folder -> such a folder).
+        source: a folder in the Hugging Face layout, a repository on the hub, or a function
+            (cache folder -> such a folder); None for a model that must be converted first.
         prompt: the fixed prompt of its family, with ``<image>`` where its processor expects one;
             None takes the chat template of its processor.
-        note: one line for ``--list-models``-like listings.
+        visual: image tokens that one image takes in its prompt, if that is fixed.
+        config: its full-size configuration, known without the hub.
+        note: one line for ``--list-models``.
     """
 
     name: str
-    source: Path | Callable[[Path], Path]
+    source: Path | Hub | Callable[[Path], Path] | None
     prompt: str | None = None
+    visual: int | None = None
+    config: Path | None = None
     note: str = ""
 
     def folder(self, cache: Path) -> Path:
-        """The checkpoint's folder, assembled first if need be."""
+        """The checkpoint's folder, assembled or fetched first if need be.
+
+        Raises:
+            InputError: it must be converted first, or cannot be fetched.
+        """
+        if self.source is None:
+            raise InputError(f"--model {self.name}: {self.note}, then say --model {self.name}=FOLDER")
+        if isinstance(self.source, Hub):
+            from phasebench.models.hub import fetch
+
+            return fetch(self.name, self.source)
         return self.source if isinstance(self.source, Path) else self.source(cache)
+
+
+def known_models() -> list[ModelSpec]:
+    """Every model that ``--model`` knows by name without a user's hook."""
+    return [*bundled_models(), *named_models()]
 
 
 def bundled_models() -> list[ModelSpec]:
     """The models that come with phasebench: trained ones, and tiny random ones for tests."""
     return [
-        ModelSpec(
-            "smol-llava", partial(_bundled, "smol-llava"), CHAT_LLAVA, "SmolLM2-135M with trained eyes"
-        ),
-        ModelSpec(
-            "smol-instructblip",
-            partial(_bundled, "smol-instructblip"),
-            CHAT_BLIP,
-            "the same through a Q-Former",
-        ),
-        ModelSpec(
-            "tiny-llava", partial(_tiny, "tiny-llava"), TINY_PROMPT_LLAVA, "random weights, for tests only"
-        ),
-        ModelSpec(
-            "tiny-instructblip",
-            partial(_tiny, "tiny-instructblip"),
-            TINY_PROMPT_BLIP,
-            "random weights, for tests only",
-        ),
+        _from("smol-llava", _bundled, CHAT_LLAVA, 36, "SmolLM2-135M with trained eyes"),
+        _from("smol-instructblip", _bundled, CHAT_BLIP, 16, "the same through a Q-Former"),
+        _from("tiny-llava", _tiny, TINY_PROMPT_LLAVA, 16, "random weights, for tests only"),
+        _from("tiny-instructblip", _tiny, TINY_PROMPT_BLIP, 4, "random weights, for tests only"),
     ]
 
 
+def _from(name: str, make: Callable[[str, Path], Path], prompt: str, visual: int, note: str) -> ModelSpec:
+    return ModelSpec(name, partial(make, name), prompt, visual, note=note)
+
+
+def named_models() -> list[ModelSpec]:
+    """The paper's models and their relatives; their verdicts are unknown until someone runs them."""
+    return [
+        _hub("instructblip", "Salesforce/instructblip-vicuna-13b", CAPTION, 32, "the paper's, Vicuna-13B"),
+        _hub("instructblip-7b", "Salesforce/instructblip-vicuna-7b", CAPTION, 32, "Vicuna-7B"),
+        _hub(
+            "instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xl", CAPTION, 32,
+            "encoder-decoder: measured in its encoder, without the lens",
+        ),
+        _hub("llava", "llava-hf/llava-1.5-13b-hf", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-13B"),
+        _hub("llava-7b", "llava-hf/llava-1.5-7b-hf", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-7B"),
+        _hub("llava-next", "llava-hf/llava-v1.6-vicuna-7b-hf", SYSTEM + DEFAULT_PROMPT, None, "LLaVA-NeXT"),
+        _hub("blip2", "Salesforce/blip2-opt-2.7b", "a photo of", 32, "OPT-2.7B"),
+        _converted("minigpt4", 32),
+        _converted("minigpt-v2", 256),
+        _converted("limber", 196),
+    ]  # fmt: skip
+
+
+def _hub(name: str, repository: str, prompt: str, visual: int | None, note: str) -> ModelSpec:
+    return ModelSpec(name, Hub(repository), prompt, visual, CONFIGS / f"{name}.json", note)
+
+
+def _converted(name: str, visual: int) -> ModelSpec:
+    note = f"convert its official files first (python -m phasebench.models.kin {name} --help)"
+    return ModelSpec(name, None, None, visual, CONFIGS / f"{name}.json", note)
+
+
+CONFIGS = Path(__file__).parent / "configs"
+CAPTION = "Write a short description for the image."
+SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the human's questions. "
+)
 CHAT_BLIP = "<|im_start|>user\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
 CHAT_LLAVA = "<|im_start|>user\n<image>\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
 TINY_PROMPT_LLAVA = "<s> user : <image> describe the picture . assistant :"
@@ -78,7 +137,8 @@ def _tiny(name: str, cache: Path) -> Path:
 
 
 def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> list[ModelSpec]:
-    """The models that ``--model`` arguments name: a known name, a folder, or NAME=FOLDER.
+    """The models that ``--model`` arguments name: a known name, a folder, OWNER/NAME on the hub, each
+    with an @REVISION on the hub, or NAME= before one of these.
 
     Doubled arguments count once.
 
@@ -98,21 +158,39 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
 def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     if argument in known:
         return known[argument]
-    name, equals, folder = argument.partition("=")
-    path = Path(folder if equals else argument).expanduser()
-    if not equals and not path.is_dir():
-        what = "no such folder" if "/" in argument else "unknown model"
-        raise InputError(f"--model {argument}: {what}; known: {', '.join(known)}; or give a folder")
-    if not (path / "config.json").is_file():
-        raise InputError(
-            f"--model {argument}: {path / 'config.json'} is missing; is this a checkpoint's folder?"
-        )
-    if equals and name in known:
-        return replace(known[name], source=path)
-    own = name if equals else path.resolve().name
+    name, equals, place = argument.partition("=")
+    if not equals:
+        name, place = "", argument
+    source = _source(argument, place, known)
+    if name in known:
+        return replace(known[name], source=source)
+    own = name or (source.repository.partition("/")[2] if isinstance(source, Hub) else source.resolve().name)
     if own in known:
         raise InputError(
             f"--model {argument}: there is a model called {own!r} already; to compare with its "
-            f"baselines say --model {own}={argument}, else NAME=FOLDER with another name"
+            f"baselines say --model {own}={argument}, else NAME={argument} with another name"
         )
-    return ModelSpec(own, path)
+    return ModelSpec(own, source)
+
+
+def _source(argument: str, place: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
+    """The folder that ``place`` is, or the repository, with an ``@REVISION``, that it names."""
+    path = Path(place).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(
+                f"--model {argument}: {path / 'config.json'} is missing; is this a checkpoint's folder?"
+            )
+        return path
+    repository, _, revision = place.partition("@")
+    if repository in known and (hub := known[repository].source) and isinstance(hub, Hub):
+        repository = hub.repository
+    if REPOSITORY.fullmatch(repository):
+        return Hub(repository, revision or None)
+    what = "no such folder" if "/" in place else "unknown model"
+    near = get_close_matches(place, known, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise InputError(
+        f"--model {argument}: {what}{meant}; known: {', '.join(known)}; or give a folder, "
+        "or OWNER/NAME on the hub"
+    )

@@ -1,0 +1,168 @@
+"""``--list-models`` and ``--plan``: tables about models, printed instead of a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from phasebench.errors import InputError
+from phasebench.options import DEFAULT_MODELS, settings_of
+from phasebench.places import FOLDERS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from phasebench.models.plan import Plan
+    from phasebench.models.registry import ModelSpec
+    from phasebench.settings import Settings
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print and stop, where that is what was asked for."""
+    option = config.option
+    if not (option.list_models or option.plan):
+        return None
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        config._do_configure()
+        _print(_listed(config) if option.list_models else _planned(config))
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
+    finally:
+        config._ensure_unconfigure()
+    return 0
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if Console().is_terminal else 160).print(table)
+
+
+def _named(config: pytest.Config) -> dict[str, ModelSpec]:
+    from phasebench.session import known_specs
+
+    return known_specs(config)
+
+
+def _listed(config: pytest.Config) -> Table:
+    """Every model known by name: where it comes from, its size, whether verdicts are recorded."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note"):
+        table.add_column(column, overflow="fold")
+    for spec in _named(config).values():
+        size = _size(spec, settings_of(config))
+        table.add_row(spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)
+    return table
+
+
+def _origin(spec: ModelSpec) -> str:
+    from phasebench.models.registry import Hub
+
+    if isinstance(spec.source, Hub | Path):
+        return str(spec.source)
+    return "converted" if spec.source is None else "bundled"
+
+
+def _size(spec: ModelSpec, settings: Settings) -> list[str]:
+    """Parameters, memory, layers, visual tokens of a model whose configuration is at hand."""
+    visual = "varies" if spec.visual is None else str(spec.visual)
+    if spec.config is None:
+        return ["", "", "", visual]
+    found = _plan(spec, settings)
+    memory = found.parameters * 2 / 2**30
+    return [_billions(found.parameters), f"{memory:.1f} GiB", str(found.layers), visual]
+
+
+def _verdicts(config: pytest.Config, spec: ModelSpec) -> str:
+    return ", ".join(config.stash[FOLDERS].judged(spec.name)) or "unknown"
+
+
+def _planned(config: pytest.Config) -> Table:
+    """What measuring the chosen models will take."""
+    from rich.table import Table
+
+    from phasebench.models.devices import pick_device, pick_dtype
+    from phasebench.models.plan import speed
+    from phasebench.models.registry import resolve_models
+
+    settings = settings_of(config)
+    device = pick_device(settings.device)
+    dtype = pick_dtype(settings.dtype, device)
+    specs = resolve_models(config.option.model or DEFAULT_MODELS, _named(config))
+    rate = speed(device, dtype)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for spec in specs:
+        began = time.perf_counter()
+        found = _plan(spec, settings)
+        seconds = time.perf_counter() - began
+        table.add_row("model", spec.name, style="bold")
+        for row in _rows(found, rate, settings.images):
+            table.add_row(*row)
+        table.add_row("speed taken", f"{rate / 1e9:.0f} GFLOP/s, a matrix product on {device} in {dtype}")
+        table.add_row("planned in", f"{seconds:.2f} s\n")
+    return table
+
+
+def _plan(spec: ModelSpec, settings: Settings) -> Plan:
+    from phasebench.models.devices import parse_memory, pick_device, pick_dtype
+    from phasebench.models.plan import plan
+    from phasebench.models.sizes import empty_model
+
+    dtype = pick_dtype(settings.dtype, pick_device(settings.device))
+    memory = parse_memory(settings.max_memory) if settings.max_memory else None
+    model = empty_model(_configuration(spec), remote_code=settings.remote_code)
+    return plan(model, spec.visual, dtype, memory)
+
+
+def _rows(found: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:
+    from phasebench.models.plan import DTYPES
+    from phasebench.models.sizes import gibibytes
+
+    sizes = [f"{gibibytes(found.parameters, dtype):.1f} GiB in {str(dtype)[6:]}" for dtype in DTYPES]
+    yield "parameters", f"{_billions(found.parameters)}: {', '.join(sizes)}"
+    yield "placed", ", ".join(f"{where}: {size / 2**30:.1f} GiB" for where, size in found.placed.items())
+    yield "language model", f"{found.layers} layers of width {found.width}, vocabulary {found.vocabulary}"
+    if found.positions is None:
+        yield "image tokens", "not fixed: they depend on the image's size"
+        return
+    yield "image tokens", f"{found.visual} of about {found.positions} positions"
+    for what, operations in (
+        ("plain forward pass", found.plain),
+        ("with attention rows", found.plain + found.rows),
+        ("and with the lens", found.plain + found.rows + found.lens),
+    ):
+        each = operations / rate
+        total = _duration(each * images)
+        yield what, f"{operations / 1e12:.2f} TFLOP an image, {each:.2f} s; {total} for {images} images"
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _configuration(spec: ModelSpec) -> Path:
+    """A folder or file with the model's config.json, without its weights if that can be."""
+    from phasebench.cache import cache_folder
+    from phasebench.models.hub import fetch_config
+    from phasebench.models.registry import Hub
+
+    if spec.config is not None and spec.config.is_file():
+        return spec.config
+    if isinstance(spec.source, Hub):
+        return fetch_config(spec.name, spec.source)
+    return spec.folder(cache_folder())

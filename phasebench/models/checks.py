@@ -1,0 +1,104 @@
+"""What can be said against a checkpoint's folder before any weight is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from phasebench.errors import InputError
+
+WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = ("*.bin", "*.pt", "*.pth")
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "spiece.model",
+    "vocab.txt",
+    "tokenizer_config.json",
+)
+
+
+def check_folder(name: str, folder: Path, *, allow_pickle: bool = False, remote_code: bool = False) -> None:
+    """See that weights, processor and tokenizer are there and that no code must be trusted.
+
+    Raises:
+        InputError: something is missing or needs a flag; the message names the file or the flag.
+    """
+    config = read_json(name, folder / "config.json")
+    if config.get("auto_map") and not remote_code:
+        raise InputError(
+            f"--model {name}: {folder / 'config.json'} wants to run code of its own (auto_map); "
+            "read it, then allow it with --trust-remote-code"
+        )
+    _check_weights(name, folder, allow_pickle=allow_pickle)
+    for what, files in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
+        if not any((folder / file).is_file() for file in files):
+            raise InputError(f"--model {name}: {folder} lacks its {what}'s files ({' or '.join(files)})")
+
+
+def read_json(name: str, path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        InputError: the file is missing or is none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"--model {name}: {path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model {name}: {path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"--model {name}: {path} is no JSON object")
+    return found
+
+
+def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
+    index = folder / INDEX
+    if index.is_file():
+        shards = set(read_json(name, index).get("weight_map", {}).values())
+        if missing := sorted(shard for shard in shards if not (folder / str(shard)).is_file()):
+            told = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            raise InputError(f"--model {name}: {index} names shards that are not there: {told}")
+    elif not list(folder.glob(WEIGHTS)):
+        pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
+        if not pickled:
+            raise InputError(f"--model {name}: no {WEIGHTS} in {folder}")
+        if not allow_pickle:
+            raise InputError(
+                f"--model {name}: no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: "
+                "unpickling can run code (allow it with --allow-pickle, or convert them)"
+            )
+
+
+def check_image_token(name: str, config: Any, tokenizer: Any, image_token: int | None) -> None:
+    """See that the tokenizer has the token that the configuration takes for an image's.
+
+    Raises:
+        InputError: it has not.
+    """
+    if image_token is None:
+        return
+    token = tokenizer.convert_ids_to_tokens(image_token) if image_token < len(tokenizer) else None
+    if token is None:
+        raise InputError(
+            f"--model {name}: config.json says image token {image_token}, but its tokenizer has "
+            f"{len(tokenizer)} entries and none with that id ({config.model_type}; see tokenizer.json)"
+        )
+
+
+def check_image_count(name: str, given: int, expected: int | None) -> None:
+    """See that the processor makes room for as many image tokens as the model's family has.
+
+    Raises:
+        InputError: it makes room for none, or for another number.
+    """
+    if expected is not None and given != expected:
+        raise InputError(
+            f"--model {name}: {given} image tokens for one image where this family has {expected}; "
+            "is processor_config.json another model's, or --prompt without its image?"
+        )

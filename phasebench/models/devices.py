@@ -1,0 +1,92 @@
+"""Which device, which precision, and whether one device is enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phasebench.errors import InputError
+from phasebench.models.sizes import empty_model, parameters
+
+ROOM = 0.85
+"""Share of a device's free memory that weights may take; the rest is for the pass."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model's weights go.
+
+    Attributes:
+        device: the one device, where one is enough.
+        dtype: their precision.
+        spread: accelerate spreads them over all devices, main memory and disk.
+        memory: at most so much on each device; None leaves it to accelerate.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    spread: bool = False
+    memory: dict[int | str, str] | None = None
+
+    def options(self, cache: Path) -> dict[str, Any]:
+        """What ``from_pretrained`` is told."""
+        if not self.spread:
+            return {}
+        folder = cache / "offload"
+        folder.mkdir(parents=True, exist_ok=True)
+        return {"device_map": "auto", "max_memory": self.memory, "offload_folder": str(folder)}
+
+
+def place(
+    folder: Path, device: str, dtype: str, max_memory: str | None, *, remote_code: bool = False
+) -> Placement:
+    """Where the model in ``folder`` goes, from ``--device``, ``--dtype`` and ``--max-memory``.
+
+    Raises:
+        InputError: an option names nothing that is there.
+    """
+    one = pick_device(device)
+    precision = pick_dtype(dtype, one)
+    memory = parse_memory(max_memory) if max_memory else None
+    spread = memory is not None
+    if not spread and device == "auto" and one.type == "cuda":
+        size = parameters(empty_model(folder, remote_code=remote_code)) * precision.itemsize
+        spread = size > ROOM * torch.cuda.mem_get_info(one)[0]
+    return Placement(one, precision, spread, memory)
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device that ``--device`` names; ``auto`` is the accelerator, if there is one."""
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision that ``--dtype`` names; ``auto`` is bfloat16 off the CPU, float32 on it."""
+    if dtype == "auto":
+        dtype = "float32" if device.type == "cpu" else "bfloat16"
+    found: torch.dtype = getattr(torch, dtype)
+    return found
+
+
+def parse_memory(text: str) -> dict[int | str, str]:
+    """``0=20GiB,cpu=64GiB`` as accelerate wants it.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    memory: dict[int | str, str] = {}
+    for part in text.split(","):
+        device, equals, size = part.strip().partition("=")
+        if not equals or not size or not (device.isdigit() or device in ("cpu", "mps", "disk")):
+            raise InputError(f"--max-memory {text}: say DEVICE=SIZE,..., for example 0=20GiB,cpu=64GiB")
+        memory[int(device) if device.isdigit() else device] = size
+    return memory

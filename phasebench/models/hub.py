@@ -1,0 +1,89 @@
+"""Checkpoints on the Hugging Face hub: looked up before any long work, fetched when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from phasebench.errors import InputError
+from phasebench.models.registry import Hub
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
+"""What a checkpoint is made of; pickled weights are left where they are."""
+TIMEOUT = 10.0
+
+
+def look_up(name: str, hub: Hub) -> None:
+    """See that the repository is there and may be read, in the local cache or on the hub.
+
+    Raises:
+        InputError: it is not; the message says what to do.
+    """
+    with _explained(name, hub):
+        try:
+            _snapshot(hub, "config.json", local_files_only=True)
+        except LocalEntryNotFoundError:
+            HfApi().model_info(hub.repository, revision=hub.revision, timeout=TIMEOUT)
+
+
+def fetch(name: str, hub: Hub) -> Path:
+    """The folder of the repository's files in the hub's own cache, downloaded if they are not there.
+
+    Raises:
+        InputError: they cannot be had; the message says what to do.
+    """
+    with _explained(name, hub):
+        return _snapshot(hub, *FILES)
+
+
+def fetch_config(name: str, hub: Hub) -> Path:
+    """The folder of the repository's small files alone.
+
+    Raises:
+        InputError: they cannot be had.
+    """
+    with _explained(name, hub):
+        return _snapshot(hub, "*.json")
+
+
+def _snapshot(hub: Hub, *patterns: str, local_files_only: bool = False) -> Path:
+    return Path(
+        snapshot_download(
+            hub.repository,
+            revision=hub.revision,
+            allow_patterns=list(patterns),
+            local_files_only=local_files_only,
+        )
+    )
+
+
+@contextmanager
+def _explained(name: str, hub: Hub) -> Iterator[None]:
+    try:
+        yield
+    except GatedRepoError as error:
+        raise InputError(
+            f"--model {name}: {hub} is gated; accept its terms at https://huggingface.co/{hub.repository} "
+            "and log in (hf auth login, or set HF_TOKEN)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"--model {name}: {hub.repository} has no revision {hub.revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"--model {name}: no repository {hub.repository} on the hub, or it is private (hf auth login); "
+            "nor is there such a folder"
+        ) from error
+    except Exception as error:  # the errors of the hub's HTTP library are not part of its interface
+        raise InputError(
+            f"--model {name}: {hub} is neither in the local cache nor can the hub be reached "
+            f"({type(error).__name__}); download it elsewhere and say --model {name}=FOLDER"
+        ) from error

@@ -20,11 +20,13 @@ from phasebench.places import FOLDERS, Folders, own_folder, packaged
 
 if TYPE_CHECKING:
     from phasebench.datasets.registry import DatasetSpec
+    from phasebench.datasets.selection import Selection
     from phasebench.judge.finding import Finding
     from phasebench.models.registry import ModelSpec
 
 MODELS: pytest.StashKey[dict[str, ModelSpec]] = pytest.StashKey()
 DATASETS: pytest.StashKey[dict[str, DatasetSpec]] = pytest.StashKey()
+SELECTIONS: pytest.StashKey[dict[str, Selection]] = pytest.StashKey()
 OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
 MARKERS = (
     "finding: a claim of the paper is judged",
@@ -54,12 +56,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     Raises:
         pytest.UsageError: a name is unknown, and it lists the known ones; or a dataset cannot be read.
     """
-    from phasebench.datasets.registry import bundled_datasets, resolve_datasets
+    from phasebench.datasets.registry import bundled_datasets, official_datasets, resolve_datasets
     from phasebench.models.registry import bundled_models, resolve_models
 
     config, hook = session.config, session.config.hook
     known_models = _by_name(bundled_models(), hook.pytest_phasebench_models(config=config))
-    known_datasets = _by_name(bundled_datasets(), hook.pytest_phasebench_datasets(config=config))
+    official = official_datasets(config.option.data_dir, config.option.images, config.option.seed)
+    known_datasets = _by_name(
+        [*bundled_datasets(), *official], hook.pytest_phasebench_datasets(config=config)
+    )
     try:
         models = resolve_models(config.option.model or DEFAULT_MODELS, known_models)
         datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known_datasets)
@@ -70,7 +75,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[MODELS] = chosen_models
     config.stash[DATASETS] = chosen_datasets
     if not config.option.collectonly:
-        _open_datasets(datasets)
+        config.stash[SELECTIONS] = _select(datasets, config)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
     ids = [*FINDINGS, *(finding.id for finding in findings)]
     doubled = sorted({name for name in ids if ids.count(name) > 1})
@@ -79,15 +84,23 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
 
 
-def _open_datasets(datasets: Sequence[DatasetSpec]) -> None:
-    """Read every dataset before the first model is loaded: a typing error must not cost an hour."""
-    from phasebench.cache import cache_folder
+def _select(datasets: Sequence[DatasetSpec], config: pytest.Config) -> dict[str, Selection]:
+    """Draw from every dataset before the first model is loaded: a typing error must not cost an hour.
 
+    Every process of a run draws for itself, the same from the same files.
+    """
+    from phasebench.cache import cache_folder
+    from phasebench.datasets.selection import select
+
+    option = config.option
+    found = {}
     for spec in datasets:
         try:
-            spec.read(cache_folder())
+            samples = spec.read(cache_folder())
+            found[spec.name] = select(samples, option.images, option.seed, strict=option.strict_data)
         except InputError as error:
             raise pytest.UsageError(f"--dataset {spec.name}: {error}") from error
+    return found
 
 
 def _by_name(bundled: Sequence[Any], added: Sequence[Sequence[Any]]) -> dict[str, Any]:

@@ -81,14 +81,69 @@ def test_one_image_decides_nothing(run: Run, pytester: pytest.Pytester) -> None:
     assert set(verdicts.values()) == {"undecided"}
 
 
-@pytest.mark.parametrize("broken", ["remove", "garble"])
-def test_an_image_that_cannot_be_read(run: Run, pytester: pytest.Pytester, broken: str) -> None:
-    path = pytester.path / "pics" / "val" / "2.png"
-    path.unlink() if broken == "remove" else path.write_bytes(b"no image")
-    result = run("-m", "finding")
-    assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["*tiny-llava on pics: *image*pics/val/2.png*"])
-    result.stdout.no_fnmatch_line("*Traceback*")
+REASONS = {"remove": "missing", "garble": "no image", "cut": "truncated", "say nothing": "without captions"}
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Make the third of the pictures unusable."""
+    path, captions = folder / "val" / "2.png", folder / "annotations" / "captions_val.json"
+    if how == "remove":
+        path.unlink()
+    elif how == "say nothing":
+        data = json.loads(captions.read_text())
+        data["annotations"] = [row for row in data["annotations"] if row["image_id"] != 2]
+        captions.write_text(json.dumps(data))
+    else:
+        path.write_bytes(b"no image" if how == "garble" else path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_an_image_that_cannot_be_measured_is_skipped_and_told(
+    run: Run, pytester: pytest.Pytester, how: str
+) -> None:
+    spoil(pytester.path / "pics", how)
+    result = run("-k", "four_phases", "--results", "r.json", "--snapshot-update")
+    assert result.ret == 0
+    told = f"phasebench: pics: 1 image skipped, 3 measured: 1 {REASONS[how]} (*pics/val/2.png)"
+    result.stdout.fnmatch_lines([told])
+    (found,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert found["images"] == ["0", "1", "3"]
+    assert found["provenance"]["images"] == 3
+    (skip,) = found["skipped"]
+    assert (skip["id"], skip["reason"]) == ("2", REASONS[how])
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_strict_data_turns_a_skip_into_an_error(run: Run, pytester: pytest.Pytester, how: str) -> None:
+    spoil(pytester.path / "pics", how)
+    result = run("--strict-data")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset pics: 1 image skipped; the first: *pics/val/2.png* (--strict-data)"]
+    )
+
+
+def test_strict_data_says_nothing_of_good_data(run: Run) -> None:
+    result = run("--strict-data", "-k", "four_phases", "--snapshot-update")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*skipped, *")
+
+
+def test_workers_skip_what_one_process_skips(run: Run, pytester: pytest.Pytester) -> None:
+    spoil(pytester.path / "pics", "cut")
+    result = run("-n", "2", "-k", "four_phases", "--results", "r.json", "--snapshot-update")
+    result.stdout.fnmatch_lines(["phasebench: pics: 1 image skipped, 3 measured: 1 truncated (*2.png)"])
+    assert json.loads((pytester.path / "r.json").read_text())["runs"][0]["images"] == ["0", "1", "3"]
+
+
+def test_a_dataset_of_which_nothing_is_left(run: Run, pytester: pytest.Pytester) -> None:
+    for path in (pytester.path / "pics" / "val").iterdir():
+        path.write_bytes(b"")
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset pics: no image is left to measure, 4 images skipped; the first: *0.png*"]
+    )
 
 
 def test_a_prompt_without_an_image(run: Run) -> None:
@@ -162,8 +217,8 @@ def test_an_empty_selection_is_never_green(run: Run) -> None:
 
 def test_a_dataset_of_too_few_images(run: Run) -> None:
     result = run("--images", "1", "--dataset", "scene-pairs", "-k", "four_phases", dataset=None)
-    assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["*--dataset scene-pairs: no images drawn; raise --images*"])
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--dataset scene-pairs: no images drawn; raise --images*"])
 
 
 def test_a_stale_baseline_is_told_and_kept(run: Run, pytester: pytest.Pytester) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ USAGE, FAILED, NOTHING = (
         ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
         ({"dataset": "scene"}, "--dataset scene: unknown dataset; known: scenes*"),
         ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
+        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl file*"),
+        ({"dataset": "pics/annotations"}, "--dataset annotations: *has neither*"),
     ],
 )
 def test_names_that_are_not_known(run: Run, args: dict[str, str], message: str) -> None:
@@ -134,6 +137,22 @@ def test_workers_skip_what_one_process_skips(run: Run, pytester: pytest.Pytester
     result = run("-n", "2", "-k", "four_phases", "--results", "r.json", "--snapshot-update")
     result.stdout.fnmatch_lines(["phasebench: pics: 1 image skipped, 3 measured: 1 truncated (*2.png)"])
     assert json.loads((pytester.path / "r.json").read_text())["runs"][0]["images"] == ["0", "1", "3"]
+
+
+@pytest.mark.parametrize("dataset", ["coco", "winoground"])
+def test_a_data_dir_without_the_dataset(run: Run, dataset: str) -> None:
+    result = run("--data-dir", "pics", dataset=dataset)
+    assert result.ret == USAGE
+    told = f"*--dataset {dataset}: --data-dir pics: neither pics/{dataset} nor pics has*"
+    result.stderr.fnmatch_lines([told])
+
+
+def test_the_hub_without_its_library(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    result = run(dataset="winoground")
+    assert result.ret == USAGE
+    told = "*--dataset winoground: *needs the library `datasets`: pip install*--data-dir*"
+    result.stderr.fnmatch_lines([told])
 
 
 def test_a_dataset_of_which_nothing_is_left(run: Run, pytester: pytest.Pytester) -> None:

@@ -37,9 +37,8 @@ def test_the_draw_is_among_the_captioned(tmp_path: Path) -> None:
     samples[:4] = map(silent, samples[:4])
     found = select(samples, 4, seed=0)
     assert [sample.id for sample in found.samples] == ["4", "5", "6", "7"]
-    assert {(skip.id, skip.reason) for skip in found.skipped} == {
-        (str(i), "without captions") for i in range(4)
-    }
+    assert [skip.id for skip in found.skipped] == ["0", "1", "2", "3"]
+    assert {skip.reason for skip in found.skipped} == {"without captions"}
 
 
 def test_nothing_takes_an_unreadable_images_place(tmp_path: Path) -> None:
@@ -75,17 +74,13 @@ def test_an_item_with_one_caption_is_skipped_whole(tmp_path: Path) -> None:
 def test_strict_names_the_first_skip(tmp_path: Path) -> None:
     samples = make(tmp_path, 4)
     samples[2].path.unlink()
-    with pytest.raises(
-        InputError, match=r"1 image skipped; the first: image file missing: .*2\.png \(--strict"
-    ):
+    with pytest.raises(InputError, match=r"1 image skipped; the first: .* missing: .*2\.png \(--strict-data"):
         select(samples, 4, seed=0, strict=True)
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     samples = make(tmp_path, 2)
-    with pytest.raises(
-        InputError, match=r"no image is left.*2 images skipped; the first: no captions for .*0\."
-    ):
+    with pytest.raises(InputError, match=r"no image is left.*2 images skipped; the first: no captions"):
         select([silent(sample) for sample in samples], 4, seed=0)
     with pytest.raises(InputError, match="no images drawn; raise --images"):
         select(make(tmp_path, 2, per_item=2), 1, seed=0)

@@ -84,6 +84,8 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         select([silent(sample) for sample in samples], 4, seed=0)
     with pytest.raises(InputError, match="no images drawn; raise --images"):
         select(make(tmp_path, 2, per_item=2), 1, seed=0)
+    with pytest.raises(InputError, match="no images"):
+        select([], 4, seed=0)
 
 
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:

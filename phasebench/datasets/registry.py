@@ -24,7 +24,7 @@ class DatasetSpec:
 
     Attributes:
         name: how it is called, in ids and as its baselines' folder.
-        read: cache folder -> all samples.
+        read: cache folder -> the samples that are drawn from.
         note: one line about it.
     """
 
@@ -115,7 +115,7 @@ def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec])
     """The datasets that ``--dataset`` arguments name: known, a folder or a JSONL file; doubled ones once.
 
     Raises:
-        InputError: an argument is neither; it lists the known names.
+        InputError: an argument is none of these; it lists the known names.
     """
     specs = {argument: _resolve(argument, known) for argument in arguments}
     names = [spec.name for spec in specs.values()]

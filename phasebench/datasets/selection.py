@@ -55,15 +55,15 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     silent = [skip for sample in samples for skip in _captionless(sample)]
     captioned, partners = _whole_items(samples, silent)
     drawn = draw(captioned, images, seed)
+    if captioned and not drawn:
+        raise InputError("no images drawn; raise --images")
     damaged = [skip for sample in drawn for skip in _unreadable(sample)]
     left, more = _whole_items(drawn, damaged)
     skipped = (*silent, *damaged, *partners, *more)
     if strict and skipped:
         raise InputError(f"{_counted(skipped)} (--strict-data)")
     if not left:
-        if not skipped:
-            raise InputError("no images drawn; raise --images")
-        raise InputError(f"no image is left to measure, {_counted(skipped)}")
+        raise InputError(f"no image is left to measure, {_counted(skipped)}" if skipped else "no images")
     return Selection(tuple(left), skipped)
 
 

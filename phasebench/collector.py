@@ -85,11 +85,13 @@ class _Teller:
         if self.config.option.collectonly:
             return
         from phasebench.report.results import Results
-        from phasebench.report.terminal import tables
+        from phasebench.report.terminal import skips, tables
 
         results = Results.of(self.entries)
         for line in tables(results, terminalreporter):
             terminalreporter.write_line(line)
+        for line in skips(results):
+            terminalreporter.write_line(f"phasebench: {line}", yellow=True)
         if not self.compared:
             terminalreporter.write_line(NOTHING, yellow=True)
         self._tell_stale(terminalreporter, results.places)

@@ -68,21 +68,17 @@ def _share_cores(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     """The model measured on one dataset: every image once."""
-    from phasebench.cache import cache_folder
-    from phasebench.datasets.sample import draw
     from phasebench.measure.run import measure
     from phasebench.progress import Progress
-    from phasebench.session import DATASETS
+    from phasebench.session import SELECTIONS
 
-    config = request.config
-    settings = settings_of(config)
-    spec = config.stash[DATASETS][request.param]
-    progress = Progress(config, f"{loaded.name} on {spec.name}")
+    config, name = request.config, request.param
+    samples = config.stash[SELECTIONS][name].samples
+    progress = Progress(config, f"{loaded.name} on {name}")
     try:
-        samples = draw(spec.read(cache_folder()), settings.images, settings.seed)
-        return measure(loaded, spec.name, samples, settings, progress)
+        return measure(loaded, name, samples, settings_of(config), progress)
     except InputError as error:
-        pytest.fail(f"{loaded.name} on {spec.name}: {error}", pytrace=False)
+        pytest.fail(f"{loaded.name} on {name}: {error}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +92,11 @@ def _place(request: pytest.FixtureRequest) -> None:
     told = request.config.stash.setdefault(TOLD, set())
     if place not in told:
         from phasebench.report.results import measurement_entry
+        from phasebench.session import SELECTIONS
 
         told.add(place)
-        attach(request.node, measurement_entry(measured))
+        skipped = request.config.stash[SELECTIONS][params["measurement"]].skipped
+        attach(request.node, measurement_entry(measured, [skip.as_dict() for skip in skipped]))
     if request.node.path.parent != packaged("cases"):
         attach(request.node, {"kind": "own", "case": request.node.name})
 

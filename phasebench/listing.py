@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from phasebench import known
 from phasebench.errors import InputError
 from phasebench.options import DEFAULT_MODELS, settings_of
 from phasebench.places import FOLDERS
@@ -45,12 +46,6 @@ def _print(table: Table) -> None:
     Console(width=None if Console().is_terminal else 160).print(table)
 
 
-def _named(config: pytest.Config) -> dict[str, ModelSpec]:
-    from phasebench.session import known_specs
-
-    return known_specs(config)
-
-
 def _listed(config: pytest.Config) -> Table:
     """Every model known by name: where it comes from, its size, whether verdicts are recorded."""
     from rich.table import Table
@@ -58,7 +53,7 @@ def _listed(config: pytest.Config) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note"):
         table.add_column(column, overflow="fold")
-    for spec in _named(config).values():
+    for spec in known.models(config).values():
         size = _size(spec, settings_of(config))
         table.add_row(spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)
     return table
@@ -97,7 +92,7 @@ def _planned(config: pytest.Config) -> Table:
     settings = settings_of(config)
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
-    specs = resolve_models(config.option.model or DEFAULT_MODELS, _named(config))
+    specs = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
     rate = speed(device, dtype)
     table = Table(box=None, pad_edge=False, show_header=False)
     for spec in specs:

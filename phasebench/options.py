@@ -27,8 +27,19 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--dataset",
         action="append",
-        metavar="NAME|FOLDER",
+        metavar="NAME|FOLDER|FILE.jsonl",
         help=f"Images and captions to measure on; may be repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
+    )
+    add(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="Where copies of coco and winoground lie; without it they are fetched from the hub.",
+    )
+    add(
+        "--strict-data",
+        action="store_true",
+        help="Stop at the first image that cannot be measured instead of skipping it.",
     )
     add(
         "--images",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from phasebench import known
 from phasebench.errors import InputError
 from phasebench.names import CURVES, FINDINGS
 from phasebench.options import DEFAULT_DATASETS, DEFAULT_MODELS, settings_of
@@ -20,11 +21,13 @@ from phasebench.places import FOLDERS, Folders, own_folder, packaged
 
 if TYPE_CHECKING:
     from phasebench.datasets.registry import DatasetSpec
+    from phasebench.datasets.selection import Selection
     from phasebench.judge.finding import Finding
     from phasebench.models.registry import ModelSpec
 
 MODELS: pytest.StashKey[dict[str, ModelSpec]] = pytest.StashKey()
 DATASETS: pytest.StashKey[dict[str, DatasetSpec]] = pytest.StashKey()
+SELECTIONS: pytest.StashKey[dict[str, Selection]] = pytest.StashKey()
 OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
 MARKERS = (
     "finding: a claim of the paper is judged",
@@ -54,15 +57,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     Raises:
         pytest.UsageError: a name is unknown, and it lists the known ones; or a dataset cannot be read.
     """
-    from phasebench.datasets.registry import bundled_datasets, resolve_datasets
+    from phasebench.datasets.registry import resolve_datasets
     from phasebench.models.registry import resolve_models
 
     config, hook = session.config, session.config.hook
-    named = known_specs(config)
-    known_datasets = _by_name(bundled_datasets(), hook.pytest_phasebench_datasets(config=config))
     try:
-        models = resolve_models(config.option.model or DEFAULT_MODELS, named)
-        datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known_datasets)
+        models = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
+        datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known.datasets(config))
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
     chosen_models = {spec.name: spec for spec in models}
@@ -70,8 +71,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[MODELS] = chosen_models
     config.stash[DATASETS] = chosen_datasets
     if not config.option.collectonly:
-        _look_up(models)
-        _open_datasets(datasets)
+        _look_up(models, config)
+        config.stash[SELECTIONS] = _select(datasets, config)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
     ids = [*FINDINGS, *(finding.id for finding in findings)]
     doubled = sorted({name for name in ids if ids.count(name) > 1})
@@ -80,42 +81,42 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
 
 
-def known_specs(config: pytest.Config) -> dict[str, ModelSpec]:
-    """Every model known by name: phasebench's and those of the user's hooks."""
-    from phasebench.models.registry import known_models
-
-    return _by_name(known_models(), config.hook.pytest_phasebench_models(config=config))
-
-
-def _look_up(models: Sequence[ModelSpec]) -> None:
-    """See that what must be fetched or converted can be had, before anything is measured."""
+def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
+    """See that what must be fetched or converted can be had, and that folders are whole."""
+    from phasebench.models.checks import check_folder
     from phasebench.models.registry import Hub
 
+    settings = settings_of(config)
+    flags = {"allow_pickle": settings.allow_pickle, "remote_code": settings.remote_code}
     for spec in models:
         try:
-            if spec.source is None:
-                spec.folder(Path())
-            elif isinstance(spec.source, Hub):
+            if isinstance(spec.source, Hub):
                 from phasebench.models.hub import look_up
 
                 look_up(spec.name, spec.source)
+            elif spec.source is None or isinstance(spec.source, Path):
+                check_folder(spec.name, spec.folder(Path()), **flags)
         except InputError as error:
             raise pytest.UsageError(str(error)) from error
 
 
-def _open_datasets(datasets: Sequence[DatasetSpec]) -> None:
-    """Read every dataset before the first model is loaded: a typing error must not cost an hour."""
-    from phasebench.cache import cache_folder
+def _select(datasets: Sequence[DatasetSpec], config: pytest.Config) -> dict[str, Selection]:
+    """Draw from every dataset before the first model is loaded: a typing error must not cost an hour.
 
+    Every process of a run draws for itself, the same from the same files.
+    """
+    from phasebench.cache import cache_folder
+    from phasebench.datasets.selection import select
+
+    option = config.option
+    found = {}
     for spec in datasets:
         try:
-            spec.read(cache_folder())
+            samples = spec.read(cache_folder())
+            found[spec.name] = select(samples, option.images, option.seed, strict=option.strict_data)
         except InputError as error:
             raise pytest.UsageError(f"--dataset {spec.name}: {error}") from error
-
-
-def _by_name(bundled: Sequence[Any], added: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    return {spec.name: spec for spec in (*bundled, *(spec for batch in added for spec in batch))}
+    return found
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

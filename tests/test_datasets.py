@@ -11,6 +11,7 @@ from PIL import Image
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.registry import bundled_datasets, read_folder, resolve_datasets
 from phasebench.datasets.sample import Sample, digest, draw
+from phasebench.datasets.selection import select
 from phasebench.datasets.winoground import read_winoground
 from phasebench.errors import InputError
 from tests.conftest import write_pictures
@@ -30,13 +31,13 @@ def test_coco_is_read_by_file_name(tmp_path: Path) -> None:
     assert all(sample.path.is_file() and len(sample.captions) == 5 for sample in read)
 
 
-def test_images_without_captions_are_left_out(tmp_path: Path) -> None:
+def test_images_without_captions_are_read_and_have_none(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "set", 3)
     path = folder / "annotations" / "captions_val.json"
     data = json.loads(path.read_text())
     data["annotations"] = [row for row in data["annotations"] if row["image_id"] != 1]
     path.write_text(json.dumps(data))
-    assert [sample.id for sample in read_coco(folder)] == ["0", "2"]
+    assert [len(sample.captions) for sample in read_coco(folder)] == [5, 0, 5]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,13 @@ def test_splits_whose_images_are_not_there_are_left_out(tmp_path: Path) -> None:
     assert len(read_coco(folder)) == 2
 
 
+def test_images_may_lie_in_a_folder_of_images(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 2)
+    (folder / "images").mkdir()
+    (folder / "val").rename(folder / "images" / "val")
+    assert all(sample.path.is_file() for sample in read_folder(folder))
+
+
 def test_captions_without_any_images_are_an_error(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "set", 1)
     (folder / "val").rename(folder / "other")
@@ -68,8 +76,9 @@ def test_captions_without_any_images_are_an_error(tmp_path: Path) -> None:
 
 
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
+    read = read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)] * 2))
     with pytest.raises(InputError, match="several images are called '0_0'"):
-        read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)] * 2))
+        select(read, 400, seed=0)
 
 
 def test_a_coco_folder_without_captions_is_an_error(tmp_path: Path) -> None:
@@ -97,6 +106,22 @@ def test_winoground_gives_two_images_an_item(tmp_path: Path) -> None:
         ("0_1", "0", ("b a",)),
     ]
     assert all(sample.path.is_file() for sample in read)
+
+
+def test_the_official_repositorys_folder_of_data_is_found(tmp_path: Path) -> None:
+    winoground(tmp_path / "w" / "data", [json.dumps(ITEM)])
+    assert [sample.path.name for sample in read_folder(tmp_path / "w")] == [
+        "ex_0_img_0.png",
+        "ex_0_img_1.png",
+    ]
+
+
+def test_packed_images_ask_to_be_unpacked(tmp_path: Path) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps(ITEM)])
+    (folder / "images").rename(folder / "elsewhere")
+    (folder / "images.zip").write_bytes(b"")
+    with pytest.raises(InputError, match=r"images\.zip is packed; unpack"):
+        read_folder(folder)
 
 
 @pytest.mark.parametrize("line", ["{", '{"id": 3}', "[]"])
@@ -168,33 +193,6 @@ def test_the_digest_follows_contents_and_captions(tmp_path: Path) -> None:
     assert digest(read) != before
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1", "I;16"])
-def test_every_mode_is_opened_as_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("x.tif" if mode in ("CMYK", "I;16") else "x.png")
-    Image.new(mode, (8, 8)).save(path)
-    assert Sample("x", path, ("a",), "x").open().mode == "RGB"
-
-
-def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    image = Image.new("RGB", (8, 4))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "x.jpg", exif=exif)
-    assert Sample("x", tmp_path / "x.jpg", ("a",), "x").open().size == (4, 8)
-
-
-def test_unreadable_and_missing_images_are_named(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"unreadable image .*x\.png"):
-        Sample("x", tmp_path / "x.png", ("a",), "x").open()
-    with pytest.raises(InputError, match=r"image file missing: .*y\.png"):
-        Sample("y", tmp_path / "y.png", ("a",), "y").open()
+def test_the_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing or unreadable: .*y\.png"):
         digest([Sample("y", tmp_path / "y.png", ("a",), "y")])
-
-
-def test_a_truncated_image_is_named(tmp_path: Path) -> None:
-    whole = write_pictures(tmp_path / "set", 1) / "val" / "0.png"
-    whole.write_bytes(whole.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"unreadable image .*0\.png"):
-        Sample("x", whole, ("a",), "x").open()

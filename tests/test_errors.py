@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,18 @@ USAGE, FAILED, NOTHING = (
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"model": "smol-lava"}, "--model smol-lava: unknown model; known: smol-llava*"),
+        (
+            {"model": "smol-lava"},
+            "--model smol-lava: unknown model; did you mean smol-llava?; known: *",
+        ),
         ({"model": "no/such/folder"}, "--model no/such/folder: no such folder*"),
+        ({"model": "no/such"}, "--model such: no/such is neither in the local cache*nor is there*"),
+        ({"model": "minigpt4"}, "--model minigpt4: convert its official files first*--model minigpt4=FOLDER"),
         ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
         ({"dataset": "scene"}, "--dataset scene: unknown dataset; known: scenes*"),
         ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
+        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl file*"),
+        ({"dataset": "pics/annotations"}, "--dataset annotations: *has neither*"),
     ],
 )
 def test_names_that_are_not_known(run: Run, args: dict[str, str], message: str) -> None:
@@ -81,20 +89,91 @@ def test_one_image_decides_nothing(run: Run, pytester: pytest.Pytester) -> None:
     assert set(verdicts.values()) == {"undecided"}
 
 
-@pytest.mark.parametrize("broken", ["remove", "garble"])
-def test_an_image_that_cannot_be_read(run: Run, pytester: pytest.Pytester, broken: str) -> None:
-    path = pytester.path / "pics" / "val" / "2.png"
-    path.unlink() if broken == "remove" else path.write_bytes(b"no image")
-    result = run("-m", "finding")
-    assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["*tiny-llava on pics: *image*pics/val/2.png*"])
-    result.stdout.no_fnmatch_line("*Traceback*")
+REASONS = {"remove": "missing", "garble": "no image", "cut": "truncated", "say nothing": "without captions"}
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Make the third of the pictures unusable."""
+    path, captions = folder / "val" / "2.png", folder / "annotations" / "captions_val.json"
+    if how == "remove":
+        path.unlink()
+    elif how == "say nothing":
+        data = json.loads(captions.read_text())
+        data["annotations"] = [row for row in data["annotations"] if row["image_id"] != 2]
+        captions.write_text(json.dumps(data))
+    else:
+        path.write_bytes(b"no image" if how == "garble" else path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_an_image_that_cannot_be_measured_is_skipped_and_told(
+    run: Run, pytester: pytest.Pytester, how: str
+) -> None:
+    spoil(pytester.path / "pics", how)
+    result = run("-k", "four_phases", "--results", "r.json", "--snapshot-update")
+    assert result.ret == 0
+    told = f"phasebench: pics: 1 image skipped, 3 measured: 1 {REASONS[how]} (*pics/val/2.png)"
+    result.stdout.fnmatch_lines([told])
+    (found,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert found["images"] == ["0", "1", "3"]
+    assert found["provenance"]["images"] == 3
+    (skip,) = found["skipped"]
+    assert (skip["id"], skip["reason"]) == ("2", REASONS[how])
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_strict_data_turns_a_skip_into_an_error(run: Run, pytester: pytest.Pytester, how: str) -> None:
+    spoil(pytester.path / "pics", how)
+    result = run("--strict-data")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset pics: 1 image skipped; the first: *pics/val/2.png* (--strict-data)"]
+    )
+
+
+def test_strict_data_says_nothing_of_good_data(run: Run) -> None:
+    result = run("--strict-data", "-k", "four_phases", "--snapshot-update")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*skipped, *")
+
+
+def test_workers_skip_what_one_process_skips(run: Run, pytester: pytest.Pytester) -> None:
+    spoil(pytester.path / "pics", "cut")
+    result = run("-n", "2", "-k", "four_phases", "--results", "r.json", "--snapshot-update")
+    result.stdout.fnmatch_lines(["phasebench: pics: 1 image skipped, 3 measured: 1 truncated (*2.png)"])
+    assert json.loads((pytester.path / "r.json").read_text())["runs"][0]["images"] == ["0", "1", "3"]
+
+
+@pytest.mark.parametrize("dataset", ["coco", "winoground"])
+def test_a_data_dir_without_the_dataset(run: Run, dataset: str) -> None:
+    result = run("--data-dir", "pics", dataset=dataset)
+    assert result.ret == USAGE
+    told = f"*--dataset {dataset}: --data-dir pics: neither pics/{dataset} nor pics has*"
+    result.stderr.fnmatch_lines([told])
+
+
+def test_the_hub_without_its_library(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    result = run(dataset="winoground")
+    assert result.ret == USAGE
+    told = "*--dataset winoground: *needs the library `datasets`: pip install*--data-dir*"
+    result.stderr.fnmatch_lines([told])
+
+
+def test_a_dataset_of_which_nothing_is_left(run: Run, pytester: pytest.Pytester) -> None:
+    for path in (pytester.path / "pics" / "val").iterdir():
+        path.write_bytes(b"")
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset pics: no image is left to measure, 4 images skipped; the first: *0.png*"]
+    )
 
 
 def test_a_prompt_without_an_image(run: Run) -> None:
     result = run("--prompt", "describe the picture", "-k", "four_phases")
     assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["*tiny-llava on pics: *--prompt*"])
+    result.stdout.fnmatch_lines(["*the processor refuses the prompt 'describe the picture' (see --prompt)*"])
 
 
 def test_a_device_that_is_not_there(run: Run) -> None:
@@ -162,8 +241,8 @@ def test_an_empty_selection_is_never_green(run: Run) -> None:
 
 def test_a_dataset_of_too_few_images(run: Run) -> None:
     result = run("--images", "1", "--dataset", "scene-pairs", "-k", "four_phases", dataset=None)
-    assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["*--dataset scene-pairs: no images drawn; raise --images*"])
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--dataset scene-pairs: no images drawn; raise --images*"])
 
 
 def test_a_stale_baseline_is_told_and_kept(run: Run, pytester: pytest.Pytester) -> None:
@@ -179,11 +258,22 @@ def test_a_stale_baseline_is_told_and_kept(run: Run, pytester: pytest.Pytester) 
 def test_a_checkpoint_that_cannot_be_loaded(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    for name in ("config.json", "processor_config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
     result = run("-k", "four_phases", model=str(folder))
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*--model broken: cannot load *"])
+
+
+def test_an_incomplete_checkpoint_stops_before_anything_is_read(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    result = run(model=str(folder))
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--model broken: *broken lacks its processor's files*"])
 
 
 def test_an_unknown_model_stops_before_workers_start(run: Run) -> None:

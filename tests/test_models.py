@@ -7,19 +7,28 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from phasebench.cache import made_once
 from phasebench.errors import InputError
-from phasebench.models.loading import Loaded, digest, load, pick_device, pick_dtype
-from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec, bundled_models, resolve_models
+from phasebench.measure.passes import probed_pass
+from phasebench.measure.selftest import self_test
+from phasebench.models import hub
+from phasebench.models.adapter import dissect
+from phasebench.models.checks import check_folder
+from phasebench.models.devices import parse_memory, pick_device, pick_dtype
+from phasebench.models.loading import Loaded, digest, load
+from phasebench.models.registry import DEFAULT_PROMPT, Hub, ModelSpec, known_models, resolve_models
 from phasebench.models.tiny import tiny
 
 
 def known() -> dict[str, ModelSpec]:
-    return {spec.name: spec for spec in bundled_models()}
+    return {spec.name: spec for spec in known_models()}
 
 
 @pytest.fixture
@@ -30,14 +39,15 @@ def folder(tiny_llava: Loaded, cache: Path, tmp_path: Path) -> Path:
 
 def test_an_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match="--model smol-lava: unknown model; known: smol-llava, smol-instructblip"
+        InputError,
+        match=r"smol-lava: unknown model; did you mean smol-llava\?; known: smol-llava,",
     ):
         resolve_models(["smol-lava"], known())
 
 
 def test_a_missing_folder_is_named() -> None:
-    with pytest.raises(InputError, match="--model ckpt/nope: no such folder"):
-        resolve_models(["ckpt/nope"], known())
+    with pytest.raises(InputError, match="--model ckpt/nope/step3: no such folder"):
+        resolve_models(["ckpt/nope/step3"], known())
 
 
 def test_a_folder_without_config_is_named(tmp_path: Path) -> None:
@@ -88,14 +98,14 @@ def test_the_identity_follows_weights_and_configuration(folder: Path) -> None:
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"no \*\.safetensors in .*pickled weights are not read"):
+    with pytest.raises(InputError, match=r"no \*\.safetensors in .*pytorch_model\.bin.*--allow-pickle"):
         load(ModelSpec("mine", folder), folder)
 
 
 @pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json"])
 def test_a_missing_file_is_an_error_of_ours(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(InputError, match="--model mine: cannot load"):
+    with pytest.raises(InputError, match=r"--model mine: .*(cannot load|lacks its processor)"):
         load(ModelSpec("mine", folder), folder)
 
 
@@ -132,9 +142,9 @@ def test_a_folder_called_like_a_known_model_is_refused(folder: Path) -> None:
 
 
 def test_a_prompt_given_wins(folder: Path) -> None:
-    spec = ModelSpec("mine", folder, "of the family")
-    assert load(spec, folder, prompt="given").prompt == "given"
-    assert load(spec, folder).prompt == "of the family"
+    spec = ModelSpec("mine", folder, "of the family <image>")
+    assert load(spec, folder, prompt="<image> given").prompt == "<image> given"
+    assert load(spec, folder).prompt == "of the family <image>"
     assert load(ModelSpec("mine", folder), folder).prompt == DEFAULT_PROMPT
 
 
@@ -182,3 +192,163 @@ def test_of_two_makers_at_once_one_wins(tmp_path: Path) -> None:
             (tmp_path / "made" / "theirs").touch()
 
     assert [path.name for path in made_once(tmp_path / "made", make).iterdir()] == ["theirs"]
+
+
+def test_models_of_the_hub_are_named_with_their_revision() -> None:
+    specs = resolve_models(["owner/big-7b", "owner/big-8b@abc123", "mine=owner/x@v2", "llava@v1"], known())
+    assert [(spec.name, spec.source) for spec in specs] == [
+        ("big-7b", Hub("owner/big-7b")),
+        ("big-8b", Hub("owner/big-8b", "abc123")),
+        ("mine", Hub("owner/x", "v2")),
+        ("llava", Hub("llava-hf/llava-1.5-13b-hf", "v1")),
+    ]
+
+
+def test_a_revision_of_a_known_model_keeps_its_prompt() -> None:
+    (spec,) = resolve_models(["llava@v1"], known())
+    assert spec.prompt == known()["llava"].prompt
+    assert spec.visual == 576
+
+
+def test_a_known_model_in_a_place_of_ones_own(folder: Path) -> None:
+    (spec,) = resolve_models([f"minigpt4={folder}"], known())
+    assert (spec.name, spec.source, spec.visual) == ("minigpt4", folder, 32)
+
+
+class Answers:
+    """A hub whose answer is a given error."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, error: Exception) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise error
+
+        patch.setattr(hub, "_snapshot", refuse)
+
+
+def answer(kind: type[Exception]) -> Exception:
+    return kind.__new__(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (GatedRepoError, "gated; accept its terms at https://huggingface.co/owner/x and log in"),
+        (RepositoryNotFoundError, "no repository owner/x@v1 on the hub, or it is private"),
+        (RevisionNotFoundError, "owner/x has no revision 'v1'"),
+        (ConnectionError, "neither in the local cache nor can the hub be reached"),
+    ],
+)
+@pytest.mark.parametrize("ask", [hub.look_up, hub.fetch, hub.fetch_config])
+def test_what_the_hub_refuses_is_told_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[str, Hub], object], kind: type[Exception], told: str
+) -> None:
+    Answers(monkeypatch, answer(kind))
+    with pytest.raises(InputError, match=f"--model mine: .*{told}"):
+        ask("mine", Hub("owner/x", "v1"))
+
+
+def test_a_cached_repository_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def snapshot(_: Hub, *patterns: str, **__: object) -> Path:
+        asked.append(patterns)
+        return tmp_path
+
+    monkeypatch.setattr(hub, "_snapshot", snapshot)
+    hub.look_up("mine", Hub("owner/x"))
+    assert asked == [("config.json",)]
+    assert hub.fetch("mine", Hub("owner/x")) == tmp_path
+    assert not any(pattern.endswith((".bin", ".pth")) for pattern in asked[-1])
+
+
+def test_missing_shards_are_named(folder: Path) -> None:
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "model.safetensors").rename(folder / shards["a"])
+    with pytest.raises(InputError, match=r"index\.json names shards .* not there: model-00002-of-00002"):
+        check_folder("mine", folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["processor_config.json", "preprocessor_config.json"], "lacks its processor's files"),
+        (["tokenizer.json", "tokenizer_config.json"], "lacks its tokenizer's files"),
+        (["model.safetensors"], r"no \*\.safetensors"),
+        (["config.json"], r"config\.json is missing"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_told_before_any_weight(
+    folder: Path, files: list[str], told: str
+) -> None:
+    for name in files:
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(InputError, match=told):
+        check_folder("mine", folder)
+
+
+def test_code_of_its_own_needs_the_flag(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
+    with pytest.raises(InputError, match=r"auto_map.*--trust-remote-code"):
+        check_folder("mine", folder)
+    check_folder("mine", folder, remote_code=True)
+
+
+def test_pickled_weights_are_read_with_the_flag(folder: Path) -> None:
+    expected = load(ModelSpec("mine", folder), folder).model.state_dict()
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    loaded = load(ModelSpec("mine", folder), folder, allow_pickle=True)
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.model.state_dict().items())
+
+
+def test_a_tokenizer_without_the_image_token_is_told(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**config, "image_token_index": 5000, "image_token_id": 5000})
+    )
+    with pytest.raises(InputError, match="image token 5000, but its tokenizer has"):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_an_image_count_that_does_not_match_the_projector_is_told(folder: Path) -> None:
+    path = folder / "processor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "patch_size": 48}))
+    with pytest.raises(InputError, match=r"refuses .*4 image tokens of one.*processor_config\.json"):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_another_number_of_image_tokens_than_the_familys_is_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="16 image tokens for one image where this family has 576"):
+        load(ModelSpec("mine", folder, visual=576), folder)
+
+
+def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
+    folder: Path, tiny_llava: Loaded, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    spec = ModelSpec("mine", folder, tiny_llava.prompt)
+    spread = load(spec, tmp_path, max_memory="cpu=300KB")
+    assert "disk" in {str(where) for where in spread.model.hf_device_map.values()}
+    assert any(parameter.is_meta for parameter in spread.model.parameters())
+    assert spread.device.type == "cpu"
+    inputs = tiny_llava.inputs(pictures[:2])
+    rows = []
+    for model in (tiny_llava.model, spread.model):
+        anatomy = dissect(model, inputs)
+        assert not self_test(anatomy, inputs).unmeasured
+        rows.append(probed_pass(anatomy, inputs)[0])
+    for name, values in rows[0].curves.items():
+        assert np.allclose(values, rows[1].curves[name], rtol=1e-6, equal_nan=True), name
+    assert rows[0].tokens == rows[1].tokens
+
+
+@pytest.mark.parametrize("text", ["20GiB", "gpu=3GiB", "0=", "cpu"])
+def test_memory_that_is_not_of_that_form(text: str) -> None:
+    with pytest.raises(InputError, match=f"--max-memory {text}: say DEVICE=SIZE"):
+        parse_memory(text)
+
+
+def test_memory_by_device() -> None:
+    assert parse_memory("0=20GiB, cpu=64GiB") == {0: "20GiB", "cpu": "64GiB"}

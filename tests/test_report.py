@@ -10,7 +10,7 @@ from rich.text import Text
 from phasebench.report.picture import picture, tables
 from phasebench.report.results import Results, curve_table, timing
 from phasebench.report.sparkline import sparkline
-from phasebench.report.terminal import _drift, _findings, render
+from phasebench.report.terminal import _drift, _findings, render, skips
 from tests.synthetic import FOUR, curves
 
 
@@ -138,6 +138,21 @@ def test_the_overhead_is_of_the_same_images_without_the_first() -> None:
     assert found["ratio"] == 2.0
     assert found["total"] == 115.0
     assert timing([1.0], [1.0])["ratio"] is None
+
+
+def measured(place: str, *reasons: str) -> dict[str, Any]:
+    skipped = [{"id": str(i), "path": f"x/{i}.png", "reason": reason} for i, reason in enumerate(reasons)]
+    source = {"dataset": place.partition("/")[2]}
+    entry = {"kind": "measurement", "images": ["a", "b"], "skipped": skipped, "provenance": source}
+    return {**entry, "place": place, "passed": True}
+
+
+def test_skips_are_told_once_a_dataset_with_the_first_of_each_kind() -> None:
+    reasons = ("truncated", "missing", "truncated")
+    entries = [measured("m/d", *reasons), measured("n/d", *reasons), measured("m/good"), finding(place="k/d")]
+    assert list(skips(Results.of(entries))) == [
+        "d: 3 images skipped, 2 measured: 2 truncated (x/0.png, ...), 1 missing (x/1.png)"
+    ]
 
 
 def test_the_picture_keeps_the_tables_only() -> None:

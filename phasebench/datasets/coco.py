@@ -1,13 +1,20 @@
-"""COCO captions in the official layout: ``annotations/captions_<split>.json`` beside ``<split>/``."""
+"""COCO captions in the official layout: ``annotations/captions_<split>.json`` beside ``<split>/``.
+
+The images may also lie in ``images/<split>/``, where many copies have them.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
+
+VALIDATION = ("val2017", "val2014")
+"""The official splits that ``--dataset coco`` means, the first that is there."""
 
 
 def annotation_files(folder: Path) -> list[Path]:
@@ -15,15 +22,16 @@ def annotation_files(folder: Path) -> list[Path]:
     return sorted((folder / "annotations").glob("captions_*.json"))
 
 
-def read_coco(folder: Path) -> list[Sample]:
-    """Every captioned image of the splits whose images are there, by file name.
+def read_coco(folder: Path, paths: Sequence[Path] | None = None) -> list[Sample]:
+    """Every image of the splits whose images are there, by file name; ``paths`` names other captions' files.
 
     Raises:
         InputError: an annotation file is not what the layout says, or there is nothing in it.
     """
-    present = [path for path in annotation_files(folder) if _images(path).is_dir()]
+    described = annotation_files(folder) if paths is None else paths
+    present = [path for path in described if _images(path).is_dir()]
     if not present:
-        wanted = ", ".join(str(_images(path)) for path in annotation_files(folder))
+        wanted = ", ".join(str(_images(path)) for path in described)
         raise InputError(f"{folder} has captions but no folder of images: {wanted}")
     samples = [sample for path in present for sample in _read(path)]
     if not samples:
@@ -31,25 +39,34 @@ def read_coco(folder: Path) -> list[Sample]:
     return samples
 
 
+def official_captions(folder: Path) -> Path | None:
+    """The captions' file of the validation split that is there, if there is one."""
+    paths = [folder / "annotations" / f"captions_{split}.json" for split in VALIDATION]
+    present = [path for path in paths if path.is_file()]
+    whole = [path for path in present if _images(path).is_dir()]
+    return next(iter(whole or present), None)
+
+
 def _read(path: Path) -> list[Sample]:
     images, data = _images(path), _json(path)
+    captions: dict[int, list[str]] = {}
     try:
-        captions: dict[int, list[str]] = {}
+        named = sorted((image["file_name"], image["id"]) for image in data["images"])
         for annotation in data["annotations"]:
             captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
-        named = sorted((image["file_name"], image["id"]) for image in data["images"])
+        return [
+            Sample(Path(name).stem, images / name, tuple(captions.get(key, ())), Path(name).stem)
+            for name, key in named
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not in the COCO captions layout: {error!r}") from error
-    return [
-        Sample(Path(name).stem, images / name, tuple(captions[key]), Path(name).stem)
-        for name, key in named
-        if key in captions
-    ]
 
 
 def _images(path: Path) -> Path:
     """The folder of the images that an annotation file describes."""
-    return path.parent.parent / path.stem.removeprefix("captions_")
+    folder, split = path.parent.parent, path.stem.removeprefix("captions_")
+    nested = folder / "images" / split
+    return nested if nested.is_dir() else folder / split
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,11 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 ASSETS = Path(__file__).parent / "assets"
+OFFICIAL = {
+    "coco": "COCO captions, the validation images",
+    "winoground": "Winoground: pairs of images whose captions have the same words",
+}
+"""Published datasets that are read from the user's copy or the hub, never bundled."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class DatasetSpec:
 
     Attributes:
         name: how it is called, in ids and as its baselines' folder.
-        read: cache folder -> all samples.
+        read: cache folder -> the samples that are drawn from.
         note: one line about it.
     """
 
@@ -50,36 +54,68 @@ def _scene_pairs(cache: Path) -> list[Sample]:
     return read_folder(pairs_folder(cache))
 
 
-def read_folder(folder: Path) -> list[Sample]:
-    """The samples of a folder in COCO's or Winoground's layout.
+def official_datasets(data_dir: Path | None, images: int, seed: int) -> list[DatasetSpec]:
+    """The published datasets: from a copy under ``data_dir``, else what is drawn of them from the hub."""
+    readers: dict[str, Callable[[Path], list[Sample]]]
+    if data_dir is None:
+        readers = {name: partial(_from_hub, name, images, seed) for name in OFFICIAL}
+    else:
+        readers = {name: partial(_from_copy, name, data_dir) for name in OFFICIAL}
+    return [DatasetSpec(name, readers[name], note) for name, note in OFFICIAL.items()]
 
-    Raises:
-        InputError: it is neither.
-    """
+
+def _from_hub(name: str, images: int, seed: int, cache: Path) -> list[Sample]:
+    from phasebench.datasets import hub
+
+    folder_of = {"coco": hub.coco_folder, "winoground": hub.winoground_folder}[name]
+    return read_folder(folder_of(cache, images, seed))
+
+
+def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
+    """Raises InputError unless ``data_dir`` or the folder ``name`` in it has the official files."""
     from phasebench.datasets import coco, winoground
 
-    if (folder / winoground.EXAMPLES).is_file():
-        return _distinct(folder, winoground.read_winoground(folder))
+    folder = data_dir.expanduser()
+    for place in (folder / name, folder):
+        captions = coco.official_captions(place)
+        examples = winoground.examples_folder(place)
+        if name == "coco" and captions is not None:
+            return coco.read_coco(place, [captions])
+        if name == "winoground" and examples is not None:
+            return winoground.read_winoground(examples)
+    wanted = {"coco": "annotations/captions_val2017.json (or val2014)", "winoground": winoground.EXAMPLES}
+    raise InputError(f"--data-dir {data_dir}: neither {folder / name} nor {folder} has {wanted[name]}")
+
+
+def read_folder(folder: Path) -> list[Sample]:
+    """The samples of a folder: Winoground's form, COCO's layout, a list of images, or images with texts.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    from phasebench.datasets import coco, listed, winoground
+
+    examples, captions = winoground.examples_folder(folder), listed.list_of(folder)
+    if examples is not None:
+        return winoground.read_winoground(examples)
     if coco.annotation_files(folder):
-        return _distinct(folder, coco.read_coco(folder))
+        return coco.read_coco(folder)
+    if captions is not None:
+        return listed.read_list(captions)
+    if listed.image_files(folder):
+        return listed.read_folder_of_images(folder)
     raise InputError(
-        f"{folder} has neither {winoground.EXAMPLES} (Winoground's form) "
-        "nor annotations/captions_*.json (COCO's layout)"
+        f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
+        "annotations/captions_*.json (COCO's layout), "
+        f"{' nor '.join(listed.LISTS)} (a list), nor images"
     )
 
 
-def _distinct(folder: Path, samples: list[Sample]) -> list[Sample]:
-    doubled = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]
-    if doubled:
-        raise InputError(f"{folder}: several images are called {doubled[0]!r}")
-    return samples
-
-
 def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
-    """The datasets that ``--dataset`` arguments name: a known name or a folder; doubled ones once.
+    """The datasets that ``--dataset`` arguments name: known, a folder or a JSONL file; doubled ones once.
 
     Raises:
-        InputError: an argument is neither; it lists the known names.
+        InputError: an argument is none of these; it lists the known names.
     """
     specs = {argument: _resolve(argument, known) for argument in arguments}
     names = [spec.name for spec in specs.values()]
@@ -92,17 +128,22 @@ def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec])
 def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     if argument in known:
         return known[argument]
-    folder = Path(argument).expanduser()
-    if not folder.is_dir():
-        what = "no such folder" if "/" in argument else "unknown dataset"
-        raise InputError(f"--dataset {argument}: {what}; known: {', '.join(known)}; or give a folder")
-    name = folder.resolve().name
-    if name in known:
+    path = Path(argument).expanduser()
+    listed = path.is_file() and path.suffix == ".jsonl"
+    if not path.is_dir() and not listed:
+        what = "no such folder or .jsonl file" if "/" in argument else "unknown dataset"
         raise InputError(
-            f"--dataset {argument}: {name!r} is a dataset of that name already; rename the folder"
+            f"--dataset {argument}: {what}; known: {', '.join(known)}; or give a folder or FILE.jsonl"
         )
-    return DatasetSpec(name, partial(_read_path, folder))
+    name = path.resolve().stem if listed else path.resolve().name
+    if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
+        raise InputError(
+            f"--dataset {argument}: {name!r} is a dataset of that name already; rename the folder or file"
+        )
+    return DatasetSpec(name, partial(_read_path, path))
 
 
-def _read_path(folder: Path, _cache: Path) -> list[Sample]:
-    return read_folder(folder)
+def _read_path(path: Path, _cache: Path) -> list[Sample]:
+    from phasebench.datasets.listed import read_list
+
+    return read_folder(path) if path.is_dir() else read_list(path)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from phasebench.datasets.pixels import open_rgb
 from phasebench.errors import InputError
 
 
@@ -20,7 +21,7 @@ class Sample:
     Attributes:
         id: unique in its data set.
         path: the image file.
-        captions: at least one.
+        captions: what is said of it; an image without any is not measured.
         item: what it belongs to; the two images of a Winoground item share it.
     """
 
@@ -30,18 +31,12 @@ class Sample:
     item: str
 
     def open(self) -> Image.Image:
-        """The image as RGB, turned as its EXIF data says.
+        """The image as RGB.
 
         Raises:
-            InputError: the file is missing or is no image.
+            ImageError: it cannot be measured.
         """
-        try:
-            with Image.open(self.path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except FileNotFoundError as error:
-            raise InputError(f"image file missing: {self.path}") from error
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-            raise InputError(f"unreadable image {self.path}: {error}") from error
+        return open_rgb(self.path)
 
 
 def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:

@@ -6,39 +6,35 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from phasebench.datasets.lines import read_lines
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 EXAMPLES = "examples.jsonl"
 
 
+def examples_folder(folder: Path) -> Path | None:
+    """Where the examples lie: ``folder`` itself, or ``data/`` in it as in the official repository."""
+    return next((place for place in (folder, folder / "data") if (place / EXAMPLES).is_file()), None)
+
+
 def read_winoground(folder: Path) -> list[Sample]:
     """Two samples an item; each image has its own caption.
 
     Raises:
-        InputError: a line is not an item; the message names file and line.
+        InputError: a line is not an item (the message names file and line), or the images are packed.
     """
-    path = folder / EXAMPLES
-    samples = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-            samples += [_sample(folder, item, side) for side in (0, 1)]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not a Winoground item: {error!r}") from error
-    if not samples:
-        raise InputError(f"no items in {path}")
-    return samples
+    if (folder / "images.zip").is_file() and not (folder / "images").is_dir():
+        raise InputError(f"{folder / 'images.zip'} is packed; unpack its images into {folder / 'images'}")
+    return read_lines(folder / EXAMPLES, "a Winoground item", partial(_samples, folder))
+
+
+def _samples(folder: Path, item: dict[str, Any]) -> list[Sample]:
+    return [_sample(folder, item, side) for side in (0, 1)]
 
 
 def _sample(folder: Path, item: dict[str, Any], side: int) -> Sample:

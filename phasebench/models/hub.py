@@ -79,11 +79,12 @@ def _explained(name: str, hub: Hub) -> Iterator[None]:
         raise InputError(f"--model {name}: {hub.repository} has no revision {hub.revision!r}") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"--model {name}: no repository {hub.repository} on the hub, or it is private (hf auth login); "
+            f"--model {name}: no repository {hub} on the hub, or it is private (hf auth login); "
             "nor is there such a folder"
         ) from error
     except Exception as error:  # the errors of the hub's HTTP library are not part of its interface
         raise InputError(
             f"--model {name}: {hub} is neither in the local cache nor can the hub be reached "
-            f"({type(error).__name__}); download it elsewhere and say --model {name}=FOLDER"
+            f"({type(error).__name__}), nor is there such a folder; download it elsewhere and say "
+            f"--model {name}=FOLDER"
         ) from error

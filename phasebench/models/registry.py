@@ -160,7 +160,8 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
         return known[argument]
     name, equals, place = argument.partition("=")
     if not equals:
-        name, place = "", argument
+        name, place = argument.partition("@")[0], argument
+        name = name if name in known else ""
     source = _source(argument, place, known)
     if name in known:
         return replace(known[name], source=source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,11 @@ SCHEMA = 1
 Entry = dict[str, Any]
 
 
-def measurement_entry(measured: Measurement) -> Entry:
-    """A measurement as plain data: curves, controls, timing, heatmap, layout, self-test, provenance."""
+def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]] = ()) -> Entry:
+    """A measurement as plain data: curves, controls, timing, heatmap, layout, self-test, provenance, images.
+
+    ``skipped`` are the dataset's images that were set aside: ``id``, ``path`` and ``reason`` of each.
+    """
     return {
         "kind": "measurement",
         "curves": {name: curve_table(measured.curves, name) for name in CURVES},
@@ -34,6 +37,8 @@ def measurement_entry(measured: Measurement) -> Entry:
         "layout": measured.curves.provenance["layout"],
         "selftest": measured.selftest.as_dict(),
         "provenance": dict(measured.curves.provenance),
+        "images": list(measured.curves.items),
+        "skipped": [dict(skip) for skip in skipped],
     }
 
 

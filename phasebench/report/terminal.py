@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,25 @@ def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]
         for part in parts:
             if part is not None:
                 yield from render(part, writer.fullwidth, colour=writer.hasmarkup).splitlines()
+
+
+def skips(results: Results) -> Iterator[str]:
+    """One line for each dataset of which images were skipped: how many, why, and the first of each kind."""
+    entries = (results.measurement(place) for place in results.places)
+    measured = {entry["provenance"]["dataset"]: entry for entry in entries if entry is not None}
+    for dataset, entry in sorted(measured.items()):
+        skipped = entry["skipped"]
+        if skipped:
+            yield (
+                f"{dataset}: {len(skipped)} image{'s' if len(skipped) > 1 else ''} skipped, "
+                f"{len(entry['images'])} measured: {', '.join(_kinds(skipped))}"
+            )
+
+
+def _kinds(skipped: list[dict[str, str]]) -> Iterator[str]:
+    first = {skip["reason"]: skip["path"] for skip in reversed(skipped)}
+    for reason, count in Counter(skip["reason"] for skip in skipped).items():
+        yield f"{count} {reason} ({first[reason]}{', ...' if count > 1 else ''})"
 
 
 def render(part: RenderableType, width: int, *, colour: bool) -> str:

@@ -1,0 +1,82 @@
+"""Images with captions in no particular layout: a JSONL file that lists them, or text beside each.
+
+A line of the file has ``image`` (a path, from the file's folder) and ``captions`` (a list) or
+``caption``, and may have ``id`` and ``item``. The names of Hugging Face's imagefolder,
+``file_name`` and ``text``, do as well.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from phasebench.datasets.lines import read_lines
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+
+LISTS = ("captions.jsonl", "metadata.jsonl")
+"""The file that lists a folder's images, the first that is there."""
+ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def list_of(folder: Path) -> Path | None:
+    """The JSONL file that lists a folder's images, if it has one."""
+    return next((folder / name for name in LISTS if (folder / name).is_file()), None)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+
+
+def read_folder_of_images(folder: Path) -> list[Sample]:
+    """One sample an image, with the lines of ``NAME.txt`` beside ``NAME.png`` for captions.
+
+    Raises:
+        InputError: a text is not UTF-8.
+    """
+    return [
+        Sample(path.name, path, _lines(path.with_suffix(".txt")), path.name) for path in image_files(folder)
+    ]
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        return _spoken(path.read_text(encoding="utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}") from error
+
+
+def read_list(path: Path) -> list[Sample]:
+    """One sample a line.
+
+    Raises:
+        InputError: a line does not list an image with captions; the message names file and line.
+    """
+    return read_lines(path, "an image with captions", partial(_sample, path.parent))
+
+
+def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:
+    if not isinstance(line, dict):
+        raise TypeError("no object")
+    name = line.get("image", line.get("file_name"))
+    if not isinstance(name, str) or not name:
+        raise ValueError("'image' should be a path")
+    own = str(line.get("id", name))
+    return [Sample(own, folder / name, _captions(line), str(line.get("item", own)))]
+
+
+def _captions(line: dict[str, Any]) -> tuple[str, ...]:
+    """What the first of the known names says; none of them, or null, is no caption."""
+    said = next((line[name] for name in ("captions", "caption", "text") if name in line), None)
+    texts = [said] if isinstance(said, str) else said or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("'captions' should be a list of texts")
+    return _spoken(texts)
+
+
+def _spoken(texts: list[str]) -> tuple[str, ...]:
+    return tuple(text.strip() for text in texts if text.strip())

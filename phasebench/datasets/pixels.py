@@ -1,0 +1,76 @@
+"""From an image file to RGB pixels: every mode that has one meaning, and a reason for the rest."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from phasebench.errors import InputError
+
+SIXTEEN_BITS = 65535
+PAGE = "white"
+"""What lies behind a transparent picture, as behind most that are made to lie on a page."""
+
+
+class ImageError(InputError):
+    """An image that cannot be measured; ``reason`` is a few words that such images are counted by."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The image as RGB, turned as its EXIF data says; of an animation the first frame.
+
+    Raises:
+        ImageError: the file is missing, is no whole image, is too large, or its values have no known range.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of size before it is PIL's error
+            with Image.open(path) as image:
+                return as_rgb(ImageOps.exif_transpose(image))
+    except ImageError as error:
+        raise ImageError(error.reason, f"unreadable image {path}: {error}") from error
+    except Exception as error:  # a damaged file makes PIL's decoders raise anything
+        raise _told(path, error) from error
+
+
+def _told(path: Path, error: Exception) -> ImageError:
+    if isinstance(error, FileNotFoundError):
+        return ImageError("missing", f"image file missing: {path}")
+    if isinstance(error, Image.DecompressionBombError):
+        reason = "too large"
+    elif isinstance(error, UnidentifiedImageError):
+        reason = "no image"
+    elif "truncated" in str(error).lower():
+        reason = "truncated"
+    else:
+        reason = "corrupt"
+    return ImageError(reason, f"unreadable image {path}: {error}")
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The picture as RGB: 16 bits scaled to 8, transparency laid on white.
+
+    Raises:
+        ImageError: numbers whose range is not known: floats, and integers beyond 16 bits.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_numbers(image).convert("RGB")
+    if image.has_transparency_data:
+        page = Image.new("RGBA", image.size, PAGE)
+        return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_numbers(image: Image.Image) -> Image.Image:
+    """8 bits of grey; PIL's own conversion would clip everything above 255 to white."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > SIXTEEN_BITS:
+        raise ImageError("unknown range", f"mode {image.mode}: the numbers' range is not known")
+    return Image.fromarray(np.rint(values * (255 / SIXTEEN_BITS)).astype(np.uint8))

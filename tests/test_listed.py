@@ -1,0 +1,121 @@
+"""Lists of images in JSONL files, and folders of images with texts beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from phasebench.datasets.listed import read_list
+from phasebench.datasets.registry import bundled_datasets, official_datasets, read_folder, resolve_datasets
+from phasebench.errors import InputError
+
+
+def listed(path: Path, *lines: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path)
+    return path
+
+
+def test_a_line_has_an_image_and_its_captions(tmp_path: Path) -> None:
+    path = listed(
+        tmp_path / "x.jsonl",
+        {"image": "a.png", "captions": [" a cat ", "", "a dog"]},
+        "",
+        {"image": "sub/b.png", "caption": "ein Hund", "id": 7, "item": "pair"},
+        {"file_name": "c.png", "text": "一只猫"},
+        {"image": "d.png"},
+        {"image": "e.png", "captions": None},
+    )
+    assert [(s.id, s.path, s.captions, s.item) for s in read_list(path)] == [
+        ("a.png", tmp_path / "a.png", ("a cat", "a dog"), "a.png"),
+        ("7", tmp_path / "sub" / "b.png", ("ein Hund",), "pair"),
+        ("c.png", tmp_path / "c.png", ("一只猫",), "c.png"),
+        ("d.png", tmp_path / "d.png", (), "d.png"),
+        ("e.png", tmp_path / "e.png", (), "e.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "JSONDecodeError"),
+        ("[]", "no object"),
+        ({"captions": ["a"]}, "'image' should be a path"),
+        ({"image": 3, "captions": ["a"]}, "'image' should be a path"),
+        ({"image": "a.png", "captions": [1]}, "'captions' should be a list of texts"),
+        ({"image": "a.png", "captions": {"en": "a"}}, "'captions' should be a list of texts"),
+    ],
+)
+def test_a_line_that_lists_nothing_is_named(tmp_path: Path, line: Any, message: str) -> None:
+    path = listed(tmp_path / "x.jsonl", {"image": "a.png", "caption": "a"}, line)
+    with pytest.raises(InputError, match=rf"x\.jsonl, line 2: not an image with captions: .*{message}"):
+        read_list(path)
+
+
+def test_a_list_that_is_empty_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no items in .*x\.jsonl"):
+        read_list(listed(tmp_path / "x.jsonl"))
+    (tmp_path / "y.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"y\.jsonl is not UTF-8"):
+        read_list(tmp_path / "y.jsonl")
+
+
+def test_texts_lie_beside_their_images(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "c.webp"):
+        image(tmp_path / name)
+    (tmp_path / "a.txt").write_text("a cat\n\n a pet \n", encoding="utf-8-sig")
+    (tmp_path / "b.txt").write_text("кот", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("no image")
+    found = read_folder(tmp_path)
+    assert [(sample.id, sample.captions) for sample in found] == [
+        ("a.jpg", ("a cat", "a pet")),
+        ("b.png", ("кот",)),
+        ("c.webp", ()),
+    ]
+    (tmp_path / "b.txt").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"b\.txt is not UTF-8"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])
+def test_a_folder_may_have_a_list(tmp_path: Path, name: str) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / "not-listed.png")
+    listed(tmp_path / name, {"file_name": "a.png", "text": "a cat"})
+    assert [sample.id for sample in read_folder(tmp_path)] == ["a.png"]
+
+
+def test_a_list_is_a_dataset_named_after_its_file(tmp_path: Path) -> None:
+    path = listed(tmp_path / "mine.jsonl", {"image": "a.png", "caption": "a"})
+    (spec,) = resolve_datasets([str(path)], {})
+    assert spec.name == "mine"
+    assert [sample.id for sample in spec.read(tmp_path)] == ["a.png"]
+
+
+def test_other_files_and_taken_names_are_refused(tmp_path: Path) -> None:
+    known = {spec.name: spec for spec in (*bundled_datasets(), *official_datasets(None, 400, 0))}
+    path = listed(tmp_path / "x.csv", "image,caption")
+    with pytest.raises(InputError, match=r"x\.csv: no such folder or \.jsonl file; known: .*FILE\.jsonl"):
+        resolve_datasets([str(path)], known)
+    path = listed(tmp_path / "photos.jsonl", {"image": "a.png", "caption": "a"})
+    with pytest.raises(InputError, match="'photos' is a dataset of that name already"):
+        resolve_datasets([str(path)], known)
+
+
+def test_a_folder_may_be_called_like_an_official_dataset(tmp_path: Path) -> None:
+    known = {spec.name: spec for spec in official_datasets(None, 400, 0)}
+    image(tmp_path / "coco" / "a.png")
+    (spec,) = resolve_datasets([str(tmp_path / "coco")], known)
+    assert [sample.id for sample in spec.read(tmp_path)] == ["a.png"]
+    with pytest.raises(InputError, match="two different datasets called 'coco'"):
+        resolve_datasets(["coco", str(tmp_path / "coco")], known)

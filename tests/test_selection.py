@@ -1,0 +1,93 @@
+"""What is drawn, what is skipped and why, and when a skip is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from phasebench.datasets.sample import Sample, draw
+from phasebench.datasets.selection import select
+from phasebench.errors import InputError
+
+
+def make(folder: Path, count: int, per_item: int = 1) -> list[Sample]:
+    samples = []
+    for index in range(count):
+        path = folder / f"{index}.png"
+        Image.new("RGB", (4, 4)).save(path)
+        samples.append(Sample(str(index), path, ("a cat",), str(index // per_item)))
+    return samples
+
+
+def silent(sample: Sample) -> Sample:
+    return Sample(sample.id, sample.path, (" ",), sample.item)
+
+
+def test_good_data_is_drawn_and_nothing_skipped(tmp_path: Path) -> None:
+    samples = make(tmp_path, 8)
+    found = select(samples, 5, seed=2, strict=True)
+    assert found.samples == tuple(draw(samples, 5, seed=2))
+    assert found.skipped == ()
+
+
+def test_the_draw_is_among_the_captioned(tmp_path: Path) -> None:
+    samples = make(tmp_path, 8)
+    samples[:4] = map(silent, samples[:4])
+    found = select(samples, 4, seed=0)
+    assert [sample.id for sample in found.samples] == ["4", "5", "6", "7"]
+    assert [skip.id for skip in found.skipped] == ["0", "1", "2", "3"]
+    assert {skip.reason for skip in found.skipped} == {"without captions"}
+
+
+def test_nothing_takes_an_unreadable_images_place(tmp_path: Path) -> None:
+    samples = make(tmp_path, 8)
+    first, *others = draw(samples, 4, seed=0)
+    first.path.unlink()
+    found = select(samples, 4, seed=0)
+    assert found.samples == tuple(others)
+    assert [skip.as_dict() for skip in found.skipped] == [
+        {"id": first.id, "path": str(first.path), "reason": "missing"}
+    ]
+
+
+def test_an_item_is_skipped_whole(tmp_path: Path) -> None:
+    samples = make(tmp_path, 6, per_item=2)
+    samples[3].path.write_bytes(b"")
+    found = select(samples, 6, seed=0)
+    assert [sample.id for sample in found.samples] == ["0", "1", "4", "5"]
+    assert [(skip.id, skip.reason) for skip in found.skipped] == [
+        ("3", "no image"),
+        ("2", "of an item with a skipped image"),
+    ]
+
+
+def test_an_item_with_one_caption_is_skipped_whole(tmp_path: Path) -> None:
+    samples = make(tmp_path, 4, per_item=2)
+    samples[1] = silent(samples[1])
+    found = select(samples, 4, seed=0)
+    assert [sample.id for sample in found.samples] == ["2", "3"]
+    assert [skip.id for skip in found.skipped] == ["1", "0"]
+
+
+def test_strict_names_the_first_skip(tmp_path: Path) -> None:
+    samples = make(tmp_path, 4)
+    samples[2].path.unlink()
+    with pytest.raises(InputError, match=r"1 image skipped; the first: .* missing: .*2\.png \(--strict-data"):
+        select(samples, 4, seed=0, strict=True)
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    samples = make(tmp_path, 2)
+    with pytest.raises(InputError, match=r"no image is left.*2 images skipped; the first: no captions"):
+        select([silent(sample) for sample in samples], 4, seed=0)
+    with pytest.raises(InputError, match="no images drawn; raise --images"):
+        select(make(tmp_path, 2, per_item=2), 1, seed=0)
+    with pytest.raises(InputError, match="no images"):
+        select([], 4, seed=0)
+
+
+def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="several images are called '0'; ids must differ"):
+        select(make(tmp_path, 1) * 2, 4, seed=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from phasebench.errors import InputError
+from phasebench.models.kin import register_for
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
 
 BLOCK = 1 << 20
@@ -97,6 +98,7 @@ def load(
         raise InputError(f"--model {spec.name}: no *.safetensors in {folder}; pickled weights are not read")
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
+    register_for(folder)
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=precision, local_files_only=True, output_loading_info=True

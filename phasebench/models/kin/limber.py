@@ -4,7 +4,7 @@ transformers has no such model. Here it is a LLaVA with these three parts. The o
 https://github.com/jmerullo/limber; of its encoders only BEiT is a transformers model, so only its two
 variants (``beit_linear``, ``beit_ft_linear``) can be converted.
 
-Shapes: N tokens of an image, one for each patch, D width of the GPT-J.
+Shapes: B images, N positions (of an image: one for each patch), D width of the GPT-J, H heads of width W.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     AutoImageProcessor,
     AutoModel,
@@ -24,6 +25,8 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.gptj.modeling_gptj import GPTJAttention
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrainedModel
 
 from phasebench.errors import InputError
@@ -48,6 +51,40 @@ class LimberConfig(LlavaConfig):  # type: ignore[misc]
     model_type = "limber"
 
 
+def eager_attention_forward(
+    module: Any,
+    query_BHNW: Tensor,
+    key_BHNW: Tensor,
+    value_BHNW: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """GPT-J's attention (B, N, H, W) and its weights, with scores in float32 as the stock class has them."""
+    scores_BHNN = query_BHNW.float() @ key_BHNW.float().mT * scaling
+    if attention_mask is not None:
+        scores_BHNN = scores_BHNN + attention_mask
+    weights_BHNN = F.dropout(scores_BHNN.softmax(-1).to(value_BHNW.dtype), dropout, module.training)
+    return (weights_BHNN @ value_BHNW).transpose(1, 2), weights_BHNN
+
+
+class ObservableAttention(GPTJAttention):  # type: ignore[misc]
+    """GPT-J's attention, called through transformers' attention interface.
+
+    The stock class computes it in place, where nobody can watch.
+    """
+
+    def _attn(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        function = ALL_ATTENTION_FUNCTIONS.get_interface("eager", eager_attention_forward)
+        options = {"scaling": 1 / self.scale_attn, "dropout": self.attn_dropout.p}
+        mixed_BNHW, weights_BHNN = function(self, query, key, value, attention_mask, **options)
+        return mixed_BNHW.transpose(1, 2), weights_BHNN
+
+
 class LimberModel(LlavaModel):  # type: ignore[misc]
     """LLaVA's joining of image and text, with one linear layer for a projector."""
 
@@ -60,6 +97,8 @@ class LimberModel(LlavaModel):  # type: ignore[misc]
             config.vision_config.hidden_size, config.text_config.hidden_size
         )
         self.language_model = AutoModel.from_config(config.text_config)
+        for index, layer in enumerate(self.language_model.h):
+            layer.attn = ObservableAttention(config.text_config, index)
         self.post_init()
 
     def get_image_features(self, pixel_values: Tensor, **_: Any) -> Any:

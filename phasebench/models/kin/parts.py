@@ -159,12 +159,11 @@ def image_tokenizer(folder: Path) -> Any:
         InputError: the folder holds none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise InputError(f"{folder}: its tokenizer cannot be read: {error}") from error
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, normalized=False, special=True)], special_tokens=True)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
-    tokenizer.padding_side = "left"
     return tokenizer
 
 

@@ -32,7 +32,10 @@ EYES, HEADS, BLOCKS, GRID, PATCH = 32, 2, 2, 4, 7
 """Width, heads, blocks in use (the file has one more), patches a side, pixels of one."""
 QUERIES, QWIDTH, QHEADS, QLAYERS = 3, 16, 2, 2
 RANK = 4
-WORDS = "###Human: ###Assistant: <Img> </Img> Describe this image in detail. [INST] [/INST] [caption] A picture of"
+WORDS = (
+    "###Human: ###Assistant: [INST] [/INST] [caption] <Img> </Img> "
+    "Describe this image in detail. A picture of"
+)
 ENTRIES = 4 + len(WORDS.split())
 
 State = dict[str, Tensor]
@@ -159,8 +162,8 @@ def beit_folder(folder: Path) -> Path:
     """As published for masked images: a shared table of relative positions, a mask token, a head."""
     config = BeitConfig(
         vocab_size=11, hidden_size=EYES, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        image_size=GRID * PATCH, patch_size=PATCH, use_mask_token=True, use_shared_relative_position_bias=True,
-        layer_scale_init_value=0.1,
+        image_size=GRID * PATCH, patch_size=PATCH, use_mask_token=True,
+        use_shared_relative_position_bias=True, layer_scale_init_value=0.1,
     )  # fmt: skip
     model = BeitForMaskedImageModeling(config)
     with torch.no_grad():
@@ -250,14 +253,21 @@ def eva_features(state: State, pixels: Tensor, positions: Tensor) -> Tensor:
 
 def qformer_output(state: State, features: Tensor) -> Tensor:
     """What the queries become: post-norm BERT with cross-attention in every other layer."""
-    x = norm(state["query_tokens"].expand(len(features), -1, -1), state, "Qformer.bert.embeddings.LayerNorm", 1e-12)
+    x = norm(
+        state["query_tokens"].expand(len(features), -1, -1), state, "Qformer.bert.embeddings.LayerNorm", 1e-12
+    )
     for i in range(QLAYERS):
         layer = f"Qformer.bert.encoder.layer.{i}"
         x = bert_attended(state, f"{layer}.attention", x, x)
         if i % 2 == 0:
             x = bert_attended(state, f"{layer}.crossattention", x, features)
         hidden = F.gelu(linear(x, state, f"{layer}.intermediate_query.dense"))
-        x = norm(x + linear(hidden, state, f"{layer}.output_query.dense"), state, f"{layer}.output_query.LayerNorm", 1e-12)
+        x = norm(
+            x + linear(hidden, state, f"{layer}.output_query.dense"),
+            state,
+            f"{layer}.output_query.LayerNorm",
+            1e-12,
+        )
     return x
 
 

@@ -1,4 +1,4 @@
-"""MiniGPT-4, MiniGPT-v2 and LiMBeR: converted from tiny official files, they compute what the originals do."""
+"""MiniGPT-4, MiniGPT-v2 and LiMBeR: from tiny official files, they compute what the originals do."""
 
 from __future__ import annotations
 
@@ -64,7 +64,12 @@ class Given:
         path, target = self.path, self.folder / out
         if self.name == "minigpt4":
             return minigpt4.convert(
-                path("vit.pth"), path("qformer.pth"), path("llama"), path("checkpoint.pth"), target, like=LIKE_4
+                path("vit.pth"),
+                path("qformer.pth"),
+                path("llama"),
+                path("checkpoint.pth"),
+                target,
+                like=LIKE_4,
             )
         if self.name == "minigpt_v2":
             return minigpt_v2.convert(
@@ -118,7 +123,9 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Converted]:
     for name in MODELS:
         given = write_files(name, tmp_path_factory.mktemp(name))
         folder = given.convert()
-        found[name] = Converted(given, folder, load(ModelSpec(name, folder, PROMPTS[name]), folder, device="cpu"))
+        found[name] = Converted(
+            given, folder, load(ModelSpec(name, folder, PROMPTS[name]), folder, device="cpu")
+        )
     return found
 
 
@@ -340,7 +347,9 @@ def test_the_table_is_the_full_model(name: str) -> None:
     model_class, config, table = full_size(name)
     with torch.device("meta"):
         state = model_class(config).state_dict()
-    assert {piece.name: piece.shape for piece in table} == {key: tuple(value.shape) for key, value in state.items()}
+    assert {piece.name: piece.shape for piece in table} == {
+        key: tuple(value.shape) for key, value in state.items()
+    }
     assert len(table) == len(state)
 
 
@@ -359,7 +368,9 @@ def test_parameters_of_the_published_sizes(name: str) -> None:
         assert round(count(shapes, "model.vision_tower.") / 1e9, 2) == 0.99
         assert count(shapes, "model.multi_modal_projector.") == 5632 * 4096 + 4096
     else:
-        assert count(shapes, "model.language_model.") + count(shapes, "lm_head.") == 6_050_882_784 + 2 * 4096 + 1
+        assert (
+            count(shapes, "model.language_model.") + count(shapes, "lm_head.") == 6_050_882_784 + 2 * 4096 + 1
+        )
         assert round(count(shapes, "model.vision_tower.") / 1e9, 2) == 0.30
         assert count(shapes, "model.multi_modal_projector.") == 1024 * 4096 + 4096
 
@@ -380,7 +391,10 @@ def test_the_official_files_of_minigpt4() -> None:
     assert rest["Qformer.bert.encoder.layer.10.crossattention.self.key.weight"] == (768, 1408)
     assert "Qformer.bert.encoder.layer.11.crossattention.self.key.weight" not in rest
     assert rest["ln_vision.weight"] == (1408,)
-    assert official_names(table, "checkpoint") == {"llama_proj.weight": (5120, 768), "llama_proj.bias": (5120,)}
+    assert official_names(table, "checkpoint") == {
+        "llama_proj.weight": (5120, 768),
+        "llama_proj.bias": (5120,),
+    }
     assert official_names(table, "language")["model.embed_tokens.weight"] == (32000, 5120)
 
 
@@ -402,3 +416,418 @@ def test_the_official_files_of_limber() -> None:
     assert language["transformer.wte.weight"] == (50400, 4096)
     assert language["lm_head.bias"] == (50400,)
     assert language["transformer.h.27.attn.out_proj.weight"] == (4096, 4096)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_close(every: dict[str, Converted], name: str) -> None:
+    whole = every[name]
+    half = load(ModelSpec(name, whole.folder, PROMPTS[name]), whole.folder, device="cpu", dtype="bfloat16")
+    assert half.dtype == torch.bfloat16
+    with torch.inference_mode():
+        logits = half.model(**half.inputs([files.picture()])).logits.float()
+        wanted = whole.loaded.model(**whole.loaded.inputs([files.picture()])).logits
+    assert (logits - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+# What a file may be, and what it may not.
+
+
+def both(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("given", [name], indirect=True)
+
+
+every_model = pytest.mark.parametrize("given", MODELS, indirect=True)
+LANGUAGE = {"minigpt4": "llama", "minigpt_v2": "llama", "limber": "gptj"}
+CHECKPOINT = {"minigpt4": "checkpoint.pth", "minigpt_v2": "checkpoint.pth", "limber": "proj.ckpt"}
+PROJECTION = {"minigpt4": "llama_proj.weight", "minigpt_v2": "llama_proj.weight", "limber": "weight"}
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return dict(load_file(folder / "model.safetensors"))
+
+
+@every_model
+def test_pickled_shards_give_the_same_folder(given: Given) -> None:
+    wanted = weights(given.convert("first"))
+    files.as_bin(given.path(LANGUAGE[given.name]))
+    found = weights(given.convert("second"))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@both("minigpt4")
+def test_buffers_of_older_releases_are_passed_over(given: Given) -> None:
+    files.as_bin(given.path("llama"), **{"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(6)})
+    given.resave(
+        "checkpoint.pth", lambda state: state.update({"Qformer.bert.embeddings.position_ids": torch.ones(1)})
+    )
+    given.convert()
+
+
+@both("limber")
+def test_buffers_of_older_gptjs_are_passed_over(given: Given) -> None:
+    masks = {"transformer.h.0.attn.bias": torch.ones(1), "transformer.h.1.attn.masked_bias": torch.ones(1)}
+    files.as_bin(given.path("gptj"), **masks)
+    given.convert()
+
+
+@both("minigpt4")
+def test_a_text_branch_in_the_qformer_file_is_passed_over(given: Given) -> None:
+    def add(state: dict[str, Any]) -> None:
+        state["Qformer.bert.embeddings.word_embeddings.weight"] = torch.ones(1)
+        state["Qformer.bert.encoder.layer.0.intermediate.dense.weight"] = torch.ones(1)
+        state["Qformer.cls.predictions.bias"] = torch.ones(1)
+
+    given.resave("qformer.pth", add)
+    given.convert()
+
+
+@both("minigpt4")
+def test_each_tensor_keeps_the_precision_of_its_file(given: Given) -> None:
+    given.resave("vit.pth", lambda state: state.update({name: value.half() for name, value in state.items()}))
+    found = weights(given.convert())
+    assert found["vision_model.encoder.layers.0.self_attn.qkv.bias"].dtype == torch.float16
+    assert found["qformer.layernorm.weight"].dtype == torch.float32
+
+
+@both("minigpt4")
+def test_the_old_format_of_torch_save_is_read(given: Given) -> None:
+    state = torch.load(given.path("vit.pth"), weights_only=True)
+    torch.save(state, given.path("vit.pth"), _use_new_zipfile_serialization=False)
+    given.convert()
+
+
+@both("minigpt_v2")
+def test_both_spellings_of_low_rank_weights_are_read(given: Given) -> None:
+    wanted = weights(given.convert("first"))
+    given.resave("checkpoint.pth", lambda state: rename(state, "lora_A.weight", "lora_A.default.weight"))
+    given.resave("checkpoint.pth", lambda state: rename(state, "lora_B.weight", "lora_B.default.weight"))
+    found = weights(given.convert("second"))
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def rename(state: dict[str, Any], old: str, new: str) -> None:
+    for name in [name for name in state if name.endswith(old)]:
+        state[name.removesuffix(old) + new] = state.pop(name)
+
+
+def test_merging_is_scaled_by_alpha_over_rank() -> None:
+    base, down, up = torch.zeros(3, 3, dtype=torch.float16), torch.ones(2, 3), torch.ones(3, 2)
+    merged = minigpt_v2.merged(base, down, up)
+    assert merged.dtype == torch.float16
+    assert merged.tolist() == [[16.0] * 3] * 3  # 16 / 2 times a product of 2
+
+
+def test_positions_of_the_same_number_stay_as_they_are() -> None:
+    table = files.draw(1, 17, 8)
+    assert parts.resized_positions(table, 17) is table
+    assert parts.resized_positions(table, 65).shape == (1, 65, 8)
+    assert torch.equal(parts.resized_positions(table, 65)[:, 0], table[:, 0])
+
+
+def test_a_table_that_is_long_enough_stays_as_it_is() -> None:
+    table = files.draw(5, 2)
+    assert parts.grown(table, 5) is table
+    assert torch.allclose(parts.grown(table, 7)[5:], table.mean(0).expand(2, 2))
+
+
+@every_model
+def test_large_models_are_written_in_shards(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = weights(given.convert("whole"))
+    monkeypatch.setattr(official, "SHARD", 4000)
+    folder = given.convert("sharded")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    names = sorted(set(index["weight_map"].values()))
+    assert len(names) > 3
+    assert names[0] == f"model-00001-of-{len(names):05d}.safetensors"
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in wanted.values())
+    for name, file in index["weight_map"].items():
+        with safe_open(folder / file, framework="pt") as opened:
+            assert torch.equal(opened.get_tensor(name), wanted[name])
+    load(ModelSpec("mine", folder), given.folder, device="cpu")
+
+
+@every_model
+def test_a_missing_tensor_is_named(given: Given) -> None:
+    given.resave(CHECKPOINT[given.name], lambda state: state.pop(PROJECTION[given.name]))
+    with pytest.raises(InputError, match=rf"{CHECKPOINT[given.name]} .* lacks {PROJECTION[given.name]}"):
+        given.convert()
+    assert not given.path("out").exists()
+
+
+@every_model
+def test_an_unexpected_tensor_is_named(given: Given) -> None:
+    given.resave(CHECKPOINT[given.name], lambda state: state.update({"extra.weight": torch.ones(1)}))
+    with pytest.raises(InputError, match=rf"{CHECKPOINT[given.name]} .* unexpected extra\.weight"):
+        given.convert()
+
+
+@every_model
+def test_a_wrong_shape_is_named(given: Given) -> None:
+    given.resave(
+        CHECKPOINT[given.name], lambda state: state.update({PROJECTION[given.name]: torch.ones(7, 5)})
+    )
+    with pytest.raises(InputError, match=rf"{PROJECTION[given.name]} has the shape \[7, 5\], not \["):
+        given.convert()
+
+
+@every_model
+def test_a_language_model_that_lacks_a_tensor_is_named(given: Given) -> None:
+    folder = given.path(LANGUAGE[given.name])
+    state = weights(folder)
+    state.pop("lm_head.weight")
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(InputError, match=rf"{folder} is not the expected file: it lacks lm_head\.weight"):
+        given.convert()
+
+
+@both("minigpt4")
+def test_many_missing_tensors_are_counted(given: Given) -> None:
+    def drop(state: dict[str, Any]) -> None:
+        for name in [name for name in state if name.startswith("blocks.1.")]:
+            state.pop(name)
+
+    given.resave("vit.pth", drop)
+    with pytest.raises(InputError, match=r"vit\.pth .* lacks blocks\.1\..* and 9 more"):
+        given.convert()
+
+
+@both("minigpt4")
+def test_a_missing_file_is_named(given: Given) -> None:
+    given.path("qformer.pth").unlink()
+    with pytest.raises(InputError, match=r"qformer\.pth: no such file"):
+        given.convert()
+
+
+@every_model
+def test_a_missing_language_model_is_named(given: Given) -> None:
+    given.path(LANGUAGE[given.name]).rename(given.path("elsewhere"))
+    with pytest.raises(InputError, match=r"config\.json is missing; give a language model"):
+        given.convert()
+
+
+@every_model
+def test_a_language_model_without_weights_is_named(given: Given) -> None:
+    (given.path(LANGUAGE[given.name]) / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"neither \*\.safetensors nor pytorch_model"):
+        given.convert()
+
+
+@every_model
+def test_weights_twice_in_a_folder_are_refused(given: Given) -> None:
+    folder = given.path(LANGUAGE[given.name])
+    (folder / "other.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match="in two files; keep the weights once"):
+        given.convert()
+
+
+@every_model
+def test_another_architecture_is_refused(given: Given) -> None:
+    other = files.gptj_folder if given.name != "limber" else files.llama_folder
+    other(given.path(LANGUAGE[given.name]))
+    with pytest.raises(InputError, match=r"holds a '\w+' model; a '\w+' model is needed"):
+        given.convert()
+
+
+@every_model
+def test_an_unreadable_configuration_is_named(given: Given) -> None:
+    (given.path(LANGUAGE[given.name]) / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        given.convert()
+
+
+@every_model
+def test_a_missing_tokenizer_is_named(given: Given) -> None:
+    for path in given.path(LANGUAGE[given.name]).glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        given.convert()
+
+
+@every_model
+def test_a_broken_tokenizer_is_named(given: Given) -> None:
+    (given.path(LANGUAGE[given.name]) / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="its tokenizer cannot be read"):
+        given.convert()
+
+
+class Trap:
+    """What unpickling must never run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("the file was unpickled",))
+
+
+@every_model
+def test_arbitrary_objects_are_never_unpickled(given: Given) -> None:
+    path = given.path(CHECKPOINT[given.name])
+    path.write_bytes(pickle.dumps({"model": {PROJECTION[given.name]: Trap()}}))
+    with pytest.raises(InputError, match="nothing else is unpickled"):
+        given.convert()
+    torch.save({"model": {}, "config": Trap()}, path)
+    with pytest.raises(InputError, match="save its tensors alone"):
+        given.convert()
+
+
+@both("minigpt4")
+def test_what_is_no_checkpoint_is_named(given: Given) -> None:
+    path = given.path("checkpoint.pth")
+    torch.save({"state": {}}, path)
+    with pytest.raises(InputError, match="has no entry 'model'"):
+        given.convert()
+    torch.save({"model": {"epoch": 3}}, path)
+    with pytest.raises(InputError, match="holds no table of tensors"):
+        given.convert()
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read"):
+        given.convert()
+
+
+@both("minigpt4")
+def test_broken_safetensors_are_named(given: Given) -> None:
+    (given.path("llama") / "model.safetensors").write_bytes(b"no header")
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read"):
+        given.convert()
+
+
+@every_model
+def test_a_folder_that_is_there_is_left_alone(given: Given) -> None:
+    given.path("out").mkdir()
+    with pytest.raises(InputError, match="is there already; name a new folder"):
+        given.convert()
+    assert list(given.path("out").iterdir()) == []
+
+
+@both("limber")
+def test_a_beit_that_lacks_weights_is_named(given: Given) -> None:
+    file = given.path("beit") / "model.safetensors"
+    state = dict(load_file(file))
+    name = next(name for name in state if name.endswith("cls_token"))
+    state.pop(name)
+    save_file(state | {"odd.weight": torch.ones(1)}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks embeddings\.cls_token; it holds the unexpected odd\.weight"):
+        given.convert()
+
+
+@both("limber")
+def test_what_is_no_beit_is_named(given: Given) -> None:
+    (given.path("beit") / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="beit cannot be loaded"):
+        given.convert()
+    files.llama_folder(given.path("beit"))
+    with pytest.raises(InputError, match="holds a 'llama' model; a 'beit' model is needed"):
+        given.convert()
+    (given.path("beit") / "config.json").unlink()
+    with pytest.raises(InputError, match=r"config\.json is missing; give a BEiT"):
+        given.convert()
+
+
+@both("limber")
+def test_a_beit_without_its_image_processor_is_named(given: Given) -> None:
+    (given.path("beit") / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match=r"preprocessor_config\.json cannot be read"):
+        given.convert()
+
+
+@both("limber")
+def test_beits_are_published_with_older_names(given: Given) -> None:
+    names = load_file(given.path("beit") / "model.safetensors")
+    assert "beit.encoder.layer.0.attention.attention.query.weight" in names
+    assert "model.vision_tower.layers.0.attention.q_proj.weight" in weights(given.convert())
+
+
+# Tables and their checks.
+
+
+def source(**shapes: official.Shape) -> official.Source:
+    return official.Source(Path("file.pth"), shapes, lambda name: torch.zeros(shapes[name]), unused="known")
+
+
+def piece(name: str, *shape: int, made: Callable[..., Tensor] = torch.clone) -> official.Piece:
+    return official.Piece(name, shape, [official.Part("it", name, shape)], made)
+
+
+def test_exactly_the_expected_tensors_pass() -> None:
+    official.verified([piece("a", 2)], {"it": source(a=(2,), known=(9,))})
+
+
+def test_every_complaint_is_made_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        official.verified([piece("a", 2), piece("b", 3)], {"it": source(b=(4,), c=(1,))})
+    assert str(caught.value) == (
+        "file.pth is not the expected file: it lacks a; it holds the unexpected c; "
+        "b has the shape [4], not [3]"
+    )
+
+
+def test_a_tensor_cannot_be_used_twice() -> None:
+    with pytest.raises(ValueError, match="used twice"):
+        official.verified([piece("a", 2), piece("a", 2)], {"it": source(a=(2,))})
+
+
+def test_a_piece_of_another_shape_is_not_written(tmp_path: Path) -> None:
+    wrong = piece("a", 2, made=lambda tensor: tensor[:1])
+    with pytest.raises(ValueError, match=r"made with the shape \(1,\), not \(2,\)"):
+        official.write_weights(tmp_path, [wrong], {"it": source(a=(2,))})
+
+
+# Loading and the command line.
+
+
+def test_registering_twice_does_nothing() -> None:
+    kin.register()
+    before = AutoModelForImageTextToText._model_mapping._extra_content.copy()
+    kin.register()
+    assert AutoModelForImageTextToText._model_mapping._extra_content == before
+    assert AutoConfig.for_model("minigpt_v2").model_type == "minigpt_v2"
+    assert AutoConfig.for_model("limber").model_type == "limber"
+
+
+def test_importing_the_package_imports_no_model() -> None:
+    code = "import sys, phasebench.models.kin; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "llava"}', None])
+def test_other_folders_register_nothing(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kin, "register", lambda: pytest.fail("registered"))
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    kin.register_for(tmp_path)
+
+
+@both("limber")
+def test_the_command_converts(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "limber", "--vision-model", str(given.path("beit")), "--language-model", str(given.path("gptj")),
+        "--projection", str(given.path("proj.ckpt")), "--out", str(given.path("out")),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"--model limber={given.path('out')}" in said
+    assert "'<image>A picture of'" in said
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"limber: {given.path('out')} is there already")
+
+
+@pytest.mark.parametrize("name", ["minigpt4", "minigpt-v2"])
+def test_the_command_names_the_file_at_fault(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.llama_folder(tmp_path / "llama")
+    options = {"vit": "eva.pth", "language-model": "llama", "checkpoint": "c.pth", "out": "out"}
+    if name == "minigpt4":
+        options["qformer"] = "q.pth"
+    arguments = [text for option, file in options.items() for text in (f"--{option}", str(tmp_path / file))]
+    assert main([name, *arguments]) == 2
+    assert capsys.readouterr().err == f"{name}: {tmp_path / 'eva.pth'}: no such file\n"
+
+
+def test_the_command_asks_for_every_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["minigpt4"])
+    said = capsys.readouterr().err
+    assert "--vit, --qformer, --language-model, --checkpoint, --out" in said

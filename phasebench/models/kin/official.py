@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,18 +91,29 @@ def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the layout before torch 1.6 cannot be mapped
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return _loaded(path)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} cannot be read as plain tensors, and nothing else is unpickled, for it could run any "
             f"code. If you trust the file, load it yourself and save its tensors alone with torch.save. "
-            f"({str(error).splitlines()[0]})"
+            f"({_reason(error)})"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def _loaded(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # what cannot be read is refused anyway
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the layout before torch 1.6 cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an exception says; some of torch's say a page, some nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def hf_folder(path: Path, *, unused: str = "") -> Source:

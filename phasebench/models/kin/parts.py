@@ -42,6 +42,7 @@ EVA_NAMES = (
     (r"\.self_attn\.qkv\.", ".attn.qkv."),
     (r"\.self_attn\.projection\.", ".attn.proj."),
 )
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 LANGUAGE_UNUSED = r".*\.rotary_emb\.inv_freq|transformer\.h\.\d+\.attn\.(bias|masked_bias)"
 """Buffers that earlier releases of transformers saved with Llama and GPT-J; both are computed now."""
 
@@ -158,6 +159,8 @@ def image_tokenizer(folder: Path) -> Any:
     Raises:
         InputError: the folder holds none.
     """
+    if not any((folder / file).is_file() for file in TOKENIZERS):  # some classes then make an empty one
+        raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZERS)})")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:

@@ -16,11 +16,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tokenizers import models, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
+    AutoProcessor,
     BeitConfig,
     BeitForMaskedImageModeling,
     Blip2ForConditionalGeneration,
@@ -28,6 +30,7 @@ from transformers import (
     GPTJForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaTokenizer,
     LlavaProcessor,
 )
 
@@ -649,6 +652,39 @@ def test_a_broken_tokenizer_is_named(given: Given) -> None:
     (given.path(LANGUAGE[given.name]) / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="its tokenizer cannot be read"):
         given.convert()
+
+
+def letters(legacy: bool) -> LlamaTokenizer:
+    """A Llama's tokenizer of single letters; a space is a letter too."""
+    entries = ["<unk>", "<s>", "</s>", "▁", *sorted(set(minigpt4.PROMPT) - {" "})]
+    return LlamaTokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=[], legacy=legacy)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@both("minigpt4")
+def test_text_behind_an_image_is_read_as_if_it_stood_alone(given: Given, legacy: bool) -> None:
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=24, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(given.path("llama"))
+    letters(legacy).save_pretrained(given.path("llama"))
+    processor = AutoProcessor.from_pretrained(given.convert())
+    (ids,) = processor(images=[files.picture()], text=[minigpt4.PROMPT])["input_ids"]
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")
+    before, after = (letters(True)(text)["input_ids"] for text in minigpt4.PROMPT.split("<image>"))
+    assert ids == [*before, *[image] * files.QUERIES, *after]
+    assert before[0] == after[0] == 3  # the space in front of every piece
+
+
+@both("minigpt4")
+def test_a_tokenizer_that_reads_otherwise_behind_an_image_is_refused(given: Given) -> None:
+    words = files.tokenizer()
+    words.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    words.backend_tokenizer.model = models.BPE({"<unk>": 0, "▁": 3}, [], unk_token="<unk>")
+    words.save_pretrained(given.path("llama"))
+    with pytest.raises(InputError, match="otherwise behind an image than alone; take the tokenizer"):
+        given.convert()
+    assert not given.path("out").exists()
 
 
 class Trap:

@@ -212,4 +212,4 @@ def convert(vision_model: Path, language_model: Path, projection: Path, out: Pat
         "projection": pickled(projection),
     }
     maker = parts.processor(images, tokenizer, config.image_seq_length, vision.image_size, TEMPLATE)
-    return parts.write_folder(out, config, maker, table(config, entries), sources)
+    return parts.write_folder(out, config, maker, PROMPT, table(config, entries), sources)

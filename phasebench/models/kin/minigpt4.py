@@ -2,6 +2,9 @@
 
 Its eyes and Q-Former are BLIP-2's, unchanged; of its own it has one linear layer. What the official code
 does with them: https://github.com/Vision-CAIR/MiniGPT-4, ``minigpt4/models/minigpt4.py``.
+
+One number differs, as in every stock BLIP-2: transformers adds 1e-6 to the variance in the norm after the
+vision model, the official code 1e-5.
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ def convert(
     """
     text = parts.language_config(language_model, "llama")
     entries = text.vocab_size
-    tokenizer = parts.image_tokenizer(language_model)
+    tokenizer = parts.image_tokenizer(language_model, **parts.LLAMA_SPACES)
     config = full_config(text, parts.with_image_token(text, tokenizer))
     if like is not None:
         config.vision_config, config.qformer_config = like.vision_config, like.qformer_config
@@ -94,4 +97,4 @@ def convert(
     images = parts.eva_images(vision.image_size)
     template = parts.chat_template("###Human: ", " ###Assistant: ")
     maker = parts.processor(images, tokenizer, config.num_query_tokens, vision.image_size, template)
-    return parts.write_folder(out, config, maker, pieces, sources)
+    return parts.write_folder(out, config, maker, PROMPT, pieces, sources)

@@ -170,7 +170,7 @@ def convert(
     """
     text = parts.language_config(language_model, "llama")
     entries = text.vocab_size
-    tokenizer = parts.image_tokenizer(language_model)
+    tokenizer = parts.image_tokenizer(language_model, **parts.LLAMA_SPACES)
     config = full_config(text, parts.with_image_token(text, tokenizer))
     if like is not None:
         config.vision_config, config.image_seq_length = like.vision_config, like.image_seq_length
@@ -185,4 +185,4 @@ def convert(
     images = parts.eva_images(vision.image_size)
     template = parts.chat_template("[INST] ", " [/INST]")
     maker = parts.processor(images, tokenizer, config.image_seq_length, vision.image_size, template)
-    return parts.write_folder(out, config, maker, pieces, sources)
+    return parts.write_folder(out, config, maker, PROMPT, pieces, sources)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import AddedToken
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,6 +43,8 @@ EVA_NAMES = (
     (r"\.self_attn\.qkv\.", ".attn.qkv."),
     (r"\.self_attn\.projection\.", ".attn.proj."),
 )
+LLAMA_SPACES = {"legacy": True}
+"""A space in front of the text behind an image too: the official code tokenises it by itself."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 LANGUAGE_UNUSED = r".*\.rotary_emb\.inv_freq|transformer\.h\.\d+\.attn\.(bias|masked_bias)"
 """Buffers that earlier releases of transformers saved with Llama and GPT-J; both are computed now."""
@@ -153,19 +156,23 @@ def grown(table_VD: Tensor, entries: int) -> Tensor:
     return torch.cat([table_VD, mean_SD.expand(lacking, *mean_SD.shape[1:])])
 
 
-def image_tokenizer(folder: Path) -> Any:
+def image_tokenizer(folder: Path, **options: Any) -> Any:
     """The language model's tokenizer with ``<image>`` added, padding on the left.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds none, or none that can be read.
     """
     if not any((folder / file).is_file() for file in TOKENIZERS):  # some classes then make an empty one
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZERS)})")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **options)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise InputError(f"{folder}: its tokenizer cannot be read: {error}") from error
+        raise InputError(
+            f"{folder}: its tokenizer cannot be read: {error} (for a tokenizer.model transformers needs "
+            f"sentencepiece and protobuf; a tokenizer.json needs neither)"
+        ) from error
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, normalized=False, special=True)], special_tokens=True)
+    tokenizer.init_kwargs.update(options)  # what is saved; transformers 5.23 by itself forgets ``legacy``
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
 
@@ -201,13 +208,33 @@ def chat_template(before: str, after: str) -> str:
     return f"{before}{loop}{after}"
 
 
+def check_splitting(folder: Path, prompt: str) -> None:
+    """Check that the tokenizer saved in ``folder`` reads the text around an image as if it stood alone.
+
+    That is how the official models were trained and run.
+
+    Raises:
+        InputError: it does not.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    before, after = prompt.split(IMAGE_TOKEN)
+    image = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    apart = [*tokenizer(before)["input_ids"], image, *tokenizer(after, add_special_tokens=False)["input_ids"]]
+    if tokenizer(prompt)["input_ids"] != apart:
+        raise InputError(
+            f"the language model's tokenizer, as transformers {transformers.__version__} saves it, reads "
+            f"{after!r} otherwise behind an image than alone; take the tokenizer.json of the original model"
+        )
+
+
 def write_folder(
-    out: Path, config: Any, made_by: Any, pieces: Sequence[Piece], sources: Mapping[str, Source]
+    out: Path, config: Any, made_by: Any, prompt: str, pieces: Sequence[Piece], sources: Mapping[str, Source]
 ) -> Path:
     """Verify, then write weights, configuration and processor; nothing is left behind by a failure.
 
     Raises:
-        InputError: ``out`` is there already, or the sources are not what the pieces need.
+        InputError: ``out`` is there already, the sources are not what the pieces need, or the tokenizer
+            does not split ``prompt`` at its image.
     """
     if out.exists():
         raise InputError(f"{out} is there already; name a new folder")
@@ -216,6 +243,7 @@ def write_folder(
     def fill(folder: Path) -> None:
         config.save_pretrained(folder)
         made_by.save_pretrained(folder)
+        check_splitting(folder, prompt)
         write_weights(folder, pieces, sources)
 
     return made_once(out, fill)

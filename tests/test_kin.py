@@ -12,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import models, pre_tokenizers
@@ -770,6 +772,35 @@ def test_beits_are_published_with_older_names(given: Given) -> None:
     names = load_file(given.path("beit") / "model.safetensors")
     assert "beit.encoder.layer.0.attention.attention.query.weight" in names
     assert "model.vision_tower.layers.0.attention.q_proj.weight" in weights(given.convert())
+
+
+@both("limber")
+def test_image_processors_as_published_in_2022_are_read(given: Given) -> None:
+    side = files.GRID * files.PATCH
+    config = {
+        "do_center_crop": False, "do_normalize": True, "do_resize": True, "resample": 2, "size": side,
+        "feature_extractor_type": "BeitFeatureExtractor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "crop_size": side,
+    }  # fmt: skip
+    (given.path("beit") / "preprocessor_config.json").write_text(json.dumps(config))
+    processor = AutoProcessor.from_pretrained(given.convert())
+    pixels = processor(images=[files.picture()], text=[limber.PROMPT], return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, side, side)
+    resized = files.picture().resize((side, side), Image.Resampling.BILINEAR)
+    wanted = torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(pixels[0], wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["minigpt4", "minigpt_v2"])
+def test_images_are_prepared_as_the_official_code_does(every: dict[str, Converted], name: str) -> None:
+    """Resize((size, size), BICUBIC), ToTensor, Normalize(CLIP's mean and deviation); no crop."""
+    side = every[name].loaded.model.config.vision_config.image_size
+    pixels = every[name].loaded.inputs([files.picture()])["pixel_values"]
+    resized = files.picture().resize((side, side), Image.Resampling.BICUBIC)
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+    deviation = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
+    wanted = (torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 255 - mean) / deviation
+    torch.testing.assert_close(pixels[0], wanted, rtol=0, atol=1e-5)
 
 
 # Tables and their checks.

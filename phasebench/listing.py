@@ -52,7 +52,7 @@ def _listed(config: pytest.Config) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for column in ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=column != "note")
     for spec in known.models(config).values():
         size = _size(spec, settings_of(config))
         table.add_row(spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)

@@ -18,6 +18,7 @@ from phasebench.errors import InputError
 from phasebench.models.adapter import forward
 from phasebench.models.checks import check_folder, check_image_count, check_image_token
 from phasebench.models.devices import Placement, place
+from phasebench.models.kin import register_for
 from phasebench.models.parts import image_token_id
 from phasebench.models.processors import load_processor
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
@@ -106,6 +107,7 @@ def load(
     """
     folder = spec.folder(cache)
     check_folder(spec.name, folder, allow_pickle=allow_pickle, remote_code=remote_code)
+    register_for(folder)
     where = place(folder, device, dtype, max_memory, remote_code=remote_code)
     processor = load_processor(spec.name, folder, remote_code=remote_code)
     model = _weights(spec.name, folder, where, cache, allow_pickle=allow_pickle, remote_code=remote_code)

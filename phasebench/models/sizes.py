@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import InputError
+from phasebench.models.kin import register_for
 
 
 def empty_model(place: Path, *, remote_code: bool = False) -> Any:
@@ -19,6 +20,7 @@ def empty_model(place: Path, *, remote_code: bool = False) -> Any:
     Raises:
         InputError: transformers cannot build it; the message has its reason.
     """
+    register_for(place)
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=remote_code)
         with init_empty_weights(include_buffers=True):

@@ -1,0 +1,42 @@
+"""MiniGPT-4, MiniGPT-v2 and LiMBeR, converted from their official files into standard folders.
+
+None of the three is published in the Hugging Face layout. ``python -m phasebench.models.kin`` writes such
+a folder from the files that their authors published. MiniGPT-4 needs no class of its own; the other two
+have one, which ``register`` makes known to transformers' Auto classes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+MODEL_TYPES = ("minigpt_v2", "limber")
+"""The ``model_type`` of the folders that load only after ``register``."""
+
+
+def register_for(place: Path) -> None:
+    """``register``, if the configuration that a folder has, or a file is, is of one of ``MODEL_TYPES``."""
+    path = place / "config.json" if place.is_dir() else place
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # who loads it will say what is wrong with it
+    if isinstance(config, dict) and config.get("model_type") in MODEL_TYPES:
+        register()
+
+
+def register() -> None:
+    """Make the Auto classes of transformers load ``minigpt_v2`` and ``limber``; a second call does nothing.
+
+    It is a function because importing the models' parts takes a while that other models need not spend.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from phasebench.models.kin import limber, minigpt_v2
+
+    for config, model in (
+        (minigpt_v2.MiniGPTv2Config, minigpt_v2.MiniGPTv2ForConditionalGeneration),
+        (limber.LimberConfig, limber.LimberForConditionalGeneration),
+    ):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForImageTextToText.register(config, model, exist_ok=True)

@@ -1,0 +1,100 @@
+"""MiniGPT-4 (Zhu et al. 2023) as a stock ``Blip2ForConditionalGeneration`` with a Llama in it.
+
+Its eyes and Q-Former are BLIP-2's, unchanged; of its own it has one linear layer. What the official code
+does with them: https://github.com/Vision-CAIR/MiniGPT-4, ``minigpt4/models/minigpt4.py``.
+
+One number differs, as in every stock BLIP-2: transformers adds 1e-6 to the variance in the norm after the
+vision model, the official code 1e-5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2QFormerConfig, Blip2VisionConfig
+
+from phasebench.models.kin import parts
+from phasebench.models.kin.official import Part, Piece, pickled, renamed, shapes_on_meta
+
+PROMPT = "###Human: <Img><image></Img> Describe this image in detail. ###Assistant: "
+"""The template and the first alignment prompt of the official evaluation, with <image> for <ImageHere>."""
+QFORMER_NAMES = (
+    (r"^vision_model\.post_layernorm\.", "ln_vision."),
+    (r"^qformer\.layernorm\.", "Qformer.bert.embeddings.LayerNorm."),
+    (r"^qformer\.", "Qformer.bert."),
+    (r"attention\.attention\.", "attention.self."),
+)
+QFORMER_UNUSED = "|".join(
+    [
+        r"t5_proj\.(weight|bias)",  # BLIP-2's own projector, in whose place MiniGPT-4 trained another
+        r"Qformer\.cls\..*",  # from here on: the text branch, which MiniGPT-4 deletes
+        r"Qformer\.bert\.embeddings\.(word_embeddings\.weight|position_embeddings\.weight|position_ids)",
+        r"Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\..*",
+    ]
+)
+CHECKPOINT_UNUSED = r"Qformer\.bert\.embeddings\.position_ids|llama_model\..*\.rotary_emb\.inv_freq"
+"""Buffers: the official code saves trained parameters, but leaves out only frozen *parameters*."""
+
+
+def full_config(text_config: Any, image_token_id: int) -> Any:
+    """The published model's configuration around a Llama's."""
+    return Blip2Config(
+        vision_config=Blip2VisionConfig(),
+        qformer_config=Blip2QFormerConfig(),
+        text_config=text_config,
+        image_token_index=image_token_id,
+        architectures=["Blip2ForConditionalGeneration"],
+    )
+
+
+def table(config: Any, entries: int, grid: int = parts.EVA_GRID) -> list[Piece]:
+    """Every tensor of the written model and where it comes from; ``entries`` is the Llama's vocabulary."""
+    shapes = shapes_on_meta(Blip2ForConditionalGeneration, config)
+    llama = {name: shape for name, shape in shapes.items() if name.startswith("language_model.")}
+    pieces = list(parts.eva_pieces(shapes, "vision_model.", grid))
+    pieces += parts.language_pieces(llama, [(r"^language_model\.", "")], entries)
+    for name, shape in shapes.items():
+        if name.startswith("language_projection."):
+            official = name.replace("language_projection", "llama_proj")
+            pieces.append(Piece(name, shape, [Part("checkpoint", official, shape)]))
+        elif name.startswith(("qformer.", "query_tokens", "vision_model.post_layernorm.")):
+            pieces.append(Piece(name, shape, [Part("qformer", renamed(name, QFORMER_NAMES), shape)]))
+    return pieces
+
+
+def convert(
+    vit: Path, qformer: Path, language_model: Path, checkpoint: Path, out: Path, *, like: Any = None
+) -> Path:
+    """Write MiniGPT-4 as a standard folder.
+
+    Args:
+        vit: BLIP-2's ``eva_vit_g.pth``.
+        qformer: BLIP-2's ``blip2_pretrained_flant5xxl.pth``.
+        language_model: a folder with Vicuna.
+        checkpoint: MiniGPT-4's ``pretrained_minigpt4.pth``.
+        out: the folder to make.
+        like: a configuration whose vision model and Q-Former have other sizes than the published ones.
+
+    Raises:
+        InputError: a file is missing or is not what it should be; the message names it.
+    """
+    text = parts.language_config(language_model, "llama")
+    entries = text.vocab_size
+    tokenizer = parts.image_tokenizer(language_model, **parts.LLAMA_SPACES)
+    config = full_config(text, parts.with_image_token(text, tokenizer))
+    if like is not None:
+        config.vision_config, config.qformer_config = like.vision_config, like.qformer_config
+        config.num_query_tokens = like.num_query_tokens
+    vision = config.vision_config
+    pieces = table(config, entries, vision.image_size // vision.patch_size)
+    sources = {
+        "vit": pickled(vit, unused=parts.eva_unused(vision.num_hidden_layers)),
+        "qformer": pickled(qformer, section="model", unused=QFORMER_UNUSED),
+        "language": parts.language_source(language_model),
+        "checkpoint": pickled(checkpoint, section="model", unused=CHECKPOINT_UNUSED),
+    }
+    images = parts.eva_images(vision.image_size)
+    template = parts.chat_template("###Human: ", " ###Assistant: ")
+    maker = parts.processor(images, tokenizer, config.num_query_tokens, vision.image_size, template)
+    return parts.write_folder(out, config, maker, PROMPT, pieces, sources)

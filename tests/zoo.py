@@ -200,7 +200,8 @@ def line(name: str) -> str:
     size = sum(parameter.numel() for parameter in found.model.parameters())
     positions = found.inputs[row_of(found.inputs)].shape[1]
     source = "features" if "mm_encoder_outputs" in found.inputs else "pixels" if found.visual else "-"
-    return f"{name:24} built {seconds:5.2f} s {positions:4} positions {len(found.visual):4} visual ({source}) {size:9,} parameters"
+    counts = f"{positions:4} positions {len(found.visual):4} visual ({source})"
+    return f"{name:24} built {seconds:5.2f} s {counts} {size:9,} parameters"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -128,7 +128,11 @@ def derived_inputs(model: Any) -> Row:
     failures = []
     for way in ways:
         try:
-            return tried(model, way(model))
+            row = way(model)
+            unknown = row[0].keys() - inspect.signature(model.forward).parameters.keys()
+            if unknown:  # would be passed on and left unread
+                raise TypeError(f"takes no {sorted(unknown)}")
+            return tried(model, row)
         except Exception as failure:  # whatever a layout breaks in the model
             failures.append(f"{failure!r:.120}")
     raise ValueError("; ".join(dict.fromkeys(failures)).replace("\\n", " "))
@@ -137,8 +141,6 @@ def derived_inputs(model: Any) -> Row:
 def from_pixels(model: Any, layout: Callable[[Any], Inputs]) -> Row:
     """Pixels, as many placeholders as they give features, and text around them."""
     given = layout(model)
-    if "pixel_values" in asked(model) and not given.keys() <= set(asked(model)):
-        raise TypeError(f"{layout} is not asked for")
     inputs, visual = sequence(model, placeholders(model, count_features(model, dict(given))))
     return {**inputs, **given}, visual
 
@@ -150,15 +152,13 @@ def tried(model: Any, row: Row) -> Row:
     return row
 
 
-def copied(inputs: Inputs) -> Inputs:
+def copied(inputs: Mapping[str, Any]) -> Inputs:
     """A copy to run on: some models write into the dictionaries they are given."""
     return {k: dict(v) if isinstance(v, dict) else v for k, v in inputs.items()}
 
 
 def injected(model: Any, form: Callable[[list[Tensor]], Any], count: int = 6) -> Row:
     """Random image features handed over in the encoder's place."""
-    if "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
-        raise TypeError("takes no mm_encoder_outputs")
     width = model.get_input_embeddings().weight.shape[1]
     found = BaseModelOutputWithPooling(pooler_output=form([torch.randn(count, width)]))
     inputs, visual = sequence(model, placeholders(model, count))

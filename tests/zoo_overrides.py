@@ -15,7 +15,10 @@ Patch = dict[str, Any]
 
 IMAGE = 390
 _FULL = {"rope_type": "default", "rope_theta": 10000.0}
-_PINPOINTS = {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]}
+_SMALL_TILES: Patch = {
+    "image_grid_pinpoints": [[16, 8], [8, 16], [16, 16]],
+    "vision_config": {"image_size": 8},
+}
 _VOCABULARY_OF_IMAGES = {f"IMGIMG{chr(65 + i // 10)}{chr(65 + i % 10)}Z": 300 + i for i in range(16)}
 _VISUAL_TOKENS = {f"<|visual token {i:06d}|>": 300 + i for i in range(16)}
 # A quarter of the head turns: 8 of 32 dimensions, in three sections of pairs.
@@ -144,8 +147,9 @@ PATCHES: dict[str, Patch] = {
     "gemma4": {"text_config": _GEMMA4_TEXT},
     "gemma4_unified": {"text_config": _GEMMA4_TEXT},
     "glm5_next": {"text_config": {"index_kpool": 2, "qk_rope_head_dim": 0, "head_dim": 0}},
+    "got_ocr2": {"vision_config": {"image_size": 32}},
     "granite4_vision": {
-        **_PINPOINTS,
+        "image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]],
         # The Q-Former has a head for every 64 of the tower's dimensions.
         "vision_config": {"hidden_size": 64},
         "downsample_rate": "1/2",
@@ -186,6 +190,8 @@ PATCHES: dict[str, Patch] = {
         "vision_config": {"vision_output_dim": 96, "num_global_layers": 1},
     },
     "pix2struct": {"vision_config": {"hidden_size": 64}},
+    "perception_lm": {"vision_config": {"model_args": {"embed_dim": 32}}},
+    "pp_chart2table": {"vision_config": {"image_size": 32}},
     "pp_formulanet": {
         "vision_config": {
             "post_conv_in_channels": 32,
@@ -203,9 +209,16 @@ PATCHES: dict[str, Patch] = {
     },
     "udop": {"max_2d_position_embeddings": 64},
     "qwen2_5_omni_thinker": {"vision_start_token_id": 370},
-    "llava_next": _PINPOINTS,
-    "llava_next_video": _PINPOINTS,
-    "llava_onevision": _PINPOINTS,
+    # Released checkpoints mix in convolutions, which the defaults do not.
+    "lfm2_vl": {
+        "text_config": {
+            "layer_types": ["conv", "conv", "full_attention", "conv"],
+            "full_attn_idxs": [2],
+        }
+    },
+    "llava_next": _SMALL_TILES,
+    "llava_next_video": _SMALL_TILES,
+    "llava_onevision": _SMALL_TILES,
     "minicpm_ocr": _MINICPM,
     "minicpmv4_6": _MINICPM,
     "minicpmv4_7": _MINICPM,
@@ -228,13 +241,27 @@ PATCHES: dict[str, Patch] = {
             "indexer_compress_ratio": 2,
         }
     },
-    "step3p7": {"text_config": {"sliding_window": 8}},
+    "step3p7": {"text_config": {"sliding_window": 8}, "vision_config": {"image_size": 32}},
     "unlimited_ocr": {
         "vision_config": {"sam_config": {"downsample_channels": [32, 32]}},
     },
     "vipllava": {"vision_feature_layer": [-1, -2]},
 }
+_GEMMA2: Patch = {
+    "model_type": "gemma2",
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "sliding_window": 8,
+    "query_pre_attn_scalar": 16,
+    "pad_token_id": 0,
+}
 VARIANTS: dict[str, Patch] = {
+    "paligemma/gemma2": {"text_config": _GEMMA2},
     "blip-2/opt": {"image_token_index": IMAGE},
     "blip-2/llama": _BLIP2_LLAMA,
     "blip-2/t5": _BLIP2_T5,

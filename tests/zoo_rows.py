@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tests.zoo_inputs import Inputs, Row, from_pixels, grid, sequence, square, text, tried
+from tests.zoo_inputs import Inputs, Row, from_pixels, grid, square, text, tried
 
 Layout = Callable[[Any], Inputs]
 
@@ -222,7 +222,7 @@ def placeholder(config: Any) -> int:
 
 
 def encoded(model: Any, layout: Layout = square) -> Row:
-    """Placeholders in the encoder's sequence, and an answer begun."""
+    """Placeholders in the encoder's and an answer begun."""
     inputs, _ = from_pixels(model, layout)
     return {**inputs, **answer()}, ()
 

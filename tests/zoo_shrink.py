@@ -56,7 +56,7 @@ _TEXT: Fields = {
     "v_head_dim": 12,
     "index_topk": WINDOW,
     "index_head_dim": 16,
-    "index_n_heads": 2,
+    "index_n_heads": 16,  # fewer give scores of exactly zero, and ties among the chosen
     # linear attention and state spaces
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
@@ -75,6 +75,13 @@ _TEXT: Fields = {
     "laurel_rank": 8,
     "num_kv_shared_layers": 0,
     "hc_lowrank": 8,
+    "resampler_n_latents": 4,
+    "resampler_num_latents": 4,
+    "resampler_depth": 1,
+    "resampler_n_heads": 2,
+    "resampler_heads": 2,
+    "resampler_head_dim": 16,
+    "resampler_dim_head": 16,
     "d_rel": 8,
     "rel_extent": 64,
 }
@@ -169,6 +176,8 @@ def _shrink(given: Mapping[str, Any], rules: Mapping[str, Any]) -> Fields:
             continue
         if isinstance(value, dict) and "model_type" in value:
             out[name] = _shrink(value, _rules_of(name, rules))
+        elif name in ("image_size", "patch_size") and isinstance(value, list):
+            out[name] = [rules[name]] * len(value)
         elif isinstance(value, list):
             out[name] = _indices(name, small) if _names_layers(name, value) else _cut(value, depth, small)
         else:

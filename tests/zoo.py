@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.zoo_inputs import TEXT, copied, derived_inputs
-from tests.zoo_overrides import IMPOSSIBLE, PATCHES, STUBS, VARIANTS
+from tests.zoo_overrides import COUNTED, IMPOSSIBLE, PATCHES, RIGHT_ONLY, STUBS, VARIANTS
 from tests.zoo_rows import ROWS
 from tests.zoo_shrink import config
 
@@ -115,6 +115,8 @@ def quiet() -> Iterator[None]:
 
 def padded(specimen: Specimen, side: Literal["left", "right"], by: int = 3) -> dict[str, Any]:
     """The same row with ``by`` positions of padding; images stay as they are."""
+    if side == "left" and specimen.type in RIGHT_ONLY:
+        raise NotImplementedError(RIGHT_ONLY[specimen.type])
     inputs = with_mask(specimen.inputs)
     out = dict(inputs)
     for name in per_position(inputs):
@@ -122,7 +124,7 @@ def padded(specimen: Specimen, side: Literal["left", "right"], by: int = 3) -> d
         fill = pad_id(specimen.model) if name.endswith("input_ids") else 0
         padding = value.new_full((1, by, *value.shape[2:]), fill)
         out[name] = torch.cat([padding, value] if side == "left" else [value, padding], 1)
-    return out
+    return counted(specimen.type, out)
 
 
 def batched(specimen: Specimen, by: int = 3) -> dict[str, Any]:
@@ -137,7 +139,15 @@ def batched(specimen: Specimen, by: int = 3) -> dict[str, Any]:
             out[name] = torch.cat([first[name], second])
         else:
             out[name] = doubled(specimen.type, name, value)
-    return out
+    return counted(specimen.type, out)
+
+
+def counted(type: str, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+    """The inputs with positions that leave padding out, where the model would count it."""
+    if type not in COUNTED:
+        return inputs
+    mask = inputs[row_of(inputs).replace("input_ids", "attention_mask")]
+    return {**inputs, COUNTED[type]: (mask.cumsum(-1) - 1).clamp(min=0)}
 
 
 def fresh_end(ids: Tensor, by: int) -> Tensor:

@@ -115,10 +115,12 @@ def count_features(model: Any, given: Inputs) -> int:
     if encode is None:
         raise ValueError("no get_image_features")
     found = encode(**given)
-    found = next(
-        f for n in ("pooler_output", "last_hidden_state") if (f := getattr(found, n, None)) is not None
-    )
-    return sum(f.numel() // f.shape[-1] for f in ([found] if isinstance(found, Tensor) else found))
+    whole = [
+        f for name in ("pooler_output", "last_hidden_state") if (f := getattr(found, name, None)) is not None
+    ]
+    # Without either, features are added inside the layers alone, as pairs of a layer and what it gets.
+    chosen = whole[0] if whole else found.deepstack_features[0][1]
+    return sum(f.numel() // f.shape[-1] for f in ([chosen] if isinstance(chosen, Tensor) else chosen))
 
 
 def derived_inputs(model: Any) -> Row:

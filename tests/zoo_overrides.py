@@ -299,3 +299,12 @@ STUBS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "perception_lm": _without_timm,
 }
 IMPOSSIBLE = {"pi0": "a robot's policy: it takes states and gives actions, no logits"}
+# Positions are counted from the row's start unless they are given, as generating would do.
+COUNTED = {"blip": "position_ids", "git": "position_ids", "mistral_large4": "position_ids"}
+COUNTED["vision-encoder-decoder"] = "decoder_position_ids"
+# Where a row padded on the left cannot give what it gives alone, and why.
+RIGHT_ONLY = {
+    "diffusion_gemma": "a canvas that follows a padded prompt needs a mask and positions of its own",
+    "florence2": "positions are counted from the row's start, and none can be given",
+    "pp_formulanet": "positions are counted from the row's start, and none can be given",
+}

@@ -15,7 +15,7 @@ Inputs = dict[str, Any]
 Row = tuple[Inputs, tuple[int, ...]]
 
 BEFORE, AFTER = 5, 9
-TEXT = range(10, 370)
+TEXT = range(10, 300)  # below the ids of discrete image tokens and of special tokens
 
 
 def text(count: int) -> Tensor:

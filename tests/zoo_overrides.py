@@ -185,6 +185,12 @@ PATCHES: dict[str, Patch] = {
         "out_hidden_size": 128,
         "audio_config": {"patch_sizes": [16, 6], "hidden_sizes": [8, 16], "depths": [1, 1]},
     },
+    "minimax_m3_vl": {  # released checkpoints: most layers sparse; a head of the index for every key's
+        "text_config": {
+            "index_n_heads": 2,
+            "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse", "full_attention"],
+        }
+    },
     "mllama": {
         "text_config": {"cross_attention_layers": [1, 3]},
         "vision_config": {"vision_output_dim": 96, "num_global_layers": 1},
@@ -241,7 +247,14 @@ PATCHES: dict[str, Patch] = {
             "indexer_compress_ratio": 2,
         }
     },
-    "step3p7": {"text_config": {"sliding_window": 8}, "vision_config": {"image_size": 32}},
+    "step3p7": {
+        "text_config": {
+            "sliding_window": 8,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {"full_attention": _FULL, "sliding_attention": _FULL},
+        },
+        "vision_config": {"image_size": 32},
+    },
     "unlimited_ocr": {
         "vision_config": {"sam_config": {"downsample_channels": [32, 32]}},
     },
@@ -261,6 +274,7 @@ _GEMMA2: Patch = {
     "pad_token_id": 0,
 }
 VARIANTS: dict[str, Patch] = {
+    "minimax_m3_vl/full": {},
     "paligemma/gemma2": {"text_config": _GEMMA2},
     "blip-2/opt": {"image_token_index": IMAGE},
     "blip-2/llama": _BLIP2_LLAMA,
@@ -306,5 +320,6 @@ COUNTED["vision-encoder-decoder"] = "decoder_position_ids"
 RIGHT_ONLY = {
     "diffusion_gemma": "a canvas that follows a padded prompt needs a mask and positions of its own",
     "florence2": "positions are counted from the row's start, and none can be given",
+    "minimax_m3_vl": "blocks of keys are counted from the row's start, padding and all",
     "pp_formulanet": "positions are counted from the row's start, and none can be given",
 }

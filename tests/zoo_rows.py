@@ -96,8 +96,13 @@ def shaped(model: Any) -> Inputs:
 
 
 def of_side(side: int, **more: Any) -> Layout:
-    """One square image of this side."""
-    return lambda _: {"pixel_values": torch.randn(1, 3, side, side), **more}
+    """One square image of this side, of coarse squares: fine grain would be averaged away."""
+
+    def image(_: Any) -> Inputs:
+        coarse = torch.randn(1, 3, side // 4, side // 4)
+        return {"pixel_values": coarse.repeat_interleave(4, 2).repeat_interleave(4, 3), **more}
+
+    return image
 
 
 def flat_patches(model: Any) -> Inputs:
@@ -247,6 +252,12 @@ def canvas(model: Any) -> Row:
     return {**inputs, "decoder_input_ids": text(model.config.canvas_length)[None]}, ()
 
 
+def all_prefix(model: Any) -> Row:
+    """A row without a suffix, which is what ones among the token types would mean."""
+    inputs, visual = pixel_row(model, square)
+    return {**inputs, "token_type_ids": torch.zeros_like(inputs["input_ids"])}, visual
+
+
 def alone(model: Any) -> Row:
     """Text and nothing else."""
     return words(16), ()
@@ -273,6 +284,7 @@ ROWS: dict[str, Callable[[Any], Row]] = {
     "kosmos-2.5": lambda model: marked(model, numbered_patches(model)),
     "mistral4": alone,
     "mllama": crossed_tiles,
+    "paligemma": all_prefix,
     "pix2struct": partial(captioned, layout=numbered_patches),
     "pp_formulanet": partial(captioned, layout=square),
     "t5gemma2": partial(encoded, layout=of_side(16)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,10 @@ _TEXT: Fields = {
     "chunk_size": WINDOW,
     # others
     "additional_vocab_size": 0,
+    "unpadded_vocab_size": VOCAB - 4,
+    "n_layers_per_attn_res_block": 2,
+    "index_block_size": 4,
+    "index_topk_blocks": 2,
     "vocab_size_per_layer_input": VOCAB,
     "hidden_size_per_layer_input": 8,
     "laurel_rank": 8,
@@ -156,6 +161,26 @@ _OUTER: Fields = {
 }
 
 
+_COMMON = {
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "sep_token_id": 3,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": 2,
+}
+_SPECIAL = ("token_id", "token_index", "image_patch_id", "im_start_id", "im_end_id", "im_newline_id")
+_VISUAL = ("vision", "audio", "sam", "vq", "perceiver", "qformer", "adapter", "encoder")
+
+
+def config(model_type: str, patch: Mapping[str, Any]) -> PreTrainedConfig:
+    """A tiny config of this model type: its defaults made small, and ``patch`` over them."""
+    cls = CONFIG_MAPPING[model_type]
+    fields = merged(shrunk(cls()), patch)
+    _section_rotary(fields.get("text_config", {}))
+    return cls(**fields)
+
+
 def shrunk(defaults: PreTrainedConfig) -> Fields:
     """The default config as nested fields, with every size made small."""
     given = defaults.to_dict()
@@ -167,137 +192,106 @@ def shrunk(defaults: PreTrainedConfig) -> Fields:
     return fields
 
 
-def _shrink(given: Mapping[str, Any], rules: Mapping[str, Any]) -> Fields:
-    depth = next((given[name] for name in _LAYER_COUNTS if isinstance(given.get(name), int)), None)
-    small = next((rules[name] for name in _LAYER_COUNTS if name in given and name in rules), LAYERS)
-    out: Fields = {}
-    for name, value in given.items():
-        if name == "per_layer_config":  # belongs to the default's layers; the class makes its own
-            continue
-        if isinstance(value, dict) and "model_type" in value:
-            out[name] = _shrink(value, _rules_of(name, rules))
-        elif name in ("image_size", "patch_size") and isinstance(value, list):
-            out[name] = [rules[name]] * len(value)
-        elif isinstance(value, list):
-            out[name] = _indices(name, small) if _names_layers(name, value) else _cut(value, depth, small)
+def merged(fields: Fields, patch: Mapping[str, Any]) -> Fields:
+    """``fields`` with ``patch`` laid over it, config by config; another model type replaces one whole."""
+    out = dict(fields)
+    for name, value in patch.items():
+        old = out.get(name)
+        if isinstance(old, dict) and isinstance(value, dict) and _same_type(old, value):
+            out[name] = merged(old, value)
         else:
-            out[name] = _scalar(name, value, rules, given)
+            out[name] = value
     return out
 
 
-def _rules_of(name: str, outer: Mapping[str, Any]) -> Fields:
-    if any(part in name for part in ("vision", "audio", "sam", "vq", "perceiver", "qformer", "adapter")):
-        return _VISION
-    if name in ("encoder_config", "encoder"):
-        return _VISION
-    return _VISION if outer is _VISION and name not in ("text_config", "decoder") else _TEXT
+def _same_type(old: Fields, patch: Mapping[str, Any]) -> bool:
+    return bool(patch.get("model_type", old.get("model_type")) == old.get("model_type"))
 
 
-def _scalar(name: str, value: Any, rules: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    if name.endswith(("num_key_value_heads",)) and isinstance(value, int):
-        heads = given.get(name.replace("key_value", "attention"), value)
-        return rules.get("num_attention_heads", 4) if value >= heads else 2
+def _shrink(given: Mapping[str, Any], rules: Mapping[str, Any]) -> Fields:
+    # The class makes its own per-layer entries; these belong to the default's layers.
+    kept = {name: value for name, value in given.items() if name != "per_layer_config"}
+    return {name: _small(name, value, given, rules) for name, value in kept.items()}
+
+
+def _small(name: str, value: Any, given: Mapping[str, Any], rules: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict) and "model_type" in value:
+        return _shrink(value, _rules_of(name, rules))
+    if isinstance(value, list):
+        return _listed(name, value, given, rules)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
+    return _scalar(name, value, given, rules)
+
+
+def _rules_of(name: str, outer: Mapping[str, Any]) -> Fields:
+    """Which sizes a part of the model gets; parts of a tower are the tower's."""
+    if name in ("text_config", "decoder"):
+        return _TEXT
+    return _VISION if outer is _VISION or any(part in name for part in _VISUAL) else _TEXT
+
+
+def _scalar(name: str, value: float, given: Mapping[str, Any], rules: Mapping[str, Any]) -> float:
+    if name.endswith("num_key_value_heads"):  # fewer than the queries' where the default has fewer
+        heads = int(rules["num_attention_heads"])
+        return heads if value >= given.get(name.replace("key_value", "attention"), value) else 2
     if name == "window_size":  # of pixels where it is large, else of patches
         return 8 if value > 50 else 2
-    if name in _EXPERTS:
-        return _EXPERTS[name]
-    if name in rules:
-        return rules[name]
-    if "dropout" in name or "drop_path" in name or "layerdrop" in name:
+    if "drop" in name and isinstance(value, float):
         return 0.0
-    if isinstance(value, int) and value >= 512 and name.endswith(("_size", "_dim")):
-        return 48
-    return value
+    large = isinstance(value, int) and value >= 512 and name.endswith(("_size", "_dim"))
+    small: float = (_EXPERTS | dict(rules)).get(name, 48 if large else value)
+    return small
 
 
-def _names_layers(name: str, value: list[Any]) -> bool:
-    named = name.endswith(("indexes", "indices")) or name == "cross_attention_layers"
-    return named and all(isinstance(v, int) for v in value)
+def _listed(name: str, value: list[Any], given: Mapping[str, Any], rules: Mapping[str, Any]) -> list[Any]:
+    """A size for each axis, layers by their index, or an entry for each layer."""
+    if name in ("image_size", "patch_size"):
+        return [rules[name]] * len(value)
+    counts = [count for count in _LAYER_COUNTS if isinstance(given.get(count), int)]
+    small = next((int(rules[count]) for count in counts if count in rules), LAYERS)
+    integers = all(isinstance(entry, int) for entry in value)
+    if integers and (name.endswith(("indexes", "indices")) or name == "cross_attention_layers"):
+        every = "deepstack" in name or "intermediate" in name  # features of each layer; else the last one
+        return list(range(small)) if every else [small - 1]
+    per_layer = bool(counts) and len(value) == given[counts[0]] > small
+    return _every_kind(value, small) if per_layer else value
 
 
-def _indices(name: str, small: int) -> list[int]:
-    """Features are taken after every layer; other things happen in the last."""
-    return list(range(small)) if "deepstack" in name or "intermediate" in name else [small - 1]
-
-
-def _cut(value: list[Any], depth: int | None, small: int) -> list[Any]:
-    """Per-layer lists down to ``small`` entries that still hold every kind; layer indices below it."""
-    if depth is not None and len(value) == depth and depth > small:
-        head = value[:small]
-        kinds = [kind for kind in dict.fromkeys(map(repr, value)) if kind not in map(repr, head)]
-        missing = [next(v for v in value if repr(v) == kind) for kind in kinds[: small - 1]]
-        if all(isinstance(v, int) for v in value) and value == list(range(depth)):
-            return list(range(small))
-        return [*head[: small - len(missing)], *missing]
-    return value
+def _every_kind(value: list[Any], small: int) -> list[Any]:
+    """The first entries, with the kinds that come later in the place of the last of them."""
+    if value == list(range(len(value))):
+        return value[:small]
+    head = value[:small]
+    later = [entry for index, entry in enumerate(value) if entry not in head and entry not in value[:index]]
+    missing = later[: small - 1]
+    return [*head[: small - len(missing)], *missing]
 
 
 def _place_specials(fields: Fields) -> None:
     """Every special token gets an id of its own inside the small vocabulary."""
-    next_id = SPECIALS
+    ids = itertools.count(SPECIALS)
     for name, value in fields.items():
-        if name in _COMMON:
+        if isinstance(value, dict) and "model_type" in value:
+            value.update({inner: _COMMON[inner] for inner in value.keys() & _COMMON.keys()})
+        elif name in _COMMON:
             fields[name] = _COMMON[name]
-        elif name.endswith(
-            ("token_id", "token_index", "image_patch_id", "im_start_id", "im_end_id", "im_newline_id")
-        ) and not isinstance(value, (dict, list)):
-            fields[name] = next_id
-            next_id += 1
-        elif isinstance(value, dict) and "model_type" in value:
-            for inner in value.keys() & _COMMON.keys():
-                value[inner] = _COMMON[inner]
+        elif name.endswith(_SPECIAL) and not isinstance(value, (dict, list)):
+            fields[name] = next(ids)
 
 
-_COMMON = {
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "sep_token_id": 3,
-    "decoder_start_token_id": 2,
-    "forced_eos_token_id": 2,
-}
-
-
-def merged(fields: Fields, patch: Mapping[str, Any]) -> Fields:
-    """``fields`` with ``patch`` laid over it, folder by folder."""
-    out = dict(fields)
-    for name, value in patch.items():
-        inner = out.get(name)
-        out[name] = (
-            merged(inner, value)
-            if isinstance(value, dict)
-            and isinstance(inner, dict)
-            and value.get("model_type", inner.get("model_type")) == inner.get("model_type")
-            else value
-        )
-    return out
-
-
-def config(model_type: str, patch: Mapping[str, Any]) -> PreTrainedConfig:
-    """A tiny config of this model type."""
-    cls = CONFIG_MAPPING[model_type]
-    fields = merged(shrunk(cls()), patch)
-    _turn_in_three(fields)
-    return cls(**fields)
+def _section_rotary(text: Fields) -> None:
+    """The rotary sections of time, height and width, where the model's code reads them and none are set."""
+    rope = text.get("rope_parameters") or {}
+    if "rope_type" not in rope or "mrope_section" in rope or "mrope_section" not in _code(text):
+        return
+    half = int(text.get("head_dim", 16) * rope.get("partial_rotary_factor", 1.0)) // 2
+    rope["mrope_section"] = [half - 2 * (half // 4), half // 4, half // 4]
 
 
 def _code(text: Fields) -> str:
     """The source of the text model, where its config names one."""
-    model_type = text["model_type"]
-    if model_type not in CONFIG_MAPPING:
+    if text["model_type"] not in CONFIG_MAPPING:
         return ""
-    name = CONFIG_MAPPING[model_type].__module__.replace(".configuration_", ".modeling_")
+    name = CONFIG_MAPPING[text["model_type"]].__module__.replace(".configuration_", ".modeling_")
     return inspect.getsource(importlib.import_module(name)) if importlib.util.find_spec(name) else ""
-
-
-def _turn_in_three(fields: Fields) -> None:
-    """Rotary sections of images, where the model's code reads them and no patch has set them."""
-    text = fields.get("text_config", {})
-    rope = text.get("rope_parameters")
-    if not rope or "mrope_section" in rope or "mrope_section" not in _code(text):
-        return
-    half = int(text.get("head_dim", 16) * rope.get("partial_rotary_factor", 1.0)) // 2
-    if "rope_type" in rope:
-        rope["mrope_section"] = [half - 2 * (half // 4), half // 4, half // 4]

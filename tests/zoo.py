@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.zoo_inputs import TEXT, copied, derived_inputs
-from tests.zoo_overrides import COUNTED, IMPOSSIBLE, PATCHES, RIGHT_ONLY, STUBS, VARIANTS
+from tests.zoo_overrides import COUNTED, IMPOSSIBLE, PATCHES, STUBS, TUNED, UNPADDABLE, VARIANTS
 from tests.zoo_rows import ROWS
 from tests.zoo_shrink import config
 
@@ -79,8 +79,11 @@ def build(name: str) -> Any:
     cls = getattr(transformers, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[kind])
     with STUBS.get(kind, nullcontext)():
         model = cls(config(kind, VARIANTS.get(name, PATCHES.get(kind, {}))))
+    model = model.float().eval().requires_grad_(False)
     spread(model)
-    return model.float().eval().requires_grad_(False)
+    if kind in TUNED:
+        TUNED[kind](model)
+    return model
 
 
 @torch.no_grad()
@@ -114,9 +117,13 @@ def quiet() -> Iterator[None]:
 
 
 def padded(specimen: Specimen, side: Literal["left", "right"], by: int = 3) -> dict[str, Any]:
-    """The same row with ``by`` positions of padding; images stay as they are."""
-    if side == "left" and specimen.type in RIGHT_ONLY:
-        raise NotImplementedError(RIGHT_ONLY[specimen.type])
+    """The same row with ``by`` positions of padding; images stay as they are.
+
+    ``NotImplementedError`` says where padding changes what the architecture gives.
+    """
+    sides, reason = UNPADDABLE.get(specimen.type, ((), ""))
+    if side in sides:
+        raise NotImplementedError(reason)
     inputs = with_mask(specimen.inputs)
     out = dict(inputs)
     for name in per_position(inputs):

@@ -29,8 +29,9 @@ def image_id(config: Any) -> int:
     return next(int(i) for name in names if (i := getattr(config, name, None)) is not None)
 
 
-def sequence(model: Any, middle: Tensor, accepts: Sequence[str] = ()) -> Row:
-    """Text, the ids in ``middle``, text; what else the forward wants to know of each position."""
+def sequence(model: Any, count: int) -> Row:
+    """Text, ``count`` placeholders, text; what else the forward wants to know of each position."""
+    middle = torch.full((count,), image_id(model.config))
     ids = torch.cat([torch.tensor([1]), text(BEFORE), middle, text(AFTER)])[None]
     visual = tuple((ids[0] == image_id(model.config)).nonzero().flatten().tolist())
     inputs: Inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -41,10 +42,6 @@ def sequence(model: Any, middle: Tensor, accepts: Sequence[str] = ()) -> Row:
         if name in takes:
             inputs[name] = kinds
     return inputs, visual
-
-
-def placeholders(model: Any, count: int) -> Tensor:
-    return torch.full((count,), image_id(model.config))
 
 
 def encoder(model: Any) -> Callable[..., Any] | None:
@@ -91,7 +88,7 @@ def tiles(model: Any) -> Inputs:
 
 
 def listed(model: Any) -> Inputs:
-    """Several images a row, the second of them all there is."""
+    """One image in a row's list of images."""
     given = square(model)["pixel_values"]
     return {"pixel_values": given[None]}
 
@@ -130,26 +127,25 @@ def derived_inputs(model: Any) -> Row:
     failures = []
     for way in ways:
         try:
-            row = way(model)
-            unknown = row[0].keys() - inspect.signature(model.forward).parameters.keys()
-            if unknown:  # would be passed on and left unread
-                raise TypeError(f"takes no {sorted(unknown)}")
-            return tried(model, row)
+            return tried(model, way(model))
         except Exception as failure:  # whatever a layout breaks in the model
             failures.append(f"{failure!r:.120}")
-    raise ValueError("; ".join(dict.fromkeys(failures)).replace("\\n", " "))
+    raise ValueError("; ".join(dict.fromkeys(failures)))
 
 
 def from_pixels(model: Any, layout: Callable[[Any], Inputs]) -> Row:
     """Pixels, as many placeholders as they give features, and text around them."""
     given = layout(model)
-    inputs, visual = sequence(model, placeholders(model, count_features(model, dict(given))))
+    inputs, visual = sequence(model, count_features(model, dict(given)))
     return {**inputs, **given}, visual
 
 
 @torch.no_grad()
 def tried(model: Any, row: Row) -> Row:
-    """The row, once the model has taken it."""
+    """The row, once the model has taken it: all of it, nothing passed on and left unread."""
+    unread = row[0].keys() - inspect.signature(model.forward).parameters.keys()
+    if unread:
+        raise TypeError(f"takes no {', '.join(sorted(unread))}")
     model(**copied(row[0]), use_cache=False)
     return row
 
@@ -163,5 +159,5 @@ def injected(model: Any, form: Callable[[list[Tensor]], Any], count: int = 6) ->
     """Random image features handed over in the encoder's place."""
     width = model.get_input_embeddings().weight.shape[1]
     found = BaseModelOutputWithPooling(pooler_output=form([torch.randn(count, width)]))
-    inputs, visual = sequence(model, placeholders(model, count))
+    inputs, visual = sequence(model, count)
     return {**inputs, "mm_encoder_outputs": {"image": found}}, visual

@@ -313,13 +313,27 @@ STUBS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "perception_lm": _without_timm,
 }
 IMPOSSIBLE = {"pi0": "a robot's policy: it takes states and gives actions, no logits"}
+
+
+def _widen_codes(model: Any) -> None:
+    """Latents as far apart as the codes are, or every patch would fall to the same one."""
+    model.model.vqmodel.quant_conv.conv.weight.mul_(8)
+
+
+TUNED: dict[str, Callable[[Any], None]] = {"emu3": _widen_codes}
+
 # Positions are counted from the row's start unless they are given, as generating would do.
 COUNTED = {"blip": "position_ids", "git": "position_ids", "mistral_large4": "position_ids"}
 COUNTED["vision-encoder-decoder"] = "decoder_position_ids"
-# Where a row padded on the left cannot give what it gives alone, and why.
-RIGHT_ONLY = {
-    "diffusion_gemma": "a canvas that follows a padded prompt needs a mask and positions of its own",
-    "florence2": "positions are counted from the row's start, and none can be given",
-    "minimax_m3_vl": "blocks of keys are counted from the row's start, padding and all",
-    "pp_formulanet": "positions are counted from the row's start, and none can be given",
+# Where a padded row cannot give what it gives alone: on which sides, and why.
+_FROM_THE_START = "positions are counted from the row's start, and none can be given"
+UNPADDABLE = {
+    "diffusion_gemma": (
+        ("left", "right"),
+        "the canvas after a padded prompt needs its own mask and positions",
+    ),
+    "florence2": (("left",), _FROM_THE_START),
+    "minimax_m3_vl": (("left",), "blocks of keys are counted from the row's start, padding and all"),
+    "pp_formulanet": (("left",), _FROM_THE_START),
+    "udop": (("right",), "the image's patches follow the words, and padding moves them away"),
 }

@@ -39,10 +39,11 @@ from transformers import (
 from phasebench.errors import InputError
 from phasebench.measure.selftest import self_test
 from phasebench.models import kin
-from phasebench.models.adapter import dissect, projector_of
+from phasebench.models.adapter import dissect
 from phasebench.models.kin import limber, minigpt4, minigpt_v2, official, parts
 from phasebench.models.kin.__main__ import main
 from phasebench.models.loading import Loaded, load
+from phasebench.models.parts import projector_of
 from phasebench.models.registry import ModelSpec
 from tests import official_files as files
 
@@ -269,9 +270,9 @@ def test_the_generic_adapter_finds_every_part(converted: Converted) -> None:
     assert len(anatomy.layers) == 2
     assert anatomy.head is converted.loaded.model.get_output_embeddings()
     assert anatomy.image_token == files.ENTRIES
-    assert len(anatomy.outputs) == 2
+    assert len(anatomy.sites) == 2
     assert projector_of(converted.loaded.model) is not None
-    assert self_test(anatomy, inputs).failures == []
+    assert self_test(anatomy, inputs).unmeasured == {}
 
 
 def test_the_folder_is_a_standard_one(converted: Converted) -> None:

@@ -137,15 +137,24 @@ def padded(specimen: Specimen, side: Literal["left", "right"], by: int = 3) -> d
 def batched(specimen: Specimen, by: int = 3) -> dict[str, Any]:
     """The row padded on the left, and below it a row with ``by`` more tokens of text."""
     inputs, first = with_mask(specimen.inputs), padded(specimen, "left", by)
-    ids = row_of(inputs)
+    second = longer(specimen, by)
     out: dict[str, Any] = {}
     for name, value in inputs.items():
         if name in per_position(inputs):
-            second = torch.cat([value, value[:, -1:].expand(-1, by, *value.shape[2:])], 1)
-            second = fresh_end(second, by) if name == ids else second
-            out[name] = torch.cat([first[name], second])
+            out[name] = torch.cat([first[name], second[name]])
         else:
             out[name] = doubled(specimen.type, name, value)
+    return counted(specimen.type, out)
+
+
+def longer(specimen: Specimen, by: int = 3) -> dict[str, Any]:
+    """The second row of ``batched`` alone."""
+    inputs = with_mask(specimen.inputs)
+    out = dict(inputs)
+    for name in per_position(inputs):
+        value = inputs[name]
+        more = torch.cat([value, value[:, -1:].expand(-1, by, *value.shape[2:])], 1)
+        out[name] = fresh_end(more, by) if name == row_of(inputs) else more
     return counted(specimen.type, out)
 
 

@@ -21,8 +21,8 @@ from phasebench.models.sizes import parameters
 TEXT = 24
 """Text tokens that a prompt is taken to have."""
 DTYPES = (torch.float32, torch.bfloat16)
-MATRIX = 1024
-"""Side of the matrices by which a device's speed is taken."""
+MATRIX, PATIENCE = 256, 0.1
+"""Side of the first matrices that take a device's speed; seconds after which they grow no more."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,13 @@ def _placed(model: Any, dtype: torch.dtype, memory: dict[int | str, str] | None)
 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of one large matrix product on ``device``: the best of a few."""
-    one = torch.rand(MATRIX, MATRIX, device=device, dtype=dtype)
-    best = 0.0
-    for _ in range(4):
+    """Operations a second of matrix products on ``device``, ever larger ones: the best of them."""
+    best, side, started = 0.0, MATRIX, time.perf_counter()
+    while time.perf_counter() - started < PATIENCE:
+        one = torch.rand(side, side, device=device, dtype=dtype)
         began = time.perf_counter()
         product = one @ one
         product[0, 0].item()  # waits for an accelerator
-        best = max(best, 2.0 * MATRIX**3 / (time.perf_counter() - began))
+        best = max(best, 2.0 * side**3 / (time.perf_counter() - began))
+        side *= 2
     return best

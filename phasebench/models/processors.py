@@ -52,7 +52,8 @@ def _without_videos(name: str, folder: Path, options: dict[str, Any], first: Exc
         return _lenient(kind)(images, tokenizer, video_processor=None, **settings)
     except FAILURES as error:
         told = "its processor needs torchvision (pip install 'phasebench[torchvision]')"
-        raise InputError(f"--model {name}: {told}: {first}") from error
+        reasons = " ".join(f"{first}; put together without it: {error}".split())
+        raise InputError(f"--model {name}: {told}: {reasons}") from error
 
 
 def _lenient(kind: type) -> type:

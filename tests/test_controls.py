@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
+from phasebench.measure import run as measuring
 from phasebench.measure.controls import (
     _with_caption,
     blank,
@@ -17,8 +19,8 @@ from phasebench.measure.controls import (
     text_against_text,
     untrained_projector,
 )
-from phasebench.measure.run import measure
-from phasebench.models.adapter import dissect
+from phasebench.measure.run import largest_batch, measure
+from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
 from phasebench.models.parts import projector_of
 from phasebench.settings import Settings
@@ -126,3 +128,33 @@ def test_recall_is_measured_against_own_and_other_captions(tiny: Loaded, samples
     own, other, lift = (curves.array(name) for name in ("recall", "recall_other", "lift"))
     assert np.allclose(lift, own - other)
     assert ((own >= 0) & (own <= 1)).all()
+
+
+@pytest.mark.parametrize(("fitting", "expected"), [(64, 4), (3, 2), (1, 1)])
+def test_the_largest_batch_is_found_by_doubling(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, fitting: int, expected: int
+) -> None:
+    sizes: list[int] = []
+
+    def measured(_: Anatomy, inputs: dict[str, torch.Tensor], **__: Any) -> list[Any]:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return []
+
+    monkeypatch.setattr(measuring, "probed_pass", measured)
+    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
+    assert largest_batch(tiny_llava, anatomy, [*samples, *samples][:5]) == expected
+    assert sizes == [size for size in (2, 4) if size <= 2 * expected]
+
+
+def test_another_error_than_memory_is_not_taken_for_it(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> list[Any]:
+        raise RuntimeError("shape mismatch")
+
+    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
+    monkeypatch.setattr(measuring, "probed_pass", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        largest_batch(tiny_llava, anatomy, samples)

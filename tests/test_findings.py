@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from phasebench.judge.finding import Condition, Outcome, Verdict, verdict
+from phasebench.curves import Curves
+from phasebench.judge.finding import Condition, Evidence, Outcome, Verdict, verdict
 from phasebench.judge.findings import FINDINGS
 from phasebench.judge.similarity import _spans
 from phasebench.judge.statistics import Estimate
@@ -162,3 +163,37 @@ def test_the_control_is_told() -> None:
 def test_layers_are_told_as_spans() -> None:
     assert _spans([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
     assert _spans([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("finding", "curve", "part"),
+    [
+        ("four_phases", "inter", "similarity"),
+        ("inter_below_intra", "intra_text", "similarity"),
+        ("attention_sinks", "ratio_first5", "attention"),
+        ("attention_rise_and_drop", "total", "attention"),
+        ("lens_recall_peak", "recall", "lens"),
+        ("lens_follows_phases", "recall", "lens"),
+    ],
+)
+def test_without_its_curve_a_finding_is_undecided_and_says_why(finding: str, curve: str, part: str) -> None:
+    given = evidence({"inter": FOUR, curve: np.full(41, np.nan)})
+    lacking = Curves(given.curves.table, given.curves.items, {"unmeasured": {part: "so it is"}})
+    found = FINDINGS[finding].verdict(Evidence(lacking, {}))
+    assert found.outcome is UNDECIDED
+    assert f"{curve}: not measured; so it is" in found.detail
+    assert found.as_dict()["value"] is None
+
+
+def test_sinks_are_judged_where_there_is_attention() -> None:
+    """A model that attends at every fourth layer only."""
+    ratio = np.where(np.arange(41) % 4 == 0, np.linspace(2, 4, 41), np.nan)
+    found = judged("attention_sinks", ratio_first5=ratio)
+    assert found.outcome is HOLDS
+    assert "10 of 10 layers" in found.detail
+
+
+def test_saliency_is_judged_where_there_is_attention() -> None:
+    total = through({0: 0.2, 20: 0.2, 21: 1.0, 36: 1.0, 37: 0.1, 40: 0.1})
+    total[np.arange(41) % 4 != 0] = np.nan
+    assert judged("attention_rise_and_drop", total=total).outcome is HOLDS

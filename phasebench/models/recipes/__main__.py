@@ -1,12 +1,13 @@
 """``python -m phasebench.models.recipes NAME [--out DIR] [--install]``: train a bundled model from nothing.
 
-Seeded, and resumed from the checkpoints in DIR. On one of two busy cores smol-llava took 79 minutes
-(22 of them the eyes, on both) and smol-instructblip, which needs its first stages, 34 more. With
+Seeded, and resumed from the checkpoints in DIR. On one of two busy cores smol-llava took 147 minutes
+(22 of them the eyes, on both) and smol-instructblip, which needs its first stages, 83 more. With
 ``--install`` the weights replace the bundled ones.
 
 The bundled weights come from these stages, but not from one run of this program: ``words`` and ``lists``
-were trained by two processes, the rate of ``polish`` was 1.5e-3 up to step 50, and smol-instructblip's
-projection started from the visual vectors after 140 steps of ``scenes``.
+were trained by two processes, the rate of ``polish`` was 1.5e-3 up to step 50, smol-instructblip's
+projection started from the visual vectors after 140 steps of ``scenes``, and both ``long`` stages were
+first planned for 300 steps and then gone on with to 700.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ def train_instructblip(out: Path) -> tuple[dict[str, Tensor], tuple[Path, ...]]:
 RECIPES = {"smol-llava": train_llava, "smol-instructblip": train_instructblip}
 
 
-def facts(out: Path, recipe: str) -> dict[str, Any]:
+STAGES = {"smol-llava": ("eyes", "llava."), "smol-instructblip": ("eyes", "llava.", "blip.")}
+"""How the stages that a model needs are called."""
+
+
+def facts(out: Path, name: str) -> dict[str, Any]:
     """Steps and seconds of each stage, from the logs' last lines."""
     last = {
         path.stem: json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
         for path in sorted(out.glob("*.log"))
-        if path.stem.startswith(("eyes", "llava", "blip"))
+        if path.stem.startswith(STAGES[name])
     }
     stages = {name: {key: row[key] for key in ("step", "seconds")} for name, row in last.items()}
-    return {"recipe": recipe, "seed": SEED, "stages": stages}
+    return {"recipe": f"python -m {__package__} {name}", "seed": SEED, "stages": stages}
 
 
 def main() -> None:
@@ -60,7 +65,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     state, beside = RECIPES[arguments.name](arguments.out)
     target = WEIGHTS if arguments.install else arguments.out / "weights"
-    export(arguments.name, state, facts(arguments.out, f"{__package__} {arguments.name}"), target, beside)
+    export(arguments.name, state, facts(arguments.out, arguments.name), target, beside)
     print(f"{arguments.name}: {target}")
 
 

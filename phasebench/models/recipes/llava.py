@@ -3,8 +3,8 @@
 ``words`` shows two patches of one object and asks for its noun (140 steps: 91 % right); ``lists`` shows
 three patches of every object and two bare ones and asks for captions; ``scenes`` shows all 36 patches, as
 the model will be used; ``polish`` and ``finish`` weigh how captions go on as much as what they name;
-``tower`` and ``last`` train the eyes too, at a fifth of the rate. On one of two busy cores that took 5, 9,
-19, 10 and 14 minutes, after 22 for the eyes.
+``tower``, ``last`` and ``long`` train the eyes too, at a fifth of the rate. On one of two busy cores that
+took 5, 9, 19, 10, 14 and 68 minutes, after 22 for the eyes.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
     if not module.name.startswith(("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")):
         importlib.import_module(module.name)
+
+# What was made at import stays for good; each run inside a test collects garbage among the rest only.
+gc.collect()
+gc.freeze()
 
 torch.set_num_threads(1)  # tiny products: threads cost more than they give, above all on a busy machine
 

@@ -28,6 +28,7 @@ from phasebench.models.shadow import own_eager
 from tests import zoo
 from tests.architectures import PATH, Outcome, document, outcome
 
+pytestmark = pytest.mark.slow
 NAMES = [*zoo.types(), *zoo.variants()]
 CLOSE = 1e-5
 LEAST_WHOLE, LEAST_CAREFUL = 66, 14

@@ -137,6 +137,7 @@ def test_strict_data_says_nothing_of_good_data(run: Run) -> None:
     result.stdout.no_fnmatch_line("*skipped, *")
 
 
+@pytest.mark.slow
 def test_workers_skip_what_one_process_skips(run: Run, pytester: pytest.Pytester) -> None:
     spoil(pytester.path / "pics", "cut")
     result = run("-n", "2", "-k", "four_phases", "--results", "r.json", "--snapshot-update")

@@ -141,6 +141,7 @@ def test_junit_has_the_scalars(run: Run, pytester: pytest.Pytester) -> None:
     assert properties["phasebench.verdict"] in {"holds", "does not hold", "undecided"}
 
 
+@pytest.mark.slow
 def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester) -> None:
     results = []
     for extra in ((), ("-n", "2")):
@@ -162,6 +163,7 @@ def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester
         assert alone["findings"] == shared["findings"]
 
 
+@pytest.mark.slow
 def test_each_model_goes_to_one_worker(run: Run) -> None:
     result = run("--model", "tiny-instructblip", "--snapshot-update", "-n", "2", "-v")
     workers: dict[str, set[str]] = {}

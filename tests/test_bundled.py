@@ -40,11 +40,16 @@ def smol(request: pytest.FixtureRequest, cache: Path) -> Loaded:
 @pytest.fixture(scope="module")
 def samples(cache: Path) -> list[Sample]:
     spec = next(spec for spec in bundled_datasets() if spec.name == "scenes")
-    return draw(spec.read(cache), 8, seed=0)
+    return draw(spec.read(cache), 4, seed=0)
 
 
 def measured(loaded: Loaded, samples: list[Sample], batch_size: int = 1) -> Measurement:
     return measure(loaded, "scenes", samples, Settings(batch_size=batch_size), lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def expected(smol: Loaded, samples: list[Sample]) -> Measurement:
+    return measured(smol, samples)
 
 
 def test_the_weights_are_small_and_listed() -> None:
@@ -151,10 +156,9 @@ def test_the_frozen_language_model_of_the_recipes_is_the_real_one(smol: Loaded, 
 
 @slow
 def test_batches_threads_and_eager_attention_stay_far_within_the_tolerance(
-    smol: Loaded, samples: list[Sample]
+    smol: Loaded, samples: list[Sample], expected: Measurement
 ) -> None:
     """Where the numbers of tolerances.json come from: the spread is at most a third of each."""
-    expected = measured(smol, samples)
     found = {"batch of 4": measured(smol, samples, batch_size=4)}
     torch.set_num_threads(2)
     found["two threads"] = measured(smol, samples)
@@ -169,8 +173,9 @@ def test_batches_threads_and_eager_attention_stay_far_within_the_tolerance(
 
 
 @slow
-def test_a_tenth_on_one_projector_tensor_is_drift(smol: Loaded, samples: list[Sample]) -> None:
-    expected = measured(smol, samples)
+def test_a_tenth_on_one_projector_tensor_is_drift(
+    smol: Loaded, samples: list[Sample], expected: Measurement
+) -> None:
     with planted(smol, 1.1):
         changed = measured(smol, samples)
     difference = compare(record(expected.curves, "inter"), record(changed.curves, "inter"))
@@ -179,8 +184,8 @@ def test_a_tenth_on_one_projector_tensor_is_drift(smol: Loaded, samples: list[Sa
 
 
 @slow
-def test_the_self_test_passes_on_both(smol: Loaded, samples: list[Sample]) -> None:
-    outcome = measured(smol, samples[:1]).selftest
+def test_the_self_test_passes_on_both(expected: Measurement) -> None:
+    outcome = expected.selftest
     assert outcome.bit_equal
     assert outcome.layers == outcome.attention_rows == 30
     assert max(outcome.completeness.values()) < 1e-4

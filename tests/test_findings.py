@@ -160,6 +160,13 @@ def test_the_control_is_told() -> None:
     assert blank.differs
 
 
+@pytest.mark.parametrize("finding", IDS)
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_a_model_of_few_layers_is_judged_all_the_same(finding: str, last: int) -> None:
+    given = {"inter": FOUR[: last + 1], "recall": RECALL[: last + 1]}
+    assert FINDINGS[finding].verdict(evidence(given, noise=0.01)).outcome in (HOLDS, FAILS, UNDECIDED)
+
+
 def test_layers_are_told_as_spans() -> None:
     assert _spans([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
     assert _spans([]) == ""

@@ -46,6 +46,7 @@ from phasebench.models.loading import Loaded, load
 from phasebench.models.parts import projector_of
 from phasebench.models.registry import ModelSpec
 from tests import official_files as files
+from tests.conftest import Run
 
 MODELS = ("minigpt4", "minigpt_v2", "limber")
 TOLERANCE = 1e-5
@@ -899,3 +900,14 @@ def test_the_command_asks_for_every_file(capsys: pytest.CaptureFixture[str]) -> 
         main(["minigpt4"])
     said = capsys.readouterr().err
     assert "--vit, --qformer, --language-model, --checkpoint, --out" in said
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_converted_folder_runs_whole(
+    run: Run, pytester: pytest.Pytester, every: dict[str, Converted], name: str
+) -> None:
+    result = run("--snapshot-update", "--results", "results.json", model=f"tiny-{name}={every[name].folder}")
+    assert result.ret == 0
+    (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert found["selftest"]["unmeasured"] == {}
+    assert found["selftest"]["attention_rows"] == found["selftest"]["layers"] == 2

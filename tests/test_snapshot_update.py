@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from phasebench.models.tiny import tiny
 from phasebench.places import packaged
 from tests.conftest import Run, write_pictures
 
@@ -83,15 +84,17 @@ def test_what_did_not_change_is_left_as_it_is(
 
 @pytest.mark.parametrize("extra", [(), ("-x",), ("-n", "2")], ids=["all", "-x", "-n 2"])
 def test_a_model_that_fails_keeps_its_baselines(
-    run: Run, recorded: Path, pytester: pytest.Pytester, extra: tuple[str, ...]
+    run: Run, recorded: Path, pytester: pytest.Pytester, cache: Path, extra: tuple[str, ...]
 ) -> None:
-    (pytester.path / "pics" / "val" / "1.png").write_bytes(b"no image")
+    broken = Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "broken"))
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
     before = contents(recorded)
-    assert run(*BOTH, "--snapshot-update", *extra).ret != 0
+    assert run(*BOTH, "--snapshot-update", *extra, model=f"tiny-llava={broken}").ret != 0
     after = contents(recorded)
     assert set(after) == set(before)
-    assert {name: after[name] for name in after if "/pics/" in name} == {
-        name: before[name] for name in before if "/pics/" in name
+    assert {name: after[name] for name in after if "tiny-llava/" in name} == {
+        name: before[name] for name in before if "tiny-llava/" in name
     }
 
 

@@ -48,7 +48,7 @@ def _average_ratio(means: Means) -> Array:
 def _later(ratio: Array) -> Array:
     """Mean over the later half of the layers minus mean over the earlier half [...]."""
     half = ratio.shape[-1] // 2
-    return np.asarray(ratio[..., half:].mean(axis=-1) - ratio[..., :half].mean(axis=-1), dtype=np.float64)
+    return _over_layers(ratio[..., half:]) - _over_layers(ratio[..., :half])
 
 
 def judge_attention_rise_and_drop(evidence: Evidence) -> Verdict:

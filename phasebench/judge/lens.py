@@ -51,9 +51,9 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
 
 
 def _near(curve: Array) -> Array:
-    """Mean over the layers within ``NEAR`` of the paper's depth [...]."""
-    depth = np.arange(curve.shape[-1]) / (curve.shape[-1] - 1)
-    return np.asarray(curve[..., np.abs(depth - PEAK_DEPTH) <= NEAR].mean(axis=-1), dtype=np.float64)
+    """Mean over the layers within ``NEAR`` of the paper's depth [...]; of few layers the nearest."""
+    away = np.abs(np.arange(curve.shape[-1]) / (curve.shape[-1] - 1) - PEAK_DEPTH)
+    return np.asarray(curve[..., away <= max(NEAR, away.min())].mean(axis=-1), dtype=np.float64)
 
 
 def peaks(resamples: Array) -> Array:

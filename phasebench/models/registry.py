@@ -25,7 +25,7 @@ class Hub:
     revision: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+        return f"{self.repository}@{self.revision[:8]}" if self.revision else self.repository
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,12 @@ def named_models() -> list[ModelSpec]:
             "instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xl", CAPTION, 32,
             "encoder-decoder: measured in its encoder, without the lens",
         ),
-        _hub("llava", "llava-hf/llava-1.5-13b-hf", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-13B"),
-        _hub("llava-7b", "llava-hf/llava-1.5-7b-hf", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-7B"),
-        _hub("llava-next", "llava-hf/llava-v1.6-vicuna-7b-hf", SYSTEM + DEFAULT_PROMPT, None, "LLaVA-NeXT"),
+        _hub("llava", f"llava-hf/llava-1.5-13b-hf@{LLAVA}", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-13B"),
+        _hub("llava-7b", f"llava-hf/llava-1.5-7b-hf@{LLAVA_7B}", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-7B"),
+        _hub(
+            "llava-next", f"llava-hf/llava-v1.6-vicuna-7b-hf@{LLAVA_NEXT}", SYSTEM + DEFAULT_PROMPT, None,
+            "LLaVA-NeXT, Vicuna-7B",
+        ),
         _hub("blip2", "Salesforce/blip2-opt-2.7b", "a photo of", 32, "OPT-2.7B"),
         _converted("minigpt4", 32),
         _converted("minigpt-v2", 256),
@@ -103,8 +106,10 @@ def named_models() -> list[ModelSpec]:
     ]  # fmt: skip
 
 
-def _hub(name: str, repository: str, prompt: str, visual: int | None, note: str) -> ModelSpec:
-    return ModelSpec(name, Hub(repository), prompt, visual, CONFIGS / f"{name}.json", note)
+def _hub(name: str, place: str, prompt: str, visual: int | None, note: str) -> ModelSpec:
+    repository, _, revision = place.partition("@")
+    hub = Hub(repository, revision or None)
+    return ModelSpec(name, hub, prompt, visual, CONFIGS / f"{name}.json", note)
 
 
 def _converted(name: str, visual: int) -> ModelSpec:
@@ -112,6 +117,10 @@ def _converted(name: str, visual: int) -> ModelSpec:
     return ModelSpec(name, None, None, visual, CONFIGS / f"{name}.json", note)
 
 
+LLAVA = "5dda2880bda009266dda7c4baff660b95ca64540"
+LLAVA_7B = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"
+LLAVA_NEXT = "c916e6cdcd760b4cecd1dd4907f84ac649f93b23"
+"""Commits that others publish results of; those of Salesforce's repositories nobody has looked up yet."""
 CONFIGS = Path(__file__).parent / "configs"
 CAPTION = "Write a short description for the image."
 SYSTEM = (

@@ -1,4 +1,8 @@
-"""What the tests share: tiny models, small data sets on disk, and runs of the plugin inside pytest."""
+"""What the tests share: tiny models, small data sets on disk, and runs of the plugin inside pytest.
+
+``pytest --phasebench`` reads this file too when it is called in a checkout, so that nothing heavy is imported
+and nothing is set before a test asks for it.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +17,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
-
-import phasebench
-from phasebench.datasets.coco import write_coco
-from phasebench.datasets.scenes import SIZE, captions, render, scenes
-from phasebench.models.loading import Loaded, load
-from phasebench.models.parts import projector_of
-from phasebench.models.registry import bundled_models
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# A pytest run inside a test forgets what it was the first to import; what is imported now stays one.
-for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
-    if not module.name.startswith(("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")):
-        importlib.import_module(module.name)
+    from phasebench.models.loading import Loaded
 
-# What was made at import stays for good; each run inside a test collects garbage among the rest only.
-gc.collect()
-gc.freeze()
+LATER = ("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")
 
-torch.set_num_threads(1)  # tiny products: threads cost more than they give, above all on a busy machine
+
+@pytest.fixture(scope="session", autouse=True)
+def _settled() -> None:
+    """Imports and threads, once for all tests.
+
+    A pytest run inside a test forgets what it was the first to import; what is imported now stays one.
+    What was made at import stays for good: each run inside collects garbage among the rest only. Tiny
+    products cost more on several threads, above all on a busy machine.
+    """
+    import torch
+
+    import phasebench
+
+    for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
+        if not module.name.startswith(LATER):
+            importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +59,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def load_tiny(name: str, cache: Path) -> Loaded:
+    from phasebench.models.loading import load
+    from phasebench.models.registry import bundled_models
+
     spec = next(spec for spec in bundled_models() if spec.name == name)
     return load(spec, cache, device="cpu")
 
@@ -71,11 +83,16 @@ def tiny(request: pytest.FixtureRequest, cache: Path) -> Loaded:
 
 @pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
+    from phasebench.datasets.scenes import render, scenes
+
     return [render(scene) for scene in islice(scenes("held_out", 7), 6)]
 
 
 def write_pictures(folder: Path, count: int, split: str = "val") -> Path:
     """A data set of ``count`` scenes in COCO's layout."""
+    from phasebench.datasets.coco import write_coco
+    from phasebench.datasets.scenes import SIZE, captions, render, scenes
+
     (folder / split).mkdir(parents=True)
     drawn = list(islice(scenes("held_out", 5), count))
     names = [f"{index}.png" for index in range(count)]
@@ -111,6 +128,10 @@ def run(pytester: pytest.Pytester, tiny_llava: Loaded, tiny_instructblip: Loaded
 @contextmanager
 def planted(loaded: Loaded, factor: float) -> Iterator[None]:
     """The projector's last weight tensor scaled for the time of the block."""
+    import torch
+
+    from phasebench.models.parts import projector_of
+
     weight = [p for name, p in projector_of(loaded.model).named_parameters() if name.endswith("weight")][-1]
     kept = weight.clone()
     with torch.no_grad():

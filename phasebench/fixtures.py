@@ -121,6 +121,7 @@ def judge(
     from phasebench.judge.findings import FINDINGS
 
     def judged(claim: str | Finding) -> None:
+        _refuse_broken(request, measurement)
         finding = FINDINGS[claim] if isinstance(claim, str) else claim
         verdict = finding.verdict(Evidence(measurement.curves, measurement.controls))
         name = f"verdicts/{finding.id}"
@@ -150,6 +151,7 @@ def check_drift(
     from phasebench.judge.drift import record
 
     def checked(curve: str) -> None:
+        _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
         if _recorded(request, curve) is None and not _updating(request):
             pytest.skip(f"no baseline for {_place_of(request)}/{curve}; write it with --snapshot-update")
@@ -160,6 +162,14 @@ def check_drift(
             pytest.fail(_told(request, curve, baseline), pytrace=False)
 
     return checked
+
+
+def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> None:
+    """Fail where images gave NaN or infinity: nothing is judged on the rest of them, nothing recorded."""
+    if measurement.broken:
+        image, where = next(iter(measurement.broken.items()))
+        count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
+        pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
 
 
 def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:

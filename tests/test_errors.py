@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from phasebench.measure import run as measuring
+from phasebench.models.tiny import tiny
 from tests.conftest import Run
 
 USAGE, FAILED, NOTHING = (
@@ -281,3 +286,50 @@ def test_an_unknown_model_stops_before_workers_start(run: Run) -> None:
     result = run("-n", "2", model="smol-lava")
     assert result.ret == USAGE
     result.stderr.fnmatch_lines(["*--model smol-lava: unknown model*"])
+
+
+@pytest.mark.parametrize(
+    ("tensor", "where"),
+    [
+        ("layers.2.mlp.down_proj.weight", "layer 3 (model.language_model.layers.2)"),
+        ("multi_modal_projector.linear_2.bias", "layer 0 (what enters the first block)"),
+    ],
+)
+def test_a_nan_is_told_with_the_module_it_comes_from(
+    run: Run, pytester: pytest.Pytester, cache: Path, tensor: str, where: str
+) -> None:
+    run("--snapshot-update")
+    before = {path: path.read_bytes() for path in sorted((pytester.path / "baselines").rglob("*.json"))}
+    spoilt = Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "spoilt"))
+    weights = load_file(spoilt / "model.safetensors")
+    name = next(name for name in weights if name.endswith(tensor))
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, spoilt / "model.safetensors", metadata={"format": "pt"})
+    result = run("--snapshot-update", model=f"tiny-llava={spoilt}")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines([f"*llava, first images: states are not finite from {where} on; *--dtype*"])
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_image_that_overflows_fails_every_case_and_nothing_is_recorded(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, calls = measuring.probed_pass, list[int]()
+
+    def overflowing(*args: Any, **kwargs: Any) -> Any:
+        rows = native(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 3:
+            rows[0].curves["inter"][2:] = float("nan")
+        return rows
+
+    monkeypatch.setattr(measuring, "probed_pass", overflowing)
+    result = run("--snapshot-update", "-m", "drift or finding", "--results", "results.json")
+    assert result.ret == FAILED
+    result.assert_outcomes(failed=23, deselected=2)
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava/pics: 1 of 4 images are broken; the first, 2: states are not finite from layer 2 (*"]
+    )
+    assert not (pytester.path / "baselines").exists()
+    (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert list(found["broken"]) == ["2"]

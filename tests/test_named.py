@@ -12,9 +12,9 @@ import torch
 from phasebench.models.parts import find_layers, image_token_id, output_head, projector_of, sequence_model
 from phasebench.models.plan import plan, speed
 from phasebench.models.registry import named_models
+from phasebench.models.shrunk import shrunk
 from phasebench.models.sizes import empty_model, parameters
 from tests.conftest import Run
-from tests.named_checkpoints import CONFIGS, NAMES, checkpoint
 
 SIZES = {
     "instructblip": 14.19, "instructblip-7b": 7.91, "instructblip-flan-t5-xl": 3.96, "llava": 13.35,
@@ -27,6 +27,8 @@ LAYERS = {
     "llava-next": 32, "blip2": 32, "minigpt4": 40, "minigpt-v2": 32, "limber": 28,
 }  # fmt: skip
 GIB = 2**30
+NAMES = [spec.name for spec in named_models() if spec.source is not None]
+CONFIGS = {spec.name: spec.config for spec in named_models()}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -83,10 +85,10 @@ def test_the_speed_of_a_device_is_measured() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_one_in_the_true_layout_runs_whole(
-    run: Run, pytester: pytest.Pytester, tmp_path: Path, name: str
+    run: Run, pytester: pytest.Pytester, cache: Path, name: str
 ) -> None:
-    folder = checkpoint(name, tmp_path / "checkpoint")
-    assert run("--snapshot-update", "--results", "results.json", model=f"{name}={folder}").ret == 0
+    argument = f"{name}={shrunk(f'tiny-random-{name}', cache)}"
+    assert run("--snapshot-update", "--results", "results.json", model=argument).ret == 0
     (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
     encoder = name == "instructblip-flan-t5-xl"
     lacking = {"lens": "no readout of an encoder's states is defined"} if encoder else {}
@@ -132,3 +134,8 @@ def test_a_plan_of_what_cannot_be_built(run: Run, tmp_path: Path) -> None:
     result = run("--plan", model=str(folder))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no image-text-to-text model can be built from it*"])
+
+
+def test_a_tiny_random_one_is_known_by_name(run: Run) -> None:
+    result = run("-k", "drift", "--snapshot-update", model="tiny-random-instructblip")
+    result.assert_outcomes(passed=17, deselected=8)

@@ -19,7 +19,7 @@ from phasebench.errors import InputError
 from phasebench.measure import controls, lens
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.selftest import SelfTest, self_test
-from phasebench.models.adapter import Anatomy, dissect
+from phasebench.models.adapter import Anatomy, dissect, not_finite
 from phasebench.models.loading import Loaded
 from phasebench.settings import Settings
 
@@ -44,7 +44,8 @@ class Measurement:
         seconds, plain_seconds: per image, of the instrumented and of the plain pass.
         heatmap: mean norm-based attention [L, N]; None where layouts differ.
         examples: the same of the first two images, by id (Fig. 4 shows two).
-        selftest: the outcome of the four checks.
+        selftest: the outcome of the checks.
+        broken: image id -> from where on its states are not finite; such an image has no values there.
     """
 
     curves: Curves
@@ -54,6 +55,7 @@ class Measurement:
     heatmap: Array | None
     examples: dict[str, Array]
     selftest: SelfTest = field(repr=False)
+    broken: dict[str, str] = field(default_factory=dict)
 
 
 def measure(
@@ -88,6 +90,7 @@ def measure(
         heatmap=_heatmap(rows),
         examples={sample.id: row.norms for sample, row in list(zip(samples, rows, strict=True))[:EXAMPLES]},
         selftest=tested,
+        broken=_broken(anatomy, samples, rows),
     )
 
 
@@ -163,6 +166,21 @@ class _Reader:
         if not row.tokens:
             return np.full_like(row.curves["inter"], np.nan)
         return lens.recall(self.vocabulary, row.tokens, reference)
+
+
+def _broken(anatomy: Anatomy, samples: Sequence[Sample], rows: Sequence[Row]) -> dict[str, str]:
+    """Where NaN or infinity came up: an overflow of the dtype, or a spoilt weight.
+
+    A mean over visual and text positions is finite where all their states are.
+    """
+    if "similarity" in anatomy.unmeasured:
+        return {}
+    found = {}
+    for sample, row in zip(samples, rows, strict=True):
+        bad = np.flatnonzero(~np.isfinite(row.curves["inter"]))
+        if len(bad):
+            found[sample.id] = not_finite(anatomy.model, anatomy.layers, int(bad[0]))
+    return found
 
 
 def _stack(rows: Sequence[Row], recalls: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

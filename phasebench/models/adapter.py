@@ -64,13 +64,14 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
 
     Raises:
         InputError: the model refuses its inputs, the image is not part of the language model's
-            sequence, or no layers are found.
+            sequence, no layers are found, or its states are not finite.
     """
     if not marks_images(model, inputs):
         raise InputError(f"{name_of(model)}: neither configuration nor inputs tell the image's positions")
     decoder, head = sequence_model(model), output_head(model)
     layers = find_layers(decoder)
-    trace = Trace(layers)
+    real_BN = inputs.get("attention_mask")
+    trace = Trace(layers, None if real_BN is None else real_BN.bool())
     with ExitStack() as stack:
         stack.callback(trace.remove)
         trace.watch(decoder, None if encodes(model) else head)
@@ -81,6 +82,8 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
             told = f"{name_of(model)} refuses its own processor's inputs (see --prompt): {error}"
             raise InputError(told) from error
     _refuse_absent_images(model, trace, inputs)
+    if trace.broken is not None:
+        raise InputError(f"{name_of(model)}, first images: {not_finite(model, layers, trace.broken)}")
     final_norm = nn.Sequential(*trace.tail) if len(trace.tail) > 1 else next(iter(trace.tail), None)
     anatomy = Anatomy(model, layers, final_norm, head, image_token_id(model), dict(trace.sites))
     anatomy.vocabulary, anatomy.never = logits.shape[-1], _never(logits)
@@ -121,6 +124,16 @@ def _refuse_absent_images(model: Any, trace: Trace, inputs: Inputs) -> None:
             f"{name_of(model)}: its layers see states {shapes} for {length} input ids; "
             "the image's positions cannot be told"
         )
+
+
+def not_finite(model: Any, layers: list[nn.Module], layer: int) -> str:
+    """What is said of states that are NaN or infinite from ``layer`` on."""
+    names = {module: name for name, module in model.named_modules()}
+    where = names[layers[layer - 1]] if layer else "what enters the first block"
+    return (
+        f"states are not finite from layer {layer} ({where}) on; "
+        "overflow of the dtype (--dtype float32), or a spoilt weight?"
+    )
 
 
 def _never(logits: Tensor) -> Tensor | None:

@@ -14,6 +14,7 @@ from phasebench.errors import InputError
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """What a repository on the hub is called: owner/name."""
+PREFIX = "tiny-random-"
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -77,11 +78,18 @@ def bundled_models() -> list[ModelSpec]:
         _from("smol-instructblip", _bundled, CHAT_BLIP, 16, "the same through a Q-Former"),
         _from("tiny-llava", _tiny, TINY_PROMPT_LLAVA, 16, "random weights, for tests only"),
         _from("tiny-instructblip", _tiny, TINY_PROMPT_BLIP, 4, "random weights, for tests only"),
+        *(_random(spec) for spec in named_models() if spec.source is not None),
     ]
 
 
 def _from(name: str, make: Callable[[str, Path], Path], prompt: str, visual: int, note: str) -> ModelSpec:
     return ModelSpec(name, partial(make, name), prompt, visual, note=note)
+
+
+def _random(named: ModelSpec) -> ModelSpec:
+    name = PREFIX + named.name
+    note = f"{named.name}'s layout, random weights, for tests only"
+    return ModelSpec(name, partial(_shrunk, name), named.prompt, named.visual, note=note)
 
 
 def named_models() -> list[ModelSpec]:
@@ -137,6 +145,12 @@ def _bundled(name: str, cache: Path) -> Path:
     from phasebench.models.bundled import assemble
 
     return Path(assemble(name, cache))
+
+
+def _shrunk(name: str, cache: Path) -> Path:
+    from phasebench.models.shrunk import shrunk
+
+    return shrunk(name, cache)
 
 
 def _tiny(name: str, cache: Path) -> Path:

@@ -43,10 +43,14 @@ class Trace:
         shapes: of what enters the first layer and of what every layer gives.
         width: of what the output projections add to the states; 0 where none is seen.
         crosses: an attention's keys are not its queries' positions.
+        broken: the first layer that gives NaN or infinity at a real position, 0 for what enters the
+            first; None if none does.
     """
 
-    def __init__(self, layers: list[nn.Module]) -> None:
+    def __init__(self, layers: list[nn.Module], real_BN: Tensor | None = None) -> None:
         self.layers = layers
+        self.real_BN = real_BN
+        self.broken: int | None = None
         self.sites: dict[nn.Module, Site] = {}
         self.tail: list[nn.Module] = []
         self.shapes: list[torch.Size] = []
@@ -108,12 +112,20 @@ class Trace:
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._settle()
-        self.shapes.append((args[0] if args else kwargs["hidden_states"]).shape)
+        self._see(args[0] if args else kwargs["hidden_states"])
 
     def _leave(self, layer: nn.Module, _: Any, result: Any) -> None:
         self._settle()
-        self.shapes.append((result[0] if isinstance(result, tuple) else result).shape)
+        self._see(result[0] if isinstance(result, tuple) else result)
         self._after_last = layer is self.layers[-1]
+
+    def _see(self, states: Tensor) -> None:
+        real = states
+        if self.real_BN is not None and states.shape[:2] == self.real_BN.shape:
+            real = states[self.real_BN.to(states.device)]  # padding may be anything
+        if self.broken is None and not bool(real.isfinite().all()):
+            self.broken = len(self.shapes)
+        self.shapes.append(states.shape)
 
     def _saw_inside(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         takes_and_gives = args and isinstance(args[0], Tensor) and isinstance(result, Tensor)

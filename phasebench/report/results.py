@@ -36,6 +36,7 @@ def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]
         "heatmaps": {name: _heatmap(norms) for name, norms in measured.examples.items()},
         "layout": measured.curves.provenance["layout"],
         "selftest": measured.selftest.as_dict(),
+        "broken": dict(measured.broken),
         "provenance": dict(measured.curves.provenance),
         "images": list(measured.curves.items),
         "skipped": [dict(skip) for skip in skipped],

@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the named models: their own configurations made narrow and shallow, all else kept.
+"""``tiny-random-*``: the named models' configurations made narrow and shallow, all else kept; for tests only.
 
 Kept are the file layout, image and patch sizes, vocabulary sizes and token ids. The tokenizers have as many
 entries as the real ones, which may not be redistributed, but other words.
@@ -25,11 +25,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from phasebench.cache import made_once
 from phasebench.datasets.sprites import NOUNS
-from phasebench.models.registry import named_models
+from phasebench.models.registry import CONFIGS, PREFIX
 
-NAMES = [spec.name for spec in named_models() if spec.source is not None]
-CONFIGS = {spec.name: spec.config for spec in named_models()}
+VERSION = 1
+"""Of what is written: a cache made before a change is not used after it."""
 LLAMA = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 4, "head_dim": 16,
@@ -45,23 +46,26 @@ KNOWN = {"extra_special_tokens": {"image_token": "<image>"}}
 QFORMER = {**VISION, "encoder_hidden_size": 32, "max_position_embeddings": 64}
 
 
-def checkpoint(name: str, folder: Path) -> Path:
-    """A folder of ``name`` as its publisher lays it out, with random weights."""
+def shrunk(name: str, cache: Path) -> Path:
+    """The folder of ``tiny-random-NAME``, made on first use, as NAME's publisher lays it out."""
+    return made_once(cache / f"{name}-{VERSION}", lambda folder: _write(name.removeprefix(PREFIX), folder))
+
+
+def _write(name: str, folder: Path) -> None:
     torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(CONFIGS[name])
-    _shrink(config.vision_config, VISION)
-    _shrink(config.text_config, TEXTS[config.text_config.model_type])
+    config = AutoConfig.from_pretrained(CONFIGS / f"{name}.json")
+    _resize(config.vision_config, VISION)
+    _resize(config.text_config, TEXTS[config.text_config.model_type])
     if hasattr(config, "qformer_config"):
-        _shrink(config.qformer_config, QFORMER)
+        _resize(config.qformer_config, QFORMER)
     model = AutoModelForImageTextToText.from_config(config)
     if hasattr(model, "query_tokens"):
         torch.nn.init.normal_(model.query_tokens, std=0.5)
     model.save_pretrained(folder)
     PROCESSORS[config.model_type](config).save_pretrained(folder)
-    return folder
 
 
-def _shrink(config: Any, sizes: dict[str, int]) -> None:
+def _resize(config: Any, sizes: dict[str, int]) -> None:
     for key, value in sizes.items():
         if hasattr(config, key):
             setattr(config, key, value)

@@ -30,6 +30,7 @@ TOLD = pytest.StashKey[set[str]]()
 def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     """One model, loaded; freed before the next one is."""
     from phasebench.cache import cache_folder
+    from phasebench.models.devices import empty_caches
     from phasebench.models.loading import load
     from phasebench.session import MODELS
 
@@ -53,6 +54,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     yield model
     model.model = None  # pytest keeps the fixture's value a while; the weights must go now
     gc.collect()
+    empty_caches()  # the next model's place depends on what the device has free
 
 
 def _share_cores(config: pytest.Config) -> None:

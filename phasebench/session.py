@@ -83,7 +83,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
     """See that what must be fetched or converted can be had, and that folders are whole."""
-    from phasebench.models.checks import check_folder
+    from phasebench.models.checks import check_code, check_folder
     from phasebench.models.registry import Hub
 
     settings = settings_of(config)
@@ -93,7 +93,8 @@ def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
             if isinstance(spec.source, Hub):
                 from phasebench.models.hub import look_up
 
-                look_up(spec.name, spec.source)
+                folder = look_up(spec.name, spec.source)
+                check_code(spec.name, folder, remote_code=settings.remote_code)
             elif spec.source is None or isinstance(spec.source, Path):
                 check_folder(spec.name, spec.folder(Path()), **flags)
         except InputError as error:

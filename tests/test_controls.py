@@ -11,6 +11,8 @@ import torch
 
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.measure import controls
 from phasebench.measure import run as measuring
 from phasebench.measure.controls import (
     _with_caption,
@@ -158,3 +160,15 @@ def test_another_error_than_memory_is_not_taken_for_it(
     monkeypatch.setattr(measuring, "probed_pass", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         largest_batch(tiny_llava, anatomy, samples)
+
+
+def test_controls_that_cannot_be_made_are_told_before_anything_is_measured(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(measuring, "probed_pass", never)
+    monkeypatch.setattr(controls, "projector_of", lambda _: torch.nn.Linear(2, 2, device="meta"))
+    with pytest.raises(InputError, match="its projector is offloaded, run without --controls"):
+        run(tiny_llava, samples, controls=True)

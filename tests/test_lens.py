@@ -7,10 +7,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from phasebench.measure import lens
-from phasebench.measure.lens import Decoder, Vocabulary, others, recall, reference_words, token_word, words
+from phasebench.measure.lens import (
+    Decoder,
+    Vocabulary,
+    others,
+    recall,
+    reference_words,
+    spelled,
+    token_word,
+    words,
+)
 from phasebench.models.loading import Loaded
 
 
@@ -122,3 +133,16 @@ def test_a_single_item_has_no_other() -> None:
 
 def test_lift_over_no_other_image_is_undefined() -> None:
     assert math.isnan(recall(vocabulary(), [[1]], ())[0])
+
+
+def test_letters_beyond_ascii_are_read_as_they_are_written() -> None:
+    """A byte-level tokenizer spells its entries in letters that stand for bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["Ġcaf\u00c3\u00a9", "Ġcat", *alphabet]
+    inner = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, []))
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
+    entries = [spelled(tokenizer, token) for token in tokenizer.convert_ids_to_tokens([0, 1])]
+    assert entries == ["café", "cat"]
+    assert Vocabulary(entries).decoded([0, 1]) == {"café", "cat"}
+    assert spelled(tokenizer, None) == ""

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import LlavaForConditionalGeneration
 
 from phasebench.cache import made_once
 from phasebench.errors import InputError
@@ -352,3 +353,30 @@ def test_memory_that_is_not_of_that_form(text: str) -> None:
 
 def test_memory_by_device() -> None:
     assert parse_memory("0=20GiB, cpu=64GiB") == {0: "20GiB", "cpu": "64GiB"}
+
+
+def test_pickled_weights_of_the_hub_are_fetched_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(hub, "_snapshot", lambda _, *patterns: asked.append(patterns) or tmp_path)
+    ModelSpec("mine", Hub("owner/x")).folder(tmp_path, allow_pickle=True)
+    assert "*.bin" in asked[0]
+
+
+def test_the_identity_follows_pickled_weights_where_there_are_no_others(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    digests = set()
+    for value in (0.0, 1.0):
+        torch.save({"x": torch.tensor(value)}, folder / "pytorch_model.bin")
+        digests.add(digest(folder))
+    assert len(digests) == 2
+
+
+def test_a_model_that_does_not_fit_names_the_way_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "to", full)
+    with pytest.raises(InputError, match=r"mine does not fit on cpu: CUDA out of memory; .*--max-memory"):
+        load(ModelSpec("mine", folder), folder)

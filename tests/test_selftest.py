@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from phasebench.measure.passes import probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import dissect
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import Loaded, load
 from phasebench.models.parts import find_layers, image_token_id, projector_of
+from phasebench.models.registry import bundled_models
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -156,13 +158,11 @@ def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures
     loaded = _copied(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     anatomy = dissect(loaded.model, inputs)
-    calls: list[int] = []
 
-    def drift(_: nn.Module, __: Any, out: Any) -> Any:
-        calls.append(1)
-        return out + 1e-3 * len(calls)
+    def disturbed(_: nn.Module, __: Any, out: Any) -> Any:
+        return out + 1e-3 * len(anatomy.layers[0]._forward_pre_hooks)  # the probe's
 
-    loaded.model.get_decoder().norm.register_forward_hook(drift)
+    loaded.model.get_decoder().norm.register_forward_hook(disturbed)
     with pytest.raises(InputError, match="the probe changes its logits"):
         self_test(anatomy, inputs)
 
@@ -216,3 +216,25 @@ def test_the_last_text_token_is_before_an_image_at_the_end() -> None:
 def test_a_prompt_without_either_is_refused(ids: list[list[int]], what: str) -> None:
     with pytest.raises(InputError, match=f"no {what}.*--prompt"):
         Positions.of({"input_ids": torch.tensor(ids)}, 9)
+
+
+def test_a_model_that_is_not_deterministic_is_told_from_a_probe_that_disturbs(
+    tiny_llava: Loaded, pictures: Pictures
+) -> None:
+    loaded = _copied(tiny_llava)
+    inputs = loaded.inputs(pictures[:1])
+    anatomy = dissect(loaded.model, inputs)
+    loaded.model.get_decoder().norm.register_forward_hook(lambda _, __, out: out + torch.randn_like(out))
+    with pytest.raises(InputError, match="its own forward pass gives other logits each time"):
+        self_test(anatomy, inputs)
+
+
+@pytest.mark.parametrize("name", ["tiny-llava", "tiny-instructblip"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_measured_whole(cache: Path, pictures: Pictures, name: str, dtype: str) -> None:
+    """InstructBLIP keeps its query tokens, its first parameter, in float32 all the same."""
+    spec = next(spec for spec in bundled_models() if spec.name == name)
+    loaded = load(spec, cache, device="cpu", dtype=dtype)
+    assert str(loaded.dtype) == f"torch.{dtype}"
+    inputs = loaded.inputs(pictures[:1])
+    assert self_test(dissect(loaded.model, inputs), inputs).unmeasured == {}

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 from PIL import Image
@@ -32,6 +33,18 @@ def blank(loaded: Loaded, anatomy: Anatomy, size: tuple[int, int], *, lens_norm:
     """The row of one grey image of ``size``: no picture to see."""
     inputs = loaded.inputs([Image.new("RGB", size, GREY)])
     return probed_pass(anatomy, inputs, lens_norm=lens_norm)[0]
+
+
+def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
+    """See that the controls on request can be made, before anything is measured.
+
+    Raises:
+        InputError: there is no projector, it is offloaded, or the model has no image token.
+    """
+    if any(parameter.is_meta for parameter in projector_of(anatomy.model).parameters()):
+        raise InputError(f"{loaded.name}: its projector is offloaded, run without --controls")
+    if anatomy.image_token is None:
+        raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
 
 
 def untrained_projector(
@@ -67,19 +80,13 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
 def text_against_text(
     loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], *, seed: int, lens_norm: bool
 ) -> list[Row]:
-    """Rows with a caption's tokens in the image's place: what two stretches of text do.
-
-    Raises:
-        InputError: the model has no image token.
-    """
-    if anatomy.image_token is None:
-        raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
-    decoder = sequence_model(anatomy.model)
+    """Rows with a caption's tokens in the image's place: what two stretches of text do."""
+    decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
     rng = random.Random(f"text/{seed}")
     rows = []
     for sample in samples[:MOST]:
         ids = loaded.inputs([sample.open()])["input_ids"][0]
-        positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), anatomy.image_token)
+        positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False)
         rows += watch(anatomy, positions, forward, lens_norm=lens_norm)
     return rows

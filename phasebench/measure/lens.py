@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,9 @@ class Decoder:
     def add(self, hidden_PD: Tensor) -> None:
         """Take the states of one more layer."""
         self._sizes.append(len(hidden_PD))
-        self._waiting.append(hidden_PD if self._final_norm is None else self._final_norm(hidden_PD))
+        normed = hidden_PD if self._final_norm is None else self._final_norm(hidden_PD)
+        device = self._waiting[0].device if self._waiting else normed.device
+        self._waiting.append(normed.to(device))
         if sum(map(len, self._waiting)) >= CHUNK:
             self._decode()
 
@@ -75,6 +78,12 @@ def words(text: str) -> list[str]:
 def token_word(token: str) -> str:
     """A vocabulary entry without its word-start mark, lower-cased, letters only ('' if none)."""
     return "".join(_LETTERS.findall(_WORD_START.sub("", token).lower()))
+
+
+def spelled(tokenizer: Any, token: str | None) -> str:
+    """A vocabulary entry as text: byte-level tokenizers write letters beyond ASCII as other letters."""
+    bare = _WORD_START.sub("", token or "")
+    return bare if bare.isascii() else str(tokenizer.convert_tokens_to_string([bare]))
 
 
 class Vocabulary:

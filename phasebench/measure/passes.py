@@ -93,7 +93,7 @@ def _stacked(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tup
     if by_layer:
         first = next(iter(by_layer.values()))[name]
         stacked = torch.stack([layer[name].to(first.device) for layer in by_layer.values()], dim=1)
-        values[:, list(by_layer)] = stacked.double().cpu().numpy()
+        values[:, list(by_layer)] = stacked.cpu().double().numpy()
     return values
 
 
@@ -123,6 +123,6 @@ def _norms(probe: Probe, index: int) -> Array:
 
 def _now(where: Mapping[str, Tensor] | Positions) -> float:
     ids = where.last_B if isinstance(where, Positions) else where["input_ids"]
-    if ids.device.type == "cuda":
-        torch.cuda.synchronize(ids.device)
+    if ids.device.type != "cpu":
+        torch.accelerator.synchronize(ids.device)
     return time.perf_counter()

@@ -102,6 +102,7 @@ class Probe:
         if site.gated:
             given_BND = args[0].reshape(*weighted_BND.shape[:2], -1)
             weighted_BND = weighted_BND * attention.gate(given_BND, weighted_BND, last_B)
+        # This calls the hooked module: nothing is held by now, so that its hooks pass this call over.
         added_BND = attention.project(output, weighted_BND)
         self.added(module, added_BND)
         norm_BN = added_BND.float().norm(dim=-1)

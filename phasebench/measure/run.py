@@ -20,6 +20,7 @@ from phasebench.measure import controls, lens
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.selftest import SelfTest, self_test
 from phasebench.models.adapter import Anatomy, dissect, not_finite
+from phasebench.models.devices import empty_caches
 from phasebench.models.loading import Loaded
 from phasebench.settings import Settings
 
@@ -71,10 +72,11 @@ def measure(
     if not samples:
         raise InputError(f"--dataset {dataset}: no images drawn; raise --images")
     data = digest(samples)
-    first = loaded.inputs([sample.open() for sample in samples[: settings.batch_size or 1]])
-    anatomy = dissect(loaded.model, first)
-    tested = self_test(anatomy, first)
+    anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
+    if settings.controls:
+        controls.check_controls(loaded, anatomy)
     size = settings.batch_size or largest_batch(loaded, anatomy, samples)
+    tested = self_test(anatomy, loaded.inputs([sample.open() for sample in samples[:size]]))
     rows, plain = _pass_over(loaded, anatomy, samples, settings, size, progress)
     reader = _Reader(loaded, samples)
     items = {sample.id: sample.item for sample in samples}
@@ -122,7 +124,7 @@ def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -
         except (RuntimeError, MemoryError) as error:
             if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                 raise
-            torch.accelerator.empty_cache() if torch.accelerator.is_available() else None
+            empty_caches()
             break
         size *= 2
     return size
@@ -138,7 +140,9 @@ class _Reader:
 
     def __init__(self, loaded: Loaded, samples: Sequence[Sample]) -> None:
         tokenizer = loaded.processor.tokenizer
-        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        tokens = [
+            lens.spelled(tokenizer, token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        ]
         for special in tokenizer.all_special_ids:  # <image> is not the word 'image'
             tokens[special] = ""
         self.vocabulary = lens.Vocabulary(tokens)

@@ -18,7 +18,7 @@ from phasebench.measure.gates import gate_errors
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
 from phasebench.models.adapter import Anatomy, forward
-from phasebench.models.parts import name_of
+from phasebench.models.parts import name_of, precision
 
 COMPLETENESS = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest accepted relative error of the summed contributions, by dtype."""
@@ -98,7 +98,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     """
     positions = Positions.of(inputs, anatomy.image_token)
     plain = forward(anatomy.model, inputs)
-    dtype = next(anatomy.model.parameters()).dtype
+    dtype = precision(anatomy.model)
     probe = _CheckingProbe(anatomy, positions)
     hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]
     try:
@@ -107,6 +107,10 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     finally:
         for hook in hooks:
             hook.remove()
+    if not torch.equal(plain, probed) and not torch.equal(plain, forward(anatomy.model, inputs)):
+        raise InputError(
+            f"{name_of(anatomy.model)} cannot be measured: its own forward pass gives other logits each time"
+        )
     agreement = float("nan")
     if probe.tokens:
         agreement = _agreement(plain[positions.visual_BN.to(plain.device)], probe.tokens[-1], dtype)

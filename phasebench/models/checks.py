@@ -28,16 +28,25 @@ def check_folder(name: str, folder: Path, *, allow_pickle: bool = False, remote_
     Raises:
         InputError: something is missing or needs a flag; the message names the file or the flag.
     """
-    config = read_json(name, folder / "config.json")
-    if config.get("auto_map") and not remote_code:
-        raise InputError(
-            f"--model {name}: {folder / 'config.json'} wants to run code of its own (auto_map); "
-            "read it, then allow it with --trust-remote-code"
-        )
+    check_code(name, folder, remote_code=remote_code)
     _check_weights(name, folder, allow_pickle=allow_pickle)
     for what, files in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
         if not any((folder / file).is_file() for file in files):
             raise InputError(f"--model {name}: {folder} lacks its {what}'s files ({' or '.join(files)})")
+
+
+def check_code(name: str, folder: Path, *, remote_code: bool) -> None:
+    """See that no code must be trusted that was not allowed.
+
+    Raises:
+        InputError: the configuration names code of its own.
+    """
+    path = folder / "config.json"
+    if read_json(name, path).get("auto_map") and not remote_code:
+        raise InputError(
+            f"--model {name}: {path} wants to run code of its own (auto_map); "
+            "read it, then allow it with --trust-remote-code"
+        )
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
     elif not list(folder.glob(WEIGHTS)):
         pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
         if not pickled:
-            raise InputError(f"--model {name}: no {WEIGHTS} in {folder}")
+            raise InputError(f"--model {name}: no {WEIGHTS} in {folder} (pickled ones need --allow-pickle)")
         if not allow_pickle:
             raise InputError(
                 f"--model {name}: no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: "

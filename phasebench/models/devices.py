@@ -58,6 +58,12 @@ def place(
     return Placement(one, precision, spread, memory)
 
 
+def empty_caches() -> None:
+    """Give back what the accelerator's allocator keeps of freed tensors."""
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
 def pick_device(device: str) -> torch.device:
     """The torch device that ``--device`` names; ``auto`` is the accelerator, if there is one."""
     if device != "auto":

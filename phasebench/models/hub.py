@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -18,31 +17,28 @@ from phasebench.errors import InputError
 from phasebench.models.registry import Hub
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
-"""What a checkpoint is made of; pickled weights are left where they are."""
-TIMEOUT = 10.0
+"""What a checkpoint is made of; pickled weights are left where they are unless asked for."""
+PICKLED = ("*.bin", "*.bin.index.json")
 
 
-def look_up(name: str, hub: Hub) -> None:
-    """See that the repository is there and may be read, in the local cache or on the hub.
+def look_up(name: str, hub: Hub) -> Path:
+    """See that the repository is there and may be read; the folder with its config.json.
 
     Raises:
         InputError: it is not; the message says what to do.
     """
     with _explained(name, hub):
-        try:
-            _snapshot(hub, "config.json", local_files_only=True)
-        except LocalEntryNotFoundError:
-            HfApi().model_info(hub.repository, revision=hub.revision, timeout=TIMEOUT)
+        return _snapshot(hub, "config.json")
 
 
-def fetch(name: str, hub: Hub) -> Path:
+def fetch(name: str, hub: Hub, *, allow_pickle: bool = False) -> Path:
     """The folder of the repository's files in the hub's own cache, downloaded if they are not there.
 
     Raises:
         InputError: they cannot be had; the message says what to do.
     """
     with _explained(name, hub):
-        return _snapshot(hub, *FILES)
+        return _snapshot(hub, *FILES, *(PICKLED if allow_pickle else ()))
 
 
 def fetch_config(name: str, hub: Hub) -> Path:
@@ -55,15 +51,8 @@ def fetch_config(name: str, hub: Hub) -> Path:
         return _snapshot(hub, "*.json")
 
 
-def _snapshot(hub: Hub, *patterns: str, local_files_only: bool = False) -> Path:
-    return Path(
-        snapshot_download(
-            hub.repository,
-            revision=hub.revision,
-            allow_patterns=list(patterns),
-            local_files_only=local_files_only,
-        )
-    )
+def _snapshot(hub: Hub, *patterns: str) -> Path:
+    return Path(snapshot_download(hub.repository, revision=hub.revision, allow_patterns=list(patterns)))
 
 
 @contextmanager

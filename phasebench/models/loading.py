@@ -16,10 +16,10 @@ from transformers import AutoModelForImageTextToText
 
 from phasebench.errors import InputError
 from phasebench.models.adapter import forward
-from phasebench.models.checks import check_folder, check_image_count, check_image_token
+from phasebench.models.checks import PICKLED, WEIGHTS, check_folder, check_image_count, check_image_token
 from phasebench.models.devices import Placement, place
 from phasebench.models.kin import register_for
-from phasebench.models.parts import image_token_id
+from phasebench.models.parts import image_token_id, precision
 from phasebench.models.processors import load_processor
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
 
@@ -53,9 +53,8 @@ class Loaded:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of its weights."""
-        found: torch.dtype = next(self.model.parameters()).dtype
-        return found
+        """The precision of its language model's weights."""
+        return precision(self.model)
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The processor's tensors for these images, each with the prompt.
@@ -105,7 +104,7 @@ def load(
     Raises:
         InputError: the folder cannot be loaded; the message names the file and says what is wrong.
     """
-    folder = spec.folder(cache)
+    folder = spec.folder(cache, allow_pickle=allow_pickle)
     check_folder(spec.name, folder, allow_pickle=allow_pickle, remote_code=remote_code)
     register_for(folder)
     where = place(folder, device, dtype, max_memory, remote_code=remote_code)
@@ -136,7 +135,14 @@ def _weights(
         told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
         raise InputError(f"--model {name}: {folder} lacks weights or has them in other shapes: {told}")
     model = model.eval().requires_grad_(requires_grad=False)
-    return model if where.spread else model.to(where.device)
+    if where.spread:
+        return model
+    try:
+        return model.to(where.device)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        raise InputError(
+            f"--model {name} does not fit on {where.device}: {error}; spread it with --max-memory"
+        ) from error
 
 
 def _try(loaded: Loaded, expected: int | None) -> None:
@@ -179,7 +185,8 @@ def _prompt(processor: Any) -> str:
 def digest(folder: Path) -> str:
     """Hex digest of a checkpoint's configuration and weights, sixteen characters."""
     state = hashlib.blake2b(digest_size=8)
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    weights = list(folder.glob(WEIGHTS)) or [path for kind in PICKLED for path in folder.glob(kind)]
+    for path in sorted([folder / "config.json", *weights]):
         state.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(BLOCK):

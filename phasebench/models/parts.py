@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from phasebench.errors import InputError
@@ -58,6 +59,13 @@ def find_layers(decoder: nn.Module) -> list[nn.Module]:
     if not layers:
         raise InputError(f"{name_of(decoder)}: no decoder layers found")
     return layers
+
+
+def precision(model: Any) -> torch.dtype:
+    """The precision of the language model's largest weights; single parts may be kept in another."""
+    parameters = [p for p in find_layers(sequence_model(model))[0].parameters() if p.is_floating_point()]
+    largest: torch.dtype = max(parameters, key=torch.Tensor.numel).dtype
+    return largest
 
 
 def output_head(model: Any) -> nn.Module | None:

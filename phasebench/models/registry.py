@@ -51,7 +51,7 @@ class ModelSpec:
     config: Path | None = None
     note: str = ""
 
-    def folder(self, cache: Path) -> Path:
+    def folder(self, cache: Path, *, allow_pickle: bool = False) -> Path:
         """The checkpoint's folder, assembled or fetched first if need be.
 
         Raises:
@@ -62,7 +62,7 @@ class ModelSpec:
         if isinstance(self.source, Hub):
             from phasebench.models.hub import fetch
 
-            return fetch(self.name, self.source)
+            return fetch(self.name, self.source, allow_pickle=allow_pickle)
         return self.source if isinstance(self.source, Path) else self.source(cache)
 
 

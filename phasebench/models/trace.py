@@ -58,7 +58,7 @@ class Trace:
         self.crosses = False
         self._owners = {module: n for n, layer in enumerate(layers, 1) for module in layer.modules()}
         self._inside: set[nn.Module] = set()
-        self._calls: list[tuple[nn.Module, Tensor, list[Seen]]] = []
+        self._open: tuple[nn.Module, Tensor, list[Seen]] | None = None
         self._after_last = False
         self._handles: list[Any] = []
 
@@ -102,7 +102,7 @@ class Trace:
 
         def after(output: Tensor) -> Tensor:
             self._settle()
-            self._calls.append((attention, output, []))
+            self._open = attention, output, []
             return output
 
         return after
@@ -129,20 +129,25 @@ class Trace:
 
     def _saw_inside(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         takes_and_gives = args and isinstance(args[0], Tensor) and isinstance(result, Tensor)
-        if self._calls and takes_and_gives and _has_weight(module):
-            self._calls[-1][2].append((module, args[0], result.shape[-1]))
+        if self._open and takes_and_gives and _has_weight(module):
+            self._open[2].append((module, args[0], result.shape[-1]))
 
     def _settle(self) -> None:
-        """An attention's output projection: the last weight called in its module after it, else the next."""
-        while self._calls:
-            attention, output, seen = self._calls.pop()
-            own = set(attention.modules())
-            candidates = [call for call in seen if call[0] in own][-1:] or seen[:1]
-            for module, given, width in candidates:
-                if given.numel() == output.numel():
-                    self.width = width
-                    same = torch.equal(given.flatten(), output.flatten())
-                    self.sites[attention] = Site(self._owners[attention], module, gated=not same)
+        """Close the attention that is open: find its output projection among the weights called since.
+
+        It is the last one inside the attention's own module, behind norms and gates; where the module has
+        none, as in BERT's, the first one called in the block after it.
+        """
+        if self._open is None:
+            return
+        (attention, output, seen), self._open = self._open, None
+        own = set(attention.modules())
+        candidates = [call for call in seen if call[0] in own][-1:] or seen[:1]
+        for module, given, width in candidates:
+            if given.numel() == output.numel():
+                self.width = width
+                same = torch.equal(given.flatten(), output.flatten())
+                self.sites[attention] = Site(self._owners[attention], module, gated=not same)
 
     def _saw_outside(self, module: nn.Module, *_: Any) -> None:
         if self._after_last:

@@ -172,3 +172,33 @@ def test_controls_that_cannot_be_made_are_told_before_anything_is_measured(
     monkeypatch.setattr(controls, "projector_of", lambda _: torch.nn.Linear(2, 2, device="meta"))
     with pytest.raises(InputError, match="its projector is offloaded, run without --controls"):
         run(tiny_llava, samples, controls=True)
+
+
+def test_where_memory_runs_out_a_batch_is_halved_and_the_numbers_stay(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(tiny_llava, samples, batch_size=3)
+    native, sizes = measuring.probed_pass, list[int]()
+
+    def small(anatomy: Anatomy, inputs: dict[str, torch.Tensor], **told: Any) -> Any:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return native(anatomy, inputs, **told)
+
+    monkeypatch.setattr(measuring, "probed_pass", small)
+    found = run(tiny_llava, samples, batch_size=3)
+    assert sizes == [3, 1, 2, 1, 1]
+    assert np.allclose(found.curves.array("inter"), expected.curves.array("inter"), atol=1e-5)
+    assert list(found.curves.items) == list(expected.curves.items)
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(measuring, "probed_pass", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(tiny_llava, samples)

@@ -107,12 +107,29 @@ def _pass_over(
     rows: list[Row] = []
     plain: list[float] = []
     for number, batch in enumerate(_batches(samples, size)):
-        inputs = loaded.inputs([sample.open() for sample in batch])
         if number < PLAIN:
+            inputs = loaded.inputs([sample.open() for sample in batch])
             plain += [plain_pass(anatomy, inputs)] * len(batch)
-        rows += probed_pass(anatomy, inputs, lens_norm=settings.lens_norm)
+        rows += _pass(loaded, anatomy, batch, lens_norm=settings.lens_norm)
         progress(len(rows), len(samples))
     return rows, plain
+
+
+def _pass(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample], *, lens_norm: bool) -> list[Row]:
+    """The rows of a batch; where memory runs out, of its halves: later pictures may be larger."""
+    try:
+        inputs = loaded.inputs([sample.open() for sample in batch])
+        return probed_pass(anatomy, inputs, lens_norm=lens_norm)
+    except (RuntimeError, MemoryError) as error:
+        if len(batch) == 1 or not _out_of_memory(error):
+            raise
+    empty_caches()
+    halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+    return [row for half in halves for row in _pass(loaded, anatomy, half, lens_norm=lens_norm)]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
 
 
 def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
@@ -122,7 +139,7 @@ def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -
         try:
             probed_pass(anatomy, loaded.inputs([sample.open() for sample in samples[: 2 * size]]))
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            if not _out_of_memory(error):
                 raise
             empty_caches()
             break

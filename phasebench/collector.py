@@ -7,13 +7,17 @@ controller, which puts the run's results together, prints the tables and writes 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from phasebench.places import FOLDERS, PLACE
+
+if TYPE_CHECKING:
+    from phasebench.report.results import Results
 
 Entry = dict[str, Any]
 ENTRIES = pytest.StashKey[list[Entry]]()
@@ -98,6 +102,8 @@ class _Teller:
         if self.config.option.results:
             _write(self.config.option.results, results.as_dict())
             terminalreporter.write_line(f"phasebench: results written to {self.config.option.results}")
+        if step := os.environ.get("GITHUB_STEP_SUMMARY"):
+            _append(Path(step), results)
 
     def _tell_stale(self, reporter: pytest.TerminalReporter, places: list[str]) -> None:
         from phasebench.names import CURVES
@@ -108,6 +114,14 @@ class _Teller:
             reporter.write_line(
                 f"phasebench: no case asks for the baseline {path}; remove it if it is not needed"
             )
+
+
+def _append(path: Path, results: Results) -> None:
+    """To the summary of a GitHub step, which other steps and runs may have written to."""
+    from phasebench.report.summary import markdown
+
+    with path.open("a", encoding="utf-8") as summary:
+        summary.write(markdown(results) or f"{NOTHING}\n")
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ def _settled() -> None:
     for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
         if not module.name.startswith(LATER):
             importlib.import_module(module.name)
+    os.environ.pop("GITHUB_STEP_SUMMARY", None)  # the runs inside are no steps of a workflow
     gc.collect()
     gc.freeze()
     torch.set_num_threads(1)

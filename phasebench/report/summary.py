@@ -1,0 +1,60 @@
+"""A run as Markdown for ``$GITHUB_STEP_SUMMARY``: what went wrong first, then the findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from phasebench.report.results import Entry, Results
+
+LIMIT = 900_000
+"""Bytes; GitHub takes a mebibyte a step and drops a summary above it whole."""
+
+
+def markdown(results: Results) -> str:
+    """One section a model and dataset, those with something red first."""
+    places = sorted(results.places, key=lambda place: not _red(results, place))
+    text = "\n".join(line for place in places for line in _section(results, place))
+    if len(text.encode()) <= LIMIT:
+        return text
+    return text.encode()[:LIMIT].decode(errors="ignore") + "\n\n… cut; the rest is in the results file.\n"
+
+
+def _red(results: Results, place: str) -> bool:
+    return any(not entry["passed"] for kind in ("drift", "finding") for entry in results.of_kind(place, kind))
+
+
+def _section(results: Results, place: str) -> Iterator[str]:
+    mark = "❌" if _red(results, place) else "✅"
+    yield f"### {mark} {place}\n"
+    drifted = [entry for entry in results.of_kind(place, "drift") if not entry["passed"]]
+    if drifted:
+        yield from _drift(drifted)
+    findings = results.of_kind(place, "finding")
+    if findings:
+        yield from _findings(findings)
+
+
+def _drift(entries: list[Entry]) -> Iterator[str]:
+    """The curves that drifted, worst first; without a measure of it (other lengths, no file) above all."""
+    worst = sorted(entries, key=lambda e: float("inf") if e["excess"] is None else e["excess"], reverse=True)
+    yield "| drift | layer | recorded | now | x tolerance |"
+    yield "|---|---|---|---|---|"
+    for entry in worst:
+        numbers = (_number(entry.get(key)) for key in ("recorded", "measured", "excess"))
+        yield f"| `{entry['curve']}` | {entry['layer']} | {' | '.join(numbers)} |"
+    yield ""
+
+
+def _findings(entries: list[Entry]) -> Iterator[str]:
+    yield "| finding | verdict | value | 95 % interval | recorded |"
+    yield "|---|---|---|---|---|"
+    for entry in sorted(entries, key=lambda e: bool(e["passed"])):
+        interval = f"{_number(entry['low'])} to {_number(entry['high'])}"
+        recorded = entry["recorded"] or "-"
+        verdict = entry["verdict"] if entry["passed"] else f"**{entry['verdict']}**"
+        yield f"| `{entry['id']}` | {verdict} | {_number(entry['value'])} | {interval} | {recorded} |"
+    yield ""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

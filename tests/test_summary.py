@@ -1,0 +1,77 @@
+"""The Markdown for a GitHub step: what went wrong first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phasebench.report import summary
+from phasebench.report.results import Results
+from phasebench.report.summary import markdown
+from tests.conftest import Run
+
+
+def finding(place: str = "m/d", *, passed: bool = True, **changes: Any) -> dict[str, Any]:
+    entry = {
+        "kind": "finding", "place": place, "id": "four_phases", "verdict": "holds", "recorded": "holds",
+        "value": 0.02131, "low": 0.01, "high": 0.031, "passed": passed,
+    }  # fmt: skip
+    return {**entry, **changes}
+
+
+def drift(curve: str, excess: float | None, *, passed: bool, place: str = "m/d") -> dict[str, Any]:
+    return {
+        "kind": "drift", "place": place, "curve": curve, "layer": 7, "excess": excess, "recorded": 0.5,
+        "measured": 0.625, "passed": passed,
+    }  # fmt: skip
+
+
+def test_a_green_run_lists_its_findings() -> None:
+    lines = markdown(Results.of([finding(), drift("inter", 0.1, passed=True)])).splitlines()
+    assert lines[0] == "### ✅ m/d"
+    assert "| `four_phases` | holds | 0.0213 | 0.01 to 0.031 | holds |" in lines
+    assert not any("drift" in line for line in lines)
+
+
+def test_drift_stands_worst_first() -> None:
+    entries = [drift(name, excess, passed=False) for name, excess in (("a", 2.0), ("b", None), ("c", 30.0))]
+    lines = markdown(Results.of(entries)).splitlines()
+    assert lines[0] == "### ❌ m/d"
+    assert [line.split("`")[1] for line in lines if line.startswith("| `")] == ["b", "c", "a"]
+    assert "| `c` | 7 | 0.5 | 0.625 | 30 |" in lines
+
+
+def test_red_places_and_findings_come_first() -> None:
+    changed = finding("m/b", passed=False, id="attention_sinks", verdict="does not hold", value=None)
+    lines = markdown(Results.of([finding("m/a"), finding("m/b"), changed])).splitlines()
+    assert [line for line in lines if line.startswith("###")] == ["### ❌ m/b", "### ✅ m/a"]
+    rows = [line for line in lines if line.startswith("| `")]
+    assert rows[0] == "| `attention_sinks` | **does not hold** | - | 0.01 to 0.031 | holds |"
+
+
+def test_a_summary_that_github_would_drop_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "LIMIT", 200)
+    text = markdown(Results.of([finding(f"m/{index}") for index in range(50)]))
+    assert len(text.encode()) < 300
+    assert text.endswith("cut; the rest is in the results file.\n")
+
+
+def test_a_step_is_told(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(pytester.path / "step.md")
+    path.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    run("--snapshot-update")
+    text = path.read_text()
+    assert text.startswith("before\n### ✅ tiny-llava/pics\n")
+    assert text.count("| `") == 6
+
+
+def test_a_step_in_which_nothing_was_measured_is_told_so(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(pytester.path / "step.md")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    run("-k", "nothing_of_the_kind")
+    assert path.read_text() == "phasebench: nothing was measured or compared\n"

@@ -380,3 +380,12 @@ def test_a_model_that_does_not_fit_names_the_way_out(folder: Path, monkeypatch: 
     monkeypatch.setattr(LlavaForConditionalGeneration, "to", full)
     with pytest.raises(InputError, match=r"mine does not fit on cpu: CUDA out of memory; .*--max-memory"):
         load(ModelSpec("mine", folder), folder)
+
+
+def test_the_commit_that_was_measured_is_known(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = folder.rename(folder.parent / "0123abc")
+    monkeypatch.setattr(hub, "_snapshot", lambda *_: snapshot)
+    assert load(ModelSpec("mine", Hub("owner/x", "main")), tmp_path).source == "owner/x@0123abc"
+    assert load(ModelSpec("mine", snapshot), tmp_path).source is None

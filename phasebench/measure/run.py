@@ -81,6 +81,8 @@ def measure(
     reader = _Reader(loaded, samples)
     items = {sample.id: sample.item for sample in samples}
     provenance = _provenance(loaded, dataset, data, settings, rows)
+    if loaded.source:
+        provenance["source"] = loaded.source
     if tested.unmeasured:
         provenance["unmeasured"] = tested.unmeasured
     curves = Curves.from_arrays(_stack(rows, reader.recalls(rows)), items, provenance)

@@ -21,7 +21,7 @@ from phasebench.models.devices import Placement, place
 from phasebench.models.kin import register_for
 from phasebench.models.parts import image_token_id, precision
 from phasebench.models.processors import load_processor
-from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
+from phasebench.models.registry import DEFAULT_PROMPT, Hub, ModelSpec
 
 BLOCK = 1 << 20
 GREY = (127, 127, 127)
@@ -40,6 +40,8 @@ class Loaded:
     prompt: str
     checkpoint: str
     """Digest of the configuration and weight files."""
+    source: str | None = None
+    """``OWNER/NAME@COMMIT`` of a model of the hub."""
 
     @property
     def device(self) -> torch.device:
@@ -112,6 +114,8 @@ def load(
     model = _weights(spec.name, folder, where, cache, allow_pickle=allow_pickle, remote_code=remote_code)
     check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
     loaded = Loaded(spec.name, model, processor, prompt or spec.prompt or _prompt(processor), digest(folder))
+    if isinstance(spec.source, Hub):
+        loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
     _try(loaded, spec.visual if prompt is None else None)
     return loaded
 

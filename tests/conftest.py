@@ -41,6 +41,8 @@ def _settled() -> None:
     for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
         if not module.name.startswith(LATER):
             importlib.import_module(module.name)
+    for name in ("blip_2", "llava_next", "opt", "t5"):  # of the tiny-random models
+        importlib.import_module(f"transformers.models.{name}.modeling_{name}")
     os.environ.pop("GITHUB_STEP_SUMMARY", None)  # the runs inside are no steps of a workflow
     gc.collect()
     gc.freeze()

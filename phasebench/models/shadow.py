@@ -7,6 +7,7 @@ the names stay and their entries are wrapped while a pass runs. The wrapping is 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ After = Callable[[Tensor], Tensor]
 Watcher = Callable[..., After | None]
 """Called as ``watcher(module, query, key, value, attention_mask, kwargs)`` before each attention."""
 SHADOWED = "sdpa"
+EAGER = "eager_attention_forward"
 
 
 @contextmanager
@@ -39,11 +41,11 @@ def shadowed_attention(watcher: Watcher) -> Iterator[None]:
 
 
 def own_eager(attention: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The ``eager_attention_forward`` of the file that defines ``attention``."""
-    function: Callable[..., tuple[Tensor, Tensor]] = sys.modules[
-        type(attention).__module__
-    ].eager_attention_forward
-    return function
+    """The ``eager_attention_forward`` of the file that defines ``attention``, or its ``forward``."""
+    kind = type(attention)
+    function = getattr(sys.modules.get(kind.__module__), EAGER, None)
+    found: Callable[..., tuple[Tensor, Tensor]] = function or inspect.unwrap(kind.forward).__globals__[EAGER]
+    return found
 
 
 def _wrapped(native: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:

@@ -3,3 +3,9 @@
 
 class InputError(ValueError):
     """A model, dataset, file or option that cannot be used as given."""
+
+
+OF_TRANSFORMERS = (
+    OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, RuntimeError,
+)  # fmt: skip
+"""What transformers raises at a checkpoint that is not what it should be."""

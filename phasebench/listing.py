@@ -72,9 +72,12 @@ def _size(spec: ModelSpec, settings: Settings) -> list[str]:
     visual = "varies" if spec.visual is None else str(spec.visual)
     if spec.config is None:
         return ["", "", "", visual]
-    found = _plan(spec, settings)
-    memory = found.parameters * 2 / 2**30
-    return [_billions(found.parameters), f"{memory:.1f} GiB", str(found.layers), visual]
+    from phasebench.models.parts import find_layers, sequence_model
+    from phasebench.models.sizes import empty_model, gibibytes, parameters
+
+    model = empty_model(spec.config, remote_code=settings.remote_code)
+    count, layers = parameters(model), len(find_layers(sequence_model(model)))
+    return [_billions(count), f"{gibibytes(2 * count):.1f} GiB", str(layers), visual]
 
 
 def _verdicts(config: pytest.Config, spec: ModelSpec) -> str:
@@ -122,9 +125,11 @@ def _rows(found: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:
     from phasebench.models.plan import DTYPES
     from phasebench.models.sizes import gibibytes
 
-    sizes = [f"{gibibytes(found.parameters, dtype):.1f} GiB in {str(dtype)[6:]}" for dtype in DTYPES]
+    sizes = [
+        f"{gibibytes(found.parameters * dtype.itemsize):.1f} GiB in {str(dtype)[6:]}" for dtype in DTYPES
+    ]
     yield "parameters", f"{_billions(found.parameters)}: {', '.join(sizes)}"
-    yield "placed", ", ".join(f"{where}: {size / 2**30:.1f} GiB" for where, size in found.placed.items())
+    yield "placed", ", ".join(f"{where}: {gibibytes(size):.1f} GiB" for where, size in found.placed.items())
     yield "language model", f"{found.layers} layers of width {found.width}, vocabulary {found.vocabulary}"
     if found.positions is None:
         yield "image tokens", "not fixed: they depend on the image's size"
@@ -153,11 +158,11 @@ def _duration(seconds: float) -> str:
 def _configuration(spec: ModelSpec) -> Path:
     """A folder or file with the model's config.json, without its weights if that can be."""
     from phasebench.cache import cache_folder
-    from phasebench.models.hub import fetch_config
+    from phasebench.models.hub import look_up
     from phasebench.models.registry import Hub
 
     if spec.config is not None and spec.config.is_file():
         return spec.config
     if isinstance(spec.source, Hub):
-        return fetch_config(spec.name, spec.source)
+        return look_up(spec.name, spec.source)
     return spec.folder(cache_folder())

@@ -239,7 +239,7 @@ def answer(kind: type[Exception]) -> Exception:
         (ConnectionError, "neither in the local cache nor can the hub be reached"),
     ],
 )
-@pytest.mark.parametrize("ask", [hub.look_up, hub.fetch, hub.fetch_config])
+@pytest.mark.parametrize("ask", [hub.look_up, hub.fetch])
 def test_what_the_hub_refuses_is_told_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[str, Hub], object], kind: type[Exception], told: str
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.statistics import Estimate, estimate, plain, resampled_means
+from phasebench.judge.statistics import Estimate, estimate, plain, resampled_means, weights
 
 Means = Mapping[str, Array]
 """Curve name -> its mean [L + 1], or bootstrap replicates of it [R, L + 1]."""
@@ -80,4 +80,5 @@ def contrasts(
 
 def _both(curves: Curves, names: tuple[str, ...], statistic: Statistic) -> tuple[float, Array]:
     value = float(statistic({name: curves.mean(name) for name in names}))
-    return value, statistic({name: resampled_means(curves, name) for name in names})
+    drawn = weights(list(curves.items.values()))
+    return value, statistic({name: resampled_means(curves, name, drawn) for name in names})

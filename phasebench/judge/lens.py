@@ -29,12 +29,13 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     mean = evidence.curves.mean("recall")
     drawn = weights(list(evidence.curves.items.values()))
     resamples = resampled_means(evidence.curves, "recall", drawn)
-    lift, lifts = evidence.curves.mean("lift"), resampled_means(evidence.curves, "lift", drawn)
+    lifts = resampled_means(evidence.curves, "lift", drawn)
+    lift = estimate(float(_near(evidence.curves.mean("lift"))), _near(lifts))
     last, peak = len(mean) - 1, int(np.nanargmax(mean))
     depth = estimate(peak / last, peaks(resamples) / last)
     quarter = round(last / 4)
     conditions = [
-        Condition("lift near depth 0.825", estimate(float(_near(lift)), _near(lifts))),
+        Condition("lift near depth 0.825", lift),
         Condition(
             "recall near depth 0.825 above a quarter of the depth",
             estimate(float(_near(mean)) - mean[quarter], _near(resamples) - resamples[:, quarter]),
@@ -47,7 +48,7 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     ]
     near = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
     told = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"
-    return verdict(conditions, told, _recall_beside(evidence))
+    return verdict(conditions, told, _recall_beside(evidence, lift))
 
 
 def _near(curve: Array) -> Array:
@@ -70,11 +71,8 @@ def _nearness(depth: Estimate) -> Estimate:
     return Estimate(NEAR - abs(depth.value - PEAK_DEPTH), NEAR - distances[1], NEAR - nearest)
 
 
-def _recall_beside(evidence: Evidence) -> tuple[Contrast, ...]:
+def _recall_beside(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:
     """Recall near the paper's depth: of other captions (the lift, image by image) and in the controls."""
-    lift = estimate(
-        float(_near(evidence.curves.mean("lift"))), _near(resampled_means(evidence.curves, "lift"))
-    )
     other = float(_near(evidence.curves.mean("recall_other")))
     beside = contrasts(evidence.curves, evidence.controls, ("recall",), lambda means: _near(means["recall"]))
     return (Contrast("other captions", other, lift), *beside)

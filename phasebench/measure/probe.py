@@ -19,6 +19,7 @@ from phasebench.measure.positions import Positions
 from phasebench.measure.similarity import similarity
 from phasebench.models.adapter import Anatomy
 from phasebench.models.shadow import shadowed_attention
+from phasebench.models.trace import entering, leaving
 
 
 class Probe:
@@ -67,10 +68,10 @@ class Probe:
             yield self
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._states(args[0] if args else kwargs["hidden_states"])
+        self._states(entering(args, kwargs))
 
     def _leave(self, _: nn.Module, __: Any, result: Any) -> None:
-        self._states(result[0] if isinstance(result, tuple) else result)
+        self._states(leaving(result))
 
     def _states(self, hidden_BND: Tensor) -> None:
         visual_BN, text_BN = self._masks(hidden_BND.device)

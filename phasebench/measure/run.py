@@ -19,7 +19,7 @@ from phasebench.errors import InputError
 from phasebench.measure import controls, lens
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.selftest import SelfTest, self_test
-from phasebench.models.adapter import Anatomy, dissect, not_finite
+from phasebench.models.adapter import Anatomy, Inputs, dissect, not_finite
 from phasebench.models.devices import empty_caches
 from phasebench.models.loading import Loaded
 from phasebench.settings import Settings
@@ -109,25 +109,29 @@ def _pass_over(
     rows: list[Row] = []
     plain: list[float] = []
     for number, batch in enumerate(_batches(samples, size)):
+        inputs = loaded.inputs([sample.open() for sample in batch])
         if number < PLAIN:
-            inputs = loaded.inputs([sample.open() for sample in batch])
             plain += [plain_pass(anatomy, inputs)] * len(batch)
-        rows += _pass(loaded, anatomy, batch, lens_norm=settings.lens_norm)
+        rows += _pass(loaded, anatomy, batch, inputs, lens_norm=settings.lens_norm)
         progress(len(rows), len(samples))
     return rows, plain
 
 
-def _pass(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample], *, lens_norm: bool) -> list[Row]:
+def _pass(
+    loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample], inputs: Inputs, *, lens_norm: bool
+) -> list[Row]:
     """The rows of a batch; where memory runs out, of its halves: later pictures may be larger."""
     try:
-        inputs = loaded.inputs([sample.open() for sample in batch])
         return probed_pass(anatomy, inputs, lens_norm=lens_norm)
     except (RuntimeError, MemoryError) as error:
         if len(batch) == 1 or not _out_of_memory(error):
             raise
     empty_caches()
-    halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-    return [row for half in halves for row in _pass(loaded, anatomy, half, lens_norm=lens_norm)]
+    rows = []
+    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+        own = loaded.inputs([sample.open() for sample in half])
+        rows += _pass(loaded, anatomy, half, own, lens_norm=lens_norm)
+    return rows
 
 
 def _out_of_memory(error: Exception) -> bool:

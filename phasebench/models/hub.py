@@ -41,16 +41,6 @@ def fetch(name: str, hub: Hub, *, allow_pickle: bool = False) -> Path:
         return _snapshot(hub, *FILES, *(PICKLED if allow_pickle else ()))
 
 
-def fetch_config(name: str, hub: Hub) -> Path:
-    """The folder of the repository's small files alone.
-
-    Raises:
-        InputError: they cannot be had.
-    """
-    with _explained(name, hub):
-        return _snapshot(hub, "*.json")
-
-
 def _snapshot(hub: Hub, *patterns: str) -> Path:
     return Path(snapshot_download(hub.repository, revision=hub.revision, allow_patterns=list(patterns)))
 

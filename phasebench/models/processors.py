@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-from phasebench.errors import InputError
+from phasebench.errors import OF_TRANSFORMERS, InputError
 
 PARTS = (
     "image_processor",
@@ -21,7 +21,6 @@ PARTS = (
     "processor_class",
 )
 """Keys of processor_config.json that are not arguments of the processor itself."""
-FAILURES = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, RuntimeError)
 
 
 def load_processor(name: str, folder: Path, *, remote_code: bool = False) -> Any:
@@ -36,7 +35,7 @@ def load_processor(name: str, folder: Path, *, remote_code: bool = False) -> Any
     options = {"local_files_only": True, "trust_remote_code": remote_code}
     try:
         return AutoProcessor.from_pretrained(folder, **options)
-    except FAILURES as error:
+    except OF_TRANSFORMERS as error:
         if "torchvision" not in str(error).lower():
             raise InputError(f"--model {name}: cannot load the processor in {folder}: {error}") from error
         return _without_videos(name, folder, options, error)
@@ -50,7 +49,7 @@ def _without_videos(name: str, folder: Path, options: dict[str, Any], first: Exc
         template = getattr(tokenizer, "chat_template", None)
         settings = {"chat_template": template, **_settings(folder)}
         return _lenient(kind)(images, tokenizer, video_processor=None, **settings)
-    except FAILURES as error:
+    except OF_TRANSFORMERS as error:
         told = "its processor needs torchvision (pip install 'phasebench[torchvision]')"
         reasons = " ".join(f"{first}; put together without it: {error}".split())
         raise InputError(f"--model {name}: {told}: {reasons}") from error

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import init_empty_weights
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from phasebench.errors import InputError
+from phasebench.errors import OF_TRANSFORMERS, InputError
 from phasebench.models.kin import register_for
 
 
@@ -25,7 +24,7 @@ def empty_model(place: Path, *, remote_code: bool = False) -> Any:
         config = AutoConfig.from_pretrained(place, trust_remote_code=remote_code)
         with init_empty_weights(include_buffers=True):
             return AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, RuntimeError) as error:
+    except OF_TRANSFORMERS as error:
         raise InputError(f"{place}: no image-text-to-text model can be built from it: {error}") from error
 
 
@@ -34,6 +33,6 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def gibibytes(count: int, dtype: torch.dtype) -> float:
-    """Memory of so many parameters, in GiB."""
-    return count * dtype.itemsize / 2**30
+def gibibytes(size: int) -> float:
+    """Bytes in GiB."""
+    return size / 2**30

@@ -34,6 +34,18 @@ Seen = tuple[nn.Module, Tensor, int]
 """A module with a weight that was called, what it was given, and the width of what it gave."""
 
 
+def entering(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The states that a block is called with."""
+    states: Tensor = args[0] if args else kwargs["hidden_states"]
+    return states
+
+
+def leaving(result: Any) -> Tensor:
+    """The states that a block gives, alone or before other things."""
+    states: Tensor = result[0] if isinstance(result, tuple) else result
+    return states
+
+
 class Trace:
     """What one watched pass shows: each attention's output projection, the states, the final norm.
 
@@ -112,11 +124,11 @@ class Trace:
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._settle()
-        self._see(args[0] if args else kwargs["hidden_states"])
+        self._see(entering(args, kwargs))
 
     def _leave(self, layer: nn.Module, _: Any, result: Any) -> None:
         self._settle()
-        self._see(result[0] if isinstance(result, tuple) else result)
+        self._see(leaving(result))
         self._after_last = layer is self.layers[-1]
 
     def _see(self, states: Tensor) -> None:

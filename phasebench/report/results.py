@@ -62,6 +62,16 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
+def short(value: float | None) -> str:
+    """A number as tables show it; - where there is none."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def badness(drift: Entry) -> float:
+    """What drift entries are sorted by: without a measure of it (other lengths, no file) above all."""
+    return float("inf") if drift["excess"] is None else float(drift["excess"])
+
+
 def timing(seconds: Sequence[float], bare: Sequence[float]) -> dict[str, float | None]:
     """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
 

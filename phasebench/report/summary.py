@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phasebench.report.results import Entry, Results
+from phasebench.report.results import Entry, Results, badness, short
 
 LIMIT = 900_000
 """Bytes; GitHub takes a mebibyte a step and drops a summary above it whole."""
@@ -35,12 +35,11 @@ def _section(results: Results, place: str) -> Iterator[str]:
 
 
 def _drift(entries: list[Entry]) -> Iterator[str]:
-    """The curves that drifted, worst first; without a measure of it (other lengths, no file) above all."""
-    worst = sorted(entries, key=lambda e: float("inf") if e["excess"] is None else e["excess"], reverse=True)
+    """The curves that drifted, worst first."""
     yield "| drift | layer | recorded | now | x tolerance |"
     yield "|---|---|---|---|---|"
-    for entry in worst:
-        numbers = (_number(entry.get(key)) for key in ("recorded", "measured", "excess"))
+    for entry in sorted(entries, key=badness, reverse=True):
+        numbers = (short(entry.get(key)) for key in ("recorded", "measured", "excess"))
         yield f"| `{entry['curve']}` | {entry['layer']} | {' | '.join(numbers)} |"
     yield ""
 
@@ -49,12 +48,8 @@ def _findings(entries: list[Entry]) -> Iterator[str]:
     yield "| finding | verdict | value | 95 % interval | recorded |"
     yield "|---|---|---|---|---|"
     for entry in sorted(entries, key=lambda e: bool(e["passed"])):
-        interval = f"{_number(entry['low'])} to {_number(entry['high'])}"
+        interval = f"{short(entry['low'])} to {short(entry['high'])}"
         recorded = entry["recorded"] or "-"
         verdict = entry["verdict"] if entry["passed"] else f"**{entry['verdict']}**"
-        yield f"| `{entry['id']}` | {verdict} | {_number(entry['value'])} | {interval} | {recorded} |"
+        yield f"| `{entry['id']}` | {verdict} | {short(entry['value'])} | {interval} | {recorded} |"
     yield ""
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

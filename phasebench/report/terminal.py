@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from phasebench.names import FINDINGS
-from phasebench.report.results import Entry, Results
+from phasebench.report.results import Entry, Results, badness, short
 from phasebench.report.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _control(entry: Entry) -> str:
     words = {True: "differs by", False: "not told apart:", None: "undecided:"}[entry["differs"]]
     apart = f"{words} {_interval({**entry, 'value': entry['difference']})}"
     note = f" ({entry['note']})" if entry["note"] else ""
-    return f"control {entry['control']}: {_short(entry['value'])}{note}, {apart}"
+    return f"control {entry['control']}: {short(entry['value'])}{note}, {apart}"
 
 
 def _paper_order(entry: Entry) -> int:
@@ -125,12 +125,8 @@ def _paper_order(entry: Entry) -> int:
 def _interval(entry: Entry) -> str:
     if entry["value"] is None:
         return "-"
-    low, high = (_short(entry[key]) for key in ("low", "high"))
-    return f"{_short(entry['value'])} [{low}, {high}]"
-
-
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    low, high = (short(entry[key]) for key in ("low", "high"))
+    return f"{short(entry['value'])} [{low}, {high}]"
 
 
 def _drift(results: Results, place: str) -> Table | Text | None:
@@ -138,7 +134,7 @@ def _drift(results: Results, place: str) -> Table | Text | None:
     entries = results.of_kind(place, "drift")
     if not entries:
         return None
-    red = sorted((entry for entry in entries if not entry["passed"]), key=_badness, reverse=True)
+    red = sorted((entry for entry in entries if not entry["passed"]), key=badness, reverse=True)
     if red:
         return _drifted(red, len(entries))
     text = Text()
@@ -147,7 +143,7 @@ def _drift(results: Results, place: str) -> Table | Text | None:
         text.append(f"baselines written: {', '.join(updated)}\n", style="yellow")
     compared = [entry for entry in entries if entry["excess"] is not None and not entry["updated"]]
     if compared:
-        worst = max(compared, key=_badness)
+        worst = max(compared, key=badness)
         closest = f"{worst['curve']} at layer {worst['layer']}, {worst['excess']:.2g} of its tolerance"
         text.append(f"drift: none in {len(compared)} curves; closest: {closest}\n", style="green")
     if not all(entry["same_images"] for entry in compared):
@@ -161,13 +157,9 @@ def _drifted(red: list[Entry], of: int) -> Table:
     for column in (f"drift in {len(red)} of {of} curves", "layer", "recorded", "now", "x tolerance"):
         table.add_column(column)
     for entry in red:
-        values = [_short(entry.get(key)) for key in ("recorded", "measured", "excess")]
+        values = [short(entry.get(key)) for key in ("recorded", "measured", "excess")]
         table.add_row(Text(entry["curve"], style="red"), str(entry["layer"]), *values)
     return table
-
-
-def _badness(entry: Entry) -> float:
-    return float("inf") if entry["excess"] is None else float(entry["excess"])
 
 
 def _curves(entry: Entry, *, everything: bool) -> Table:
@@ -184,4 +176,4 @@ def _marks(mean: list[Any]) -> list[str]:
     known = [value for value in mean if value is not None]
     if not known:
         return ["-"] * 4
-    return [_short(value) for value in (known[0], min(known), max(known), known[-1])]
+    return [short(value) for value in (known[0], min(known), max(known), known[-1])]

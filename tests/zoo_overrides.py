@@ -36,17 +36,20 @@ _MINICPM: Patch = {
     "vision_config": {"insert_layer_id": 0, "image_size": 32},
 }
 _GEMMA4_TEXT: Patch = {"global_head_dim": 32, "sliding_window": 8}
+_SMALL: Patch = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
 _BLIP2_LLAMA: Patch = {
     "image_token_index": IMAGE,
     "text_config": {
         "model_type": "llama",
-        "vocab_size": 400,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
+        **_SMALL,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,
@@ -262,13 +265,7 @@ PATCHES: dict[str, Patch] = {
 }
 _GEMMA2: Patch = {
     "model_type": "gemma2",
-    "vocab_size": 400,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
+    **_SMALL,
     "sliding_window": 8,
     "query_pre_attn_scalar": 16,
     "pad_token_id": 0,

@@ -101,11 +101,7 @@ class LimberModel(LlavaModel):  # type: ignore[misc]
             layer.attn = ObservableAttention(config.text_config, index)
         self.post_init()
 
-    def get_image_features(self, pixel_values: Tensor, **_: Any) -> Any:
-        """The vision model's output, with its ``pooler_output`` the image tokens of each image (N, D)."""
-        output = self.vision_tower(pixel_values)
-        output.pooler_output = list(self.multi_modal_projector(output.last_hidden_state[:, 1:]))
-        return output
+    get_image_features = parts.eyes_projected
 
 
 class LimberForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[misc]

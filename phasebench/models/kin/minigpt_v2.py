@@ -72,11 +72,7 @@ class MiniGPTv2Model(LlavaModel):  # type: ignore[misc]
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
-    def get_image_features(self, pixel_values: Tensor, **_: Any) -> Any:
-        """The vision model's output, with its ``pooler_output`` the image tokens of each image (N, D)."""
-        output = self.vision_tower(pixel_values)
-        output.pooler_output = list(self.multi_modal_projector(output.last_hidden_state[:, 1:]))
-        return output
+    get_image_features = parts.eyes_projected
 
 
 class MiniGPTv2ForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[misc]

@@ -183,6 +183,16 @@ def with_image_token(text_config: Any, tokenizer: Any) -> int:
     return int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
 
+def eyes_projected(self: Any, pixel_values: Tensor, **_: Any) -> Any:
+    """``get_image_features`` of a LLaVA around other eyes: the class token is dropped.
+
+    The vision model's output, with its ``pooler_output`` the image tokens of each image (N, D).
+    """
+    output = self.vision_tower(pixel_values)
+    output.pooler_output = list(self.multi_modal_projector(output.last_hidden_state[:, 1:]))
+    return output
+
+
 def eva_images(size: int) -> Any:
     """What BLIP-2 and its kin do to an image: a square of ``size``, bicubic, CLIP's mean and deviation."""
     return BlipImageProcessor(size={"height": size, "width": size})

@@ -2,8 +2,8 @@
 
 pytest takes the value of an option that it does not know yet for a path, so that
 ``--model /data/checkpoint`` would make ``/data/checkpoint`` the root folder: its ini file would be
-lost and ``.pytest_cache`` written into the checkpoint. Once the options are declared, the root is
-determined again.
+lost, ``.pytest_cache`` written into the checkpoint, and the project's ``conftest.py`` not read. Once
+the options are declared, the root is determined again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from _pytest.config.findpaths import determine_setup
 def settle_rootdir(config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> None:
     """Determine root folder and ini file from the arguments that really are paths."""
     known = parser.parse_known_args(list(args))
+    config.known_args_namespace.file_or_dir = known.file_or_dir  # whose conftest.py files are read first
     root, ini, values, ignored = determine_setup(
         inifile=known.inifilename,
         override_ini=known.override_ini,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from phasebench.datasets import pixels
 from phasebench.datasets.pixels import ImageError, open_rgb
+from phasebench.datasets.sample import Sample, digest
+from phasebench.errors import InputError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -162,3 +166,17 @@ def test_no_damage_escapes_as_anything_else(tmp_path: Path, ending: str) -> None
         path.write_bytes(content)
         with suppress(ImageError):
             assert open_rgb(path).mode == "RGB"
+
+
+def test_a_file_that_is_not_read_in_time_is_no_end_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nobody writes to waits for ever, like a network folder whose server is gone."""
+    monkeypatch.setattr(pixels, "SECONDS", 0.05)
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ImageError, match=r"^not read within 0 s: .*x\.png$") as caught:
+        open_rgb(tmp_path / "x.png")
+    assert caught.value.reason == "not read in time"
+    with pytest.raises(InputError, match="not read within"):
+        digest([Sample("x", tmp_path / "x.png", ("a cat",), "x")])
+    (tmp_path / "x.png").open("wb").close()  # lets the readers go

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import threading
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from phasebench.errors import InputError
 
 SIXTEEN_BITS = 65535
+SECONDS = 60.0
+"""How long the reading of one file may take."""
 PAGE = "white"
 """What lies behind a transparent picture, as behind most that are made to lie on a page."""
 
@@ -27,17 +31,45 @@ def open_rgb(path: Path) -> Image.Image:
     """The image as RGB, turned as its EXIF data says; of an animation the first frame.
 
     Raises:
-        ImageError: the file is missing, is no whole image, is too large, or its values have no known range.
+        ImageError: the file is missing, is not read in time, is no whole image, is too large, or its
+            values have no known range.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of size before it is PIL's error
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(read_bytes(path))) as image:
                 return as_rgb(ImageOps.exif_transpose(image))
     except ImageError as error:
-        raise ImageError(error.reason, f"unreadable image {path}: {error}") from error
+        told = str(error) if str(path) in str(error) else f"unreadable image {path}: {error}"
+        raise ImageError(error.reason, told) from error
     except Exception as error:  # a damaged file makes PIL's decoders raise anything
         raise _told(path, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, read beside the main thread: a lost network folder must not stop a run for good.
+
+    Raises:
+        ImageError: it took longer than ``SECONDS``.
+        OSError: it cannot be read.
+    """
+    read: list[bytes] = []
+    failed: list[OSError] = []
+    reader = threading.Thread(target=_read, args=(path, read, failed), daemon=True)
+    reader.start()
+    reader.join(SECONDS)
+    if reader.is_alive():
+        raise ImageError("not read in time", f"not read within {SECONDS:.0f} s: {path}")
+    if failed:
+        raise failed[0]
+    return read[0]
+
+
+def _read(path: Path, read: list[bytes], failed: list[OSError]) -> None:
+    try:
+        read.append(path.read_bytes())
+    except OSError as error:
+        failed.append(error)
 
 
 def _told(path: Path, error: Exception) -> ImageError:
@@ -46,7 +78,7 @@ def _told(path: Path, error: Exception) -> ImageError:
     if isinstance(error, Image.DecompressionBombError):
         reason = "too large"
     elif isinstance(error, UnidentifiedImageError):
-        reason = "no image"
+        return ImageError("no image", f"unreadable image {path}: no format that PIL knows")
     elif "truncated" in str(error).lower():
         reason = "truncated"
     else:

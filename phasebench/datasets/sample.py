@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from phasebench.datasets.pixels import open_rgb
+from phasebench.datasets.pixels import open_rgb, read_bytes
 from phasebench.errors import InputError
 
 
@@ -59,12 +59,12 @@ def digest(samples: Sequence[Sample]) -> str:
     """Hex digest of the images' contents and captions, in order; sixteen characters.
 
     Raises:
-        InputError: a file is missing.
+        InputError: a file is missing, or not read in time.
     """
     state = hashlib.blake2b(digest_size=8)
     for sample in samples:
         try:
-            state.update(sample.path.read_bytes())
+            state.update(read_bytes(sample.path))
         except OSError as error:
             raise InputError(f"image file missing or unreadable: {sample.path}") from error
         state.update("\n".join((sample.id, *sample.captions)).encode())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from phasebench import processes
 from phasebench.places import FOLDERS, PLACE
 
 if TYPE_CHECKING:
@@ -50,13 +51,15 @@ def pytest_runtest_makereport(
 
 
 RUN = pytest.StashKey[list[Entry]]()
+KEPT = pytest.StashKey[str]()
+"""What an interrupted measurement leaves behind, in words."""
 
 
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Only the process that reports to the user collects."""
     config.stash[RUN] = []
-    if not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput") and processes.rank() == 0:
         config.pluginmanager.register(_Teller(config), "phasebench.teller")
 
 
@@ -89,15 +92,17 @@ class _Teller:
         if self.config.option.collectonly:
             return
         from phasebench.report.results import Results
-        from phasebench.report.terminal import skips, tables
+        from phasebench.report.terminal import notes, skips, tables
 
         results = Results.of(self.entries)
         for line in tables(results, terminalreporter):
             terminalreporter.write_line(line)
-        for line in skips(results):
+        for line in (*skips(results), *notes(results)):
             terminalreporter.write_line(f"phasebench: {line}", yellow=True)
         if not self.compared:
             terminalreporter.write_line(NOTHING, yellow=True)
+        if kept := self.config.stash.get(KEPT, None):
+            terminalreporter.write_line(f"phasebench: {kept}", yellow=True)
         self._tell_stale(terminalreporter, results.places)
         if self.config.option.results:
             _write(self.config.option.results, results.as_dict())

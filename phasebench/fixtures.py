@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench.collector import attach
+from phasebench.collector import KEPT, attach
 from phasebench.errors import InputError
 from phasebench.options import settings_of
 from phasebench.places import FOLDERS, PLACE, packaged
@@ -71,6 +71,7 @@ def _share_cores(config: pytest.Config) -> None:
 def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     """The model measured on one dataset: every image once."""
     from phasebench.measure.run import measure
+    from phasebench.measure.shards import Elsewhere
     from phasebench.progress import Progress
     from phasebench.session import SELECTIONS
 
@@ -81,6 +82,14 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
         return measure(loaded, name, samples, settings_of(config), progress)
     except InputError as error:
         pytest.fail(f"{loaded.name} on {name}: {error}", pytrace=False)
+    except Elsewhere:
+        pytest.skip("the first process reports")
+    except KeyboardInterrupt:
+        config.stash[KEPT] = (
+            f"interrupted; of {loaded.name} on {name} {progress.done} of {len(samples)} images are measured "
+            f"and kept in {settings_of(config).store}; the same command goes on from there"
+        )
+        raise
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phasebench.cache import cache_folder
 from phasebench.settings import DEFAULT_IMAGES, Settings
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
@@ -81,6 +82,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Also measure with the projector re-initialised, and text against text.",
     )
     add("--results", type=Path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
+    add(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="Where finished images are kept, so that none is measured twice (default: in the cache folder).",
+    )
+    add("--fresh", action="store_true", help="Measure every image, whatever is in the store.")
     add("--phasebench-baselines", metavar="DIR", help="Baselines' folder (ini: phasebench_baselines).")
     add("--phasebench-cache", type=Path, metavar="DIR", help="Where bundled models and data are assembled.")
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
@@ -112,4 +120,6 @@ def settings_of(config: pytest.Config) -> Settings:
         max_memory=option.max_memory,
         allow_pickle=option.allow_pickle,
         remote_code=option.trust_remote_code,
+        store=option.store or cache_folder() / "store",
+        fresh=option.fresh,
     )

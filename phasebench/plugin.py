@@ -32,11 +32,11 @@ def pytest_load_initial_conftests(
     """Under ``--phasebench``, claim the other options and register the plugin that does the work."""
     if not early_config.known_args_namespace.phasebench:
         return
-    from phasebench import benchmarks, collector, fixtures, listing, session
+    from phasebench import benchmarks, collector, fixtures, listing, ranks, session
     from phasebench.options import add_options
     from phasebench.rootdir import settle_rootdir
 
     add_options(parser)
     settle_rootdir(early_config, parser, args)
-    for module in (session, collector, fixtures, benchmarks, listing):
+    for module in (ranks, session, collector, fixtures, benchmarks, listing):
         early_config.pluginmanager.register(module, module.__name__)

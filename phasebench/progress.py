@@ -18,6 +18,7 @@ class Progress:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self._label = label
+        self.done = 0
         self._began = time.monotonic()
         self._shown = self._began if not self._terminal else 0.0
 
@@ -27,6 +28,7 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` images are measured."""
+        self.done = done
         now = time.monotonic()
         pause = 0.2 if self._terminal else EVERY
         if (

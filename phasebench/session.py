@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench import known
+from phasebench import known, processes
 from phasebench.errors import InputError
 from phasebench.names import CURVES, FINDINGS
 from phasebench.options import DEFAULT_DATASETS, DEFAULT_MODELS, settings_of
@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
     if config.option.results and config.option.results.is_dir():
         raise pytest.UsageError(f"--results {config.option.results}: is a folder; name a file")
+    if config.option.store and config.option.store.exists() and not config.option.store.is_dir():
+        raise pytest.UsageError(f"--store {config.option.store}: is a file; name a folder")
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
     if config.args_source is not config.ArgsSource.ARGS:
         config.args = [str(packaged("cases"))]
@@ -140,7 +142,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     settings = settings_of(config)
     models = ", ".join(config.option.model or DEFAULT_MODELS)
     datasets = ", ".join(config.option.dataset or DEFAULT_DATASETS)
-    return f"phasebench: {models} on {datasets}; at most {settings.images} images, device {settings.device}"
+    several = f", {processes.count()} processes" if processes.count() > 1 else ""
+    return (
+        f"phasebench: {models} on {datasets}; at most {settings.images} images, "
+        f"device {settings.device}{several}"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 DEFAULT_IMAGES = 400
 """As many as the paper draws; a bundled dataset that has fewer is taken whole."""
@@ -24,3 +25,7 @@ class Settings:
     max_memory: str | None = None
     allow_pickle: bool = False
     remote_code: bool = False
+    store: Path | None = None
+    """Where rows of finished images are kept; None keeps nothing."""
+    fresh: bool = False
+    """Measure every image, whatever is in the store."""

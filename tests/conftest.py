@@ -109,20 +109,31 @@ Run = Callable[..., pytest.RunResult]
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, tiny_llava: Loaded, tiny_instructblip: Loaded) -> Run:
+def run(
+    pytester: pytest.Pytester,
+    tiny_llava: Loaded,
+    tiny_instructblip: Loaded,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Run:
     """``run("--model", "tiny-llava", ...)``: the plugin on four pictures, in an empty project.
 
-    The tiny models are loaded before, so that what a run imports stays imported after it.
+    Every image is measured, unless a ``store`` is given. The tiny models are loaded before, so that
+    what a run imports stays imported after it.
     """
     write_pictures(pytester.path / "pics", 4)
 
     def phasebench(
-        *args: str, model: str | None = "tiny-llava", dataset: str | None = "pics", **inline: bool
+        *args: str,
+        model: str | None = "tiny-llava",
+        dataset: str | None = "pics",
+        store: Path | None = None,
+        **inline: bool,
     ) -> pytest.RunResult:
+        kept = ("--store", str(store or tmp_path_factory.mktemp("store")))
         chosen = [*(["--model", model] if model else []), *(["--dataset", dataset] if dataset else [])]
         # In this process phasebench is imported before pytest could rewrite its assertions.
         imported = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-        given = ("-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *args)
+        given = ("-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *kept, *args)
         return pytester.runpytest_inprocess(*given, *imported, **inline)
 
     return phasebench

@@ -12,8 +12,9 @@ import torch
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
+from phasebench.measure import batches as measuring
 from phasebench.measure import controls
-from phasebench.measure import run as measuring
+from phasebench.measure.batches import Passes, largest_batch
 from phasebench.measure.controls import (
     _with_caption,
     blank,
@@ -21,7 +22,8 @@ from phasebench.measure.controls import (
     text_against_text,
     untrained_projector,
 )
-from phasebench.measure.run import largest_batch, measure
+from phasebench.measure.run import measure
+from phasebench.measure.store import Store
 from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
 from phasebench.models.parts import projector_of
@@ -65,7 +67,7 @@ def test_the_seed_decides_the_new_projector(tiny: Loaded) -> None:
 
 def test_a_blank_image_has_the_layout_of_the_others(tiny: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny.model, tiny.inputs([samples[0].open()]))
-    row = blank(tiny, anatomy, (96, 96), lens_norm=True)
+    row = blank(Passes(tiny, anatomy, Store(None, {})), (96, 96))
     assert row.layout == run(tiny, samples).curves.provenance["layout"]
     assert np.isfinite(row.curves["inter"]).all()
 
@@ -82,7 +84,7 @@ def test_controls_change_no_curve(tiny: Loaded, samples: list[Sample]) -> None:
 
 def test_another_projector_gives_other_curves(tiny_llava: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
-    rows = untrained_projector(tiny_llava, anatomy, samples, seed=0, lens_norm=True)
+    rows = untrained_projector(Passes(tiny_llava, anatomy, Store(None, {})), samples, seed=0)
     assert len(rows) == 3
     assert not np.allclose(
         rows[0].curves["inter"], run(tiny_llava, samples).curves.array("inter")[0], atol=1e-3
@@ -104,7 +106,7 @@ def test_a_caption_stands_where_the_image_stood(tiny: Loaded, samples: list[Samp
 
 def test_text_against_text_needs_no_picture(tiny: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny.model, tiny.inputs([samples[0].open()]))
-    rows = text_against_text(tiny, anatomy, samples, seed=0, lens_norm=True)
+    rows = text_against_text(Passes(tiny, anatomy, Store(None, {})), samples, seed=0)
     assert all(np.isfinite(row.curves["inter"]).all() for row in rows)
 
 
@@ -122,7 +124,7 @@ def test_the_heatmap_is_the_mean_over_images(tiny: Loaded, samples: list[Sample]
     assert found.heatmap is not None
     assert found.heatmap.shape == (6, found.curves.provenance["layout"]["length"])
     totals = found.curves.mean("total")[1:]
-    assert np.allclose(found.heatmap.sum(axis=1), totals, rtol=1e-5)
+    assert np.allclose(found.heatmap.sum(axis=1), totals, rtol=1e-3)  # norms are kept to three digits
 
 
 def test_recall_is_measured_against_own_and_other_captions(tiny: Loaded, samples: list[Sample]) -> None:
@@ -188,7 +190,8 @@ def test_where_memory_runs_out_a_batch_is_halved_and_the_numbers_stay(
 
     monkeypatch.setattr(measuring, "probed_pass", small)
     found = run(tiny_llava, samples, batch_size=3)
-    assert sizes == [3, 1, 2, 1, 1]
+    assert sizes == [3, 1, 1, 1, 1]  # three do not fit, and are not tried again; the last is the blank one
+    assert found.notes == ["memory ran out with 3 images a pass; went on with 1"]
     assert np.allclose(found.curves.array("inter"), expected.curves.array("inter"), atol=1e-5)
     assert list(found.curves.items) == list(expected.curves.items)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from phasebench.measure import run as measuring
+from phasebench.measure import batches as measuring
 from phasebench.models.tiny import tiny
 from tests.conftest import Run
 

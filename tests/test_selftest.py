@@ -141,7 +141,7 @@ def test_a_wrong_final_norm_is_refused(tiny_llava: Loaded, pictures: Pictures) -
     outcome = self_test(anatomy, inputs)
     assert "the lens at the last layer gives the logits' token at" in outcome.unmeasured["lens"]
     row = probed_pass(anatomy, inputs)[0]
-    assert row.tokens == []
+    assert row.tokens.size == 0
     assert np.isfinite(row.curves["inter"]).all()
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
-from phasebench.measure.passes import Row, probed_pass, watch
+from phasebench.measure.batches import Passes
+from phasebench.measure.passes import Row, watch
 from phasebench.measure.positions import Positions
 from phasebench.models.adapter import Anatomy
 from phasebench.models.loading import Loaded
@@ -29,10 +30,9 @@ MOST = 24
 GREY = (127, 127, 127)
 
 
-def blank(loaded: Loaded, anatomy: Anatomy, size: tuple[int, int], *, lens_norm: bool) -> Row:
+def blank(passes: Passes, size: tuple[int, int]) -> Row:
     """The row of one grey image of ``size``: no picture to see."""
-    inputs = loaded.inputs([Image.new("RGB", size, GREY)])
-    return probed_pass(anatomy, inputs, lens_norm=lens_norm)[0]
+    return passes.of_images([Image.new("RGB", size, GREY)])[0]
 
 
 def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
@@ -47,14 +47,12 @@ def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
         raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
 
 
-def untrained_projector(
-    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], *, seed: int, lens_norm: bool
-) -> list[Row]:
+def untrained_projector(passes: Passes, samples: Sequence[Sample], *, seed: int) -> list[Row]:
     """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
     rows = []
-    with reinitialised(projector_of(anatomy.model), seed):
+    with reinitialised(projector_of(passes.anatomy.model), seed):
         for sample in samples[:MOST]:
-            rows += probed_pass(anatomy, loaded.inputs([sample.open()]), lens_norm=lens_norm)
+            rows += passes.of_images([sample.open()], f"projector {seed}")
     return rows
 
 
@@ -77,10 +75,9 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
             parameter.copy_(value)
 
 
-def text_against_text(
-    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], *, seed: int, lens_norm: bool
-) -> list[Row]:
+def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -> list[Row]:
     """Rows with a caption's tokens in the image's place: what two stretches of text do."""
+    loaded, anatomy = passes.loaded, passes.anatomy
     decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
     rng = random.Random(f"text/{seed}")
     rows = []
@@ -88,7 +85,8 @@ def text_against_text(
         ids = loaded.inputs([sample.open()])["input_ids"][0]
         positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False)
-        rows += watch(anatomy, positions, forward, lens_norm=lens_norm)
+        watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
+        rows += passes.kept("text", {"input_ids": ids_BN, "visual": positions.visual_BN}, watched)
     return rows
 
 

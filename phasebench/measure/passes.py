@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,17 +31,21 @@ class Row:
 
     Attributes:
         curves: values per layer [L + 1]; attention is NaN at layer 0.
-        tokens: the lens' token ids per layer, [L + 1][P]; empty where no lens is read.
+        tokens: the lens' token ids, int32 [L + 1, P]; empty where no lens is read.
         norms: norm-based attention [L, N] of the last text token to each position.
         layout: length and spans of the prompt.
         seconds: this image's share of its batch's pass.
+        plain: the same of the plain forward pass just before it, where that was timed.
+        stored: measured by an earlier run.
     """
 
     curves: dict[str, Array]
-    tokens: list[list[int]]
+    tokens: npt.NDArray[np.int32]
     norms: Array
     layout: dict[str, Any]
     seconds: float
+    plain: float | None = None
+    stored: bool = False
 
 
 def plain_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> float:
@@ -72,7 +77,7 @@ def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm
     with probe.watching():
         forward()
     values = _to_host(probe, len(anatomy.layers) + 1)
-    tokens = [ids_P.tolist() for ids_P in probe.tokens]
+    tokens = torch.stack(probe.tokens).int().cpu().numpy() if probe.tokens else np.empty((0, 0), np.int32)
     seconds = (_now(positions) - began) / len(positions.last_B)
     return [_row(probe, values, tokens, index, seconds) for index in range(len(positions.last_B))]
 
@@ -98,14 +103,14 @@ def _stacked(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tup
 
 
 def _row(
-    probe: Probe, values: Mapping[str, Array], tokens: Sequence[list[int]], index: int, seconds: float
+    probe: Probe, values: Mapping[str, Array], tokens: npt.NDArray[np.int32], index: int, seconds: float
 ) -> Row:
     positions = probe.positions
     counts = positions.visual_BN.sum(1).tolist()
     start = sum(counts[:index])
     return Row(
         curves={name: array[index] for name, array in values.items()},
-        tokens=[ids[start : start + counts[index]] for ids in tokens],
+        tokens=tokens[:, start : start + counts[index]],
         norms=_norms(probe, index),
         layout=positions.layout(index),
         seconds=seconds,

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from accelerate.utils.memory import should_reduce_batch_size
 
 import phasebench
+from phasebench import processes
 from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
-from phasebench.measure import controls, lens
-from phasebench.measure.passes import Row, plain_pass, probed_pass
+from phasebench.measure import controls, shards
+from phasebench.measure.batches import Passes, batches, largest_batch
+from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.selftest import SelfTest, self_test
-from phasebench.models.adapter import Anatomy, Inputs, dissect, not_finite
-from phasebench.models.devices import empty_caches
+from phasebench.measure.store import Store, definitions
+from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
 from phasebench.settings import Settings
-
-PLAIN = 8
-"""Batches whose plain forward pass is timed too, each just before its instrumented one."""
-MOST = 64
-"""Largest batch that ``--batch-size auto`` tries."""
-EXAMPLES = 2
-"""Images whose own heatmap is kept."""
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -42,11 +35,14 @@ class Measurement:
     Attributes:
         curves: per image and layer.
         controls: name of a control -> its curves (one row for ``blank``).
-        seconds, plain_seconds: per image, of the instrumented and of the plain pass.
+        seconds, plain_seconds: per image that this run measured, of the instrumented and of the plain
+            pass (of the first ones only); empty where all came from the store.
         heatmap: mean norm-based attention [L, N]; None where layouts differ.
-        examples: the same of the first two images, by id (Fig. 4 shows two).
+        examples: the first two images, by id.
         selftest: the outcome of the checks.
         broken: image id -> from where on its states are not finite; such an image has no values there.
+        stored: images that an earlier run measured.
+        notes: what happened on the way that does not change the numbers.
     """
 
     curves: Curves
@@ -54,9 +50,11 @@ class Measurement:
     seconds: list[float]
     plain_seconds: list[float]
     heatmap: Array | None
-    examples: dict[str, Array]
+    examples: dict[str, Example]
     selftest: SelfTest = field(repr=False)
     broken: dict[str, str] = field(default_factory=dict)
+    stored: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def measure(
@@ -64,10 +62,12 @@ def measure(
 ) -> Measurement:
     """Measure ``loaded`` on ``samples``, one instrumented forward pass per image.
 
-    What the self-test takes out is NaN in the curves, and named in ``provenance["unmeasured"]``.
+    Images whose rows are in ``settings.store`` are not measured again. What the self-test takes out is
+    NaN in the curves, and named in ``provenance["unmeasured"]``.
 
     Raises:
         InputError: an image cannot be read, or the model cannot be measured rightly.
+        Elsewhere: of several processes this is not the first; its share is measured.
     """
     if not samples:
         raise InputError(f"--dataset {dataset}: no images drawn; raise --images")
@@ -75,192 +75,114 @@ def measure(
     anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
     if settings.controls:
         controls.check_controls(loaded, anatomy)
-    size = settings.batch_size or largest_batch(loaded, anatomy, samples)
+    size = settings.batch_size or shards.agreed(largest_batch(loaded, anatomy, samples))
     tested = self_test(anatomy, loaded.inputs([sample.open() for sample in samples[:size]]))
-    rows, plain = _pass_over(loaded, anatomy, samples, settings, size, progress)
-    reader = _Reader(loaded, samples)
-    items = {sample.id: sample.item for sample in samples}
-    provenance = _provenance(loaded, dataset, data, settings, rows)
-    if loaded.source:
-        provenance["source"] = loaded.source
+    passes = _passes(loaded, anatomy, settings)
+    every = list(batches(samples, size))
+    shards.share(passes, every, progress)
+    recalls = Recalls(loaded.processor.tokenizer, samples)
+    reading = _read(passes, every, Reading(anatomy, samples, recalls), progress)
+    provenance = _provenance(loaded, dataset, settings, reading.layouts)
+    provenance |= {"data": data, "images": len(samples)}
     if tested.unmeasured:
         provenance["unmeasured"] = tested.unmeasured
-    curves = Curves.from_arrays(_stack(rows, reader.recalls(rows)), items, provenance)
+    items = {sample.id: sample.item for sample in samples}
     return Measurement(
-        curves=curves,
-        controls=_controls(loaded, anatomy, samples, settings, reader),
-        seconds=[row.seconds for row in rows],
-        plain_seconds=plain,
-        heatmap=_heatmap(rows),
-        examples={sample.id: row.norms for sample, row in list(zip(samples, rows, strict=True))[:EXAMPLES]},
+        curves=Curves.from_arrays(reading.arrays(), items, provenance),
+        controls=_controls(passes, samples, settings, recalls),
+        seconds=reading.seconds,
+        plain_seconds=reading.plain,
+        heatmap=reading.heatmap(),
+        examples=reading.examples,
         selftest=tested,
-        broken=_broken(anatomy, samples, rows),
+        broken=reading.broken,
+        stored=reading.stored,
+        notes=_notes(passes),
     )
 
 
-def _pass_over(
-    loaded: Loaded,
-    anatomy: Anatomy,
-    samples: Sequence[Sample],
-    settings: Settings,
-    size: int,
-    progress: Progress,
-) -> tuple[list[Row], list[float]]:
-    rows: list[Row] = []
-    plain: list[float] = []
-    for number, batch in enumerate(_batches(samples, size)):
-        inputs = loaded.inputs([sample.open() for sample in batch])
-        if number < PLAIN:
-            plain += [plain_pass(anatomy, inputs)] * len(batch)
-        rows += _pass(loaded, anatomy, batch, inputs, lens_norm=settings.lens_norm)
-        progress(len(rows), len(samples))
-    return rows, plain
+def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
+    """Everything but the inputs that determines a row names the folder it is kept in."""
+    about = {
+        "model": loaded.name,
+        "checkpoint": loaded.checkpoint,
+        "definitions": definitions(),
+        "lens_norm": settings.lens_norm,
+        "attention": getattr(loaded.model.config, "_attn_implementation", None),
+        "unmeasured": anatomy.unmeasured,
+        **_machine(loaded),
+    }
+    root = settings.store if loaded.checkpoint else None
+    store = Store(root, about, fresh=settings.fresh, carry=processes.count() > 1)
+    return Passes(loaded, anatomy, store, lens_norm=settings.lens_norm)
 
 
-def _pass(
-    loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample], inputs: Inputs, *, lens_norm: bool
-) -> list[Row]:
-    """The rows of a batch; where memory runs out, of its halves: later pictures may be larger."""
-    try:
-        return probed_pass(anatomy, inputs, lens_norm=lens_norm)
-    except (RuntimeError, MemoryError) as error:
-        if len(batch) == 1 or not _out_of_memory(error):
-            raise
-    empty_caches()
-    rows = []
-    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-        own = loaded.inputs([sample.open() for sample in half])
-        rows += _pass(loaded, anatomy, half, own, lens_norm=lens_norm)
-    return rows
+def _read(passes: Passes, every: Sequence[Sequence[Sample]], reading: Reading, progress: Progress) -> Reading:
+    done, total = 0, sum(map(len, every))
+    for batch in every:
+        for row in passes.of(batch, timed=True):
+            reading.add(row)
+        done += len(batch)
+        progress(done, total)
+    return reading
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
-
-
-def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
-    """How many images a pass takes before memory runs out, by doubling, at most ``MOST``."""
-    size = 1
-    while 2 * size <= min(MOST, len(samples)):
-        try:
-            probed_pass(anatomy, loaded.inputs([sample.open() for sample in samples[: 2 * size]]))
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            empty_caches()
-            break
-        size *= 2
-    return size
-
-
-def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
-
-
-class _Reader:
-    """Turns lens tokens into recalls against an image's own and another image's captions."""
-
-    def __init__(self, loaded: Loaded, samples: Sequence[Sample]) -> None:
-        tokenizer = loaded.processor.tokenizer
-        tokens = [
-            lens.spelled(tokenizer, token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-        ]
-        for special in tokenizer.all_special_ids:  # <image> is not the word 'image'
-            tokens[special] = ""
-        self.vocabulary = lens.Vocabulary(tokens)
-        self.references = [lens.reference_words(sample.captions) for sample in samples]
-        self.vocabulary.learn(tokenizer, set().union(*self.references))
-        self.other = lens.others([sample.item for sample in samples])
-
-    def recalls(self, rows: Sequence[Row]) -> list[dict[str, Array]]:
-        """``recall``, ``recall_other`` and ``lift`` of each row, [L + 1] each."""
-        return [self._recall(row, index) for index, row in enumerate(rows)]
-
-    def _recall(self, row: Row, index: int) -> dict[str, Array]:
-        own, other = self._of(row, self.references[index]), self.other[index]
-        foreign = self._of(row, self.references[other] if other is not None else ())
-        return {"recall": own, "recall_other": foreign, "lift": own - foreign}
-
-    def blank(self, row: Row) -> dict[str, Array]:
-        """Mean recall of every image's captions by what was decoded from a blank one."""
-        recalls = [self._of(row, reference) for reference in self.references]
-        known = [one for one in recalls if np.isfinite(one).all()]
-        return {"recall": np.mean(known, axis=0) if known else recalls[0]}
-
-    def _of(self, row: Row, reference: Collection[str]) -> Array:
-        """Recall of the reference words [L + 1]; NaN where no lens is read."""
-        if not row.tokens:
-            return np.full_like(row.curves["inter"], np.nan)
-        return lens.recall(self.vocabulary, row.tokens, reference)
-
-
-def _broken(anatomy: Anatomy, samples: Sequence[Sample], rows: Sequence[Row]) -> dict[str, str]:
-    """Where NaN or infinity came up: an overflow of the dtype, or a spoilt weight.
-
-    A mean over visual and text positions is finite where all their states are.
-    """
-    if "similarity" in anatomy.unmeasured:
-        return {}
-    found = {}
-    for sample, row in zip(samples, rows, strict=True):
-        bad = np.flatnonzero(~np.isfinite(row.curves["inter"]))
-        if len(bad):
-            found[sample.id] = not_finite(anatomy.model, anatomy.layers, int(bad[0]))
-    return found
-
-
-def _stack(rows: Sequence[Row], recalls: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """One array [images, L + 1] per curve."""
-    joined = [{**row.curves, **recall} for row, recall in zip(rows, recalls, strict=True)]
-    return {name: np.stack([row[name] for row in joined]) for name in joined[0]}
+def _notes(passes: Passes) -> list[str]:
+    """What happened on the way, each thing once."""
+    notes, store = [], passes.store
+    if passes.halved:
+        notes.append(f"memory ran out with {passes.halved[0]} images a pass; went on with {passes.fits}")
+    if store.damaged:
+        notes.append(
+            f"{store.damaged} damaged files in the store, their images measured again: {store.folder}"
+        )
+    if store.trouble:
+        notes.append(f"images are not kept for another run: {store.trouble}")
+    return notes
 
 
 def _controls(
-    loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, reader: _Reader
+    passes: Passes, samples: Sequence[Sample], settings: Settings, recalls: Recalls
 ) -> dict[str, Curves]:
-    norm = settings.lens_norm
-    row = controls.blank(loaded, anatomy, samples[0].open().size, lens_norm=norm)
-    found = {"blank": Curves.from_arrays(_stack([row], [reader.blank(row)]), {"blank": "blank"})}
+    row = controls.blank(passes, samples[0].open().size)
+    blank = stack([{**row.curves, **recalls.blank(row)}])
+    found = {"blank": Curves.from_arrays(blank, {"blank": "blank"})}
     if settings.controls:
         for name, control in (
             ("projector", controls.untrained_projector),
             ("text", controls.text_against_text),
         ):
-            rows = control(loaded, anatomy, samples, seed=settings.seed, lens_norm=norm)
+            rows = control(passes, samples, seed=settings.seed)
             items = {sample.id: sample.item for sample in samples[: len(rows)]}
-            found[name] = Curves.from_arrays(_stack(rows, reader.recalls(rows)), items)
+            curves = [{**row.curves, **recalls.of(row, index)} for index, row in enumerate(rows)]
+            found[name] = Curves.from_arrays(stack(curves), items)
     return found
 
 
-def _heatmap(rows: Sequence[Row]) -> Array | None:
-    if any(row.layout != rows[0].layout for row in rows):
-        return None
-    return np.asarray(np.mean([row.norms for row in rows], axis=0))
-
-
 def _provenance(
-    loaded: Loaded, dataset: str, data: str, settings: Settings, rows: Sequence[Row]
+    loaded: Loaded, dataset: str, settings: Settings, layouts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What was measured, on what, with what: plain data, kept beside every curve."""
-    layouts = [
-        layout
-        for i, layout in enumerate(r.layout for r in rows)
-        if layout not in [r.layout for r in rows[:i]]
-    ]
     asked = asdict(settings)
+    source = {"source": loaded.source} if loaded.source else {}
     return {
         "model": loaded.name,
         "architecture": str(loaded.model.config.model_type),
         "checkpoint": loaded.checkpoint,
         "dataset": dataset,
-        "data": data,
-        "images": len(rows),
         "prompt": loaded.prompt,
-        "layout": layouts[0] if len(layouts) == 1 else layouts,
+        "layout": layouts[0] if len(layouts) == 1 else list(layouts),
         "seed": asked["seed"],
         "lens_norm": asked["lens_norm"],
         "batch_size": asked["batch_size"] or "auto",
+        **_machine(loaded),
+        **source,
+    }
+
+
+def _machine(loaded: Loaded) -> dict[str, str]:
+    """Precision, device and versions."""
+    return {
         "device": _device_name(loaded.device),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "torch": torch.__version__.partition("+")[0],

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from phasebench import processes
 from phasebench.errors import InputError
 from phasebench.models.sizes import empty_model, parameters
 
@@ -55,6 +56,11 @@ def place(
     if not spread and device == "auto" and one.type == "cuda":
         size = parameters(empty_model(folder, remote_code=remote_code)) * precision.itemsize
         spread = size > ROOM * torch.cuda.mem_get_info(one)[0]
+    if spread and processes.count() > 1:
+        raise InputError(
+            f"{folder} does not fit on one device; a model spread over devices runs in one process, "
+            "without accelerate launch"
+        )
     return Placement(one, precision, spread, memory)
 
 
@@ -72,7 +78,25 @@ def pick_device(device: str) -> torch.device:
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+    return _own(accelerator) if accelerator else torch.device("cpu")
+
+
+def _own(accelerator: torch.device) -> torch.device:
+    """Of a launcher's processes each has an accelerator of its own.
+
+    Raises:
+        InputError: there are more processes on this machine than accelerators.
+    """
+    number = processes.local_rank()
+    if number is None:
+        return accelerator
+    if number >= torch.accelerator.device_count():
+        raise InputError(
+            f"--device auto: process {number} of this machine, which has {torch.accelerator.device_count()} "
+            f"{accelerator.type} devices; start one process a device, or name one with --device"
+        )
+    torch.accelerator.set_device_index(number)
+    return torch.device(accelerator.type, number)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -33,12 +33,15 @@ def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]
         },
         "timing": timing(measured.seconds, measured.plain_seconds),
         "heatmap": None if measured.heatmap is None else _heatmap(measured.heatmap),
-        "heatmaps": {name: _heatmap(norms) for name, norms in measured.examples.items()},
+        "heatmaps": {name: _heatmap(example.norms) for name, example in measured.examples.items()},
+        "words": {name: example.words for name, example in measured.examples.items()},
         "layout": measured.curves.provenance["layout"],
         "selftest": measured.selftest.as_dict(),
         "broken": dict(measured.broken),
         "provenance": dict(measured.curves.provenance),
         "images": list(measured.curves.items),
+        "stored": measured.stored,
+        "notes": list(measured.notes),
         "skipped": [dict(skip) for skip in skipped],
     }
 
@@ -76,11 +79,18 @@ def timing(seconds: Sequence[float], bare: Sequence[float]) -> dict[str, float |
     """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
 
     The plain forward is timed on the first images only; the ratio compares like with like and
-    leaves out the first image, which warms up.
+    leaves out the first image, which warms up. All None where every image came from the store.
     """
+    if not seconds:
+        return dict.fromkeys(("pass", "plain", "ratio", "total"))
     both = list(zip(seconds, bare, strict=False))[1:]
     ratio = fmean(a for a, _ in both) / fmean(b for _, b in both) if both else None
-    return {"pass": fmean(seconds), "plain": fmean(bare), "ratio": ratio, "total": sum(seconds)}
+    return {
+        "pass": fmean(seconds),
+        "plain": fmean(bare) if bare else None,
+        "ratio": ratio,
+        "total": sum(seconds),
+    }
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,30 @@ def _measured(entry: Entry) -> Text:
         if isinstance(layout, dict)
         else "several layouts"
     )
-    overhead = f"{timing['ratio']:.2f} x" if timing["ratio"] else "-"
     return Text(
         f"{source['architecture']} {source['checkpoint']}, {source['images']} images, {shape}\n"
         f"{source['dtype']} on {source['device']}, torch {source['torch']}, "
         f"transformers {source['transformers']}\n"
-        f"{timing['total']:.1f} s: {1e3 * timing['pass']:.0f} ms an image, {overhead} the plain forward pass "
-        f"({1e3 * timing['plain']:.0f} ms)"
+        f"{_took(timing, entry['stored'])}"
     )
+
+
+def _took(timing: Entry, stored: int) -> str:
+    """Seconds of the images that this run measured."""
+    kept = f"{stored} images from the store (--fresh measures them again)" if stored else ""
+    if timing["total"] is None:
+        return kept
+    spent = f"{timing['total']:.1f} s: {1e3 * timing['pass']:.0f} ms an image"
+    if timing["ratio"]:
+        spent += f", {timing['ratio']:.2f} x the plain forward pass ({1e3 * timing['plain']:.0f} ms)"
+    return f"{spent}\n{kept}" if kept else spent
+
+
+def notes(results: Results) -> Iterator[str]:
+    """What happened while measuring that changes no number, a line each."""
+    for place in results.places:
+        for note in (results.measurement(place) or {"notes": ()})["notes"]:
+            yield f"{place}: {note}"
 
 
 def _findings(results: Results, place: str, width: int) -> Text | None:

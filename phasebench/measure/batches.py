@@ -1,0 +1,100 @@
+"""Images in batches: the rows kept of them, or one instrumented pass; halved where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from accelerate.utils.memory import should_reduce_batch_size
+from PIL.Image import Image
+
+from phasebench.datasets.sample import Sample
+from phasebench.measure.passes import Row, plain_pass, probed_pass
+from phasebench.measure.store import Store
+from phasebench.models.adapter import Anatomy, Inputs
+from phasebench.models.devices import empty_caches
+from phasebench.models.loading import Loaded
+
+PLAIN = 8
+"""Batches whose plain forward pass is timed too, each just before its instrumented one."""
+MOST = 64
+"""Largest batch that ``--batch-size auto`` tries."""
+
+
+@dataclass
+class Passes:
+    """Instrumented passes of one model, each once.
+
+    Attributes:
+        store: where their rows are kept.
+        fits: images a pass takes since memory ran out; None while it has not.
+        halved: the sizes that did not fit.
+    """
+
+    loaded: Loaded
+    anatomy: Anatomy
+    store: Store
+    lens_norm: bool = True
+    fits: int | None = None
+    halved: list[int] = field(default_factory=list)
+    _plain: int = 0
+
+    def of(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
+        """The rows of these images; with ``timed`` the plain pass of the run's first batches beside them."""
+        return self.of_images([sample.open() for sample in batch], timed=timed)
+
+    def of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
+        """The same; ``kind`` tells what was done to the model from what it is."""
+        inputs = self.loaded.inputs(images)
+        return self.kept(kind, inputs, lambda: self._measured(images, inputs, timed=timed))
+
+    def kept(self, kind: str, inputs: Inputs, measure: Callable[[], list[Row]]) -> list[Row]:
+        """The stored rows of ``inputs``, else those of ``measure``."""
+        return self.store.rows(kind, inputs, measure)
+
+    def _measured(self, images: Sequence[Image], inputs: Inputs, *, timed: bool) -> list[Row]:
+        plain = None
+        if timed and self._plain < PLAIN and self.fits is None:
+            self._plain += 1
+            plain = plain_pass(self.anatomy, inputs)
+        return [replace(row, plain=plain) for row in self._probed(images, inputs)]
+
+    def _probed(self, images: Sequence[Image], inputs: Inputs | None) -> list[Row]:
+        """The rows of a batch; where memory runs out, of its halves, and so from then on."""
+        if self.fits is not None and len(images) > self.fits:
+            halves = images[: len(images) // 2], images[len(images) // 2 :]
+            return [row for half in halves for row in self._probed(half, None)]
+        try:
+            return probed_pass(self.anatomy, inputs or self.loaded.inputs(images), lens_norm=self.lens_norm)
+        except (RuntimeError, MemoryError) as error:
+            if len(images) == 1 or not _out_of_memory(error):
+                raise
+        empty_caches()
+        self.halved.append(len(images))
+        self.fits = len(images) // 2
+        return self._probed(images, None)
+
+
+def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    """The samples in order, ``size`` at a time."""
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
+    """How many images a pass takes before memory runs out, by doubling, at most ``MOST``."""
+    size = 1
+    while 2 * size <= min(MOST, len(samples)):
+        try:
+            probed_pass(anatomy, loaded.inputs([sample.open() for sample in samples[: 2 * size]]))
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            empty_caches()
+            break
+        size *= 2
+    return size
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))

@@ -1,0 +1,140 @@
+"""From rows to curves: each row is read once, in the data set's order, and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phasebench.curves import Array
+from phasebench.datasets.sample import Sample
+from phasebench.measure import lens
+from phasebench.measure.passes import Row
+from phasebench.models.adapter import Anatomy, not_finite
+
+EXAMPLES = 2
+"""Images whose own heatmap and decoded words are kept (Fig. 4 shows two)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image, shown whole.
+
+    Attributes:
+        norms: norm-based attention [L, N].
+        words: the lens' tokens as text, [L + 1][P]; empty where no lens is read.
+    """
+
+    norms: Array
+    words: list[list[str]]
+
+
+class Recalls:
+    """Turns lens tokens into recalls against an image's own and another image's captions."""
+
+    def __init__(self, tokenizer: Any, samples: Sequence[Sample]) -> None:
+        tokens = [
+            lens.spelled(tokenizer, token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        ]
+        self.texts = list(tokens)
+        for special in tokenizer.all_special_ids:  # <image> is not the word 'image'
+            tokens[special] = ""
+        self.vocabulary = lens.Vocabulary(tokens)
+        self.references = [lens.reference_words(sample.captions) for sample in samples]
+        self.vocabulary.learn(tokenizer, set().union(*self.references))
+        self.other = lens.others([sample.item for sample in samples])
+
+    def of(self, row: Row, index: int) -> dict[str, Array]:
+        """``recall``, ``recall_other`` and ``lift`` of the image with this number, [L + 1] each."""
+        own, other = self._of(row, self.references[index]), self.other[index]
+        foreign = self._of(row, self.references[other] if other is not None else ())
+        return {"recall": own, "recall_other": foreign, "lift": own - foreign}
+
+    def blank(self, row: Row) -> dict[str, Array]:
+        """Mean recall of every image's captions by what was decoded from a blank one."""
+        recalls = [self._of(row, reference) for reference in self.references]
+        known = [one for one in recalls if np.isfinite(one).all()]
+        return {"recall": np.mean(known, axis=0) if known else recalls[0]}
+
+    def words(self, row: Row) -> list[list[str]]:
+        """The decoded tokens as text, [L + 1][P]."""
+        return [[self.texts[i] if i < len(self.texts) else "" for i in ids] for ids in row.tokens.tolist()]
+
+    def _of(self, row: Row, reference: Collection[str]) -> Array:
+        """Recall of the reference words [L + 1]; NaN where no lens is read."""
+        if not row.tokens.size:
+            return np.full_like(row.curves["inter"], np.nan)
+        return lens.recall(self.vocabulary, row.tokens.tolist(), reference)
+
+
+class Reading:
+    """What is kept of the rows: a few numbers per image and layer, and one heatmap.
+
+    Attributes:
+        layouts: the different ones, in order of appearance.
+        seconds, plain: of the images that this run measured.
+        stored: how many an earlier run had measured.
+        broken: image id -> from where on its states are not finite.
+        examples: the first images, by id.
+    """
+
+    def __init__(self, anatomy: Anatomy, samples: Sequence[Sample], recalls: Recalls) -> None:
+        self._anatomy = anatomy
+        self._samples = samples
+        self._recalls = recalls
+        self._curves: list[dict[str, Array]] = []
+        self._norms: Array | None = None
+        self.layouts: list[dict[str, Any]] = []
+        self.seconds: list[float] = []
+        self.plain: list[float] = []
+        self.stored = 0
+        self.broken: dict[str, str] = {}
+        self.examples: dict[str, Example] = {}
+
+    def add(self, row: Row) -> None:
+        """Read the row of the next image."""
+        index = len(self._curves)
+        name = self._samples[index].id
+        self._curves.append({**row.curves, **self._recalls.of(row, index)})
+        if row.layout not in self.layouts:
+            self.layouts.append(row.layout)
+        if len(self.layouts) == 1:
+            self._norms = row.norms if self._norms is None else self._norms + row.norms
+        if index < EXAMPLES:
+            self.examples[name] = Example(row.norms, self._recalls.words(row))
+        self._note_broken(name, row)
+        self._note_time(row)
+
+    def _note_broken(self, name: str, row: Row) -> None:
+        """Where NaN or infinity came up: an overflow of the dtype, or a spoilt weight.
+
+        A mean over visual and text positions is finite where all their states are.
+        """
+        if "similarity" in self._anatomy.unmeasured:
+            return
+        bad = np.flatnonzero(~np.isfinite(row.curves["inter"]))
+        if len(bad):
+            self.broken[name] = not_finite(self._anatomy.model, self._anatomy.layers, int(bad[0]))
+
+    def _note_time(self, row: Row) -> None:
+        if row.stored:
+            self.stored += 1
+            return
+        self.seconds.append(row.seconds)
+        if row.plain is not None:
+            self.plain.append(row.plain)
+
+    def arrays(self) -> dict[str, Array]:
+        """One array [images, L + 1] per curve."""
+        return stack(self._curves)
+
+    def heatmap(self) -> Array | None:
+        """Mean norm-based attention [L, N]; None where layouts differ."""
+        return self._norms / len(self._curves) if self._norms is not None and len(self.layouts) == 1 else None
+
+
+def stack(curves: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """One array [images, L + 1] per curve, from one mapping per image."""
+    return {name: np.stack([row[name] for row in curves]) for name in curves[0]}

@@ -1,0 +1,95 @@
+"""Several processes, one run: ``accelerate launch`` or ``torchrun`` starts them, each measures its share.
+
+Every process goes through the same cases in the same order. Each measures every n-th batch; the first
+gathers the rows and alone judges, writes and reports. A batch is never split, so that the numbers are
+those of one process to the last bit. Rows are host data: they travel by gloo, whatever the devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from torch import distributed
+
+from phasebench import processes
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.measure.batches import Passes
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others' shares; one that died is noticed at once."""
+
+
+class Elsewhere(Exception):  # noqa: N818 - no error: the first process goes on
+    """This process has measured its share; the first one reports."""
+
+
+def agreed(size: int) -> int:
+    """The smallest of all processes' ``size``: they must make the same batches."""
+    if processes.count() == 1:
+        return size
+    sizes = [size] * processes.count()
+    _joined().all_gather_object(sizes, size)
+    return min(sizes)
+
+
+def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Callable[[int, int], None]) -> None:
+    """Measure this process's part of the batches, then bring all rows to the first process's store.
+
+    Raises:
+        Elsewhere: this is not the first process.
+        InputError: another process failed, or is gone.
+    """
+    if processes.count() == 1:
+        return
+    failure = None
+    try:
+        _measure_own(passes, every[processes.rank() :: processes.count()], progress)
+    except Exception as error:
+        failure = error
+    told = _gathered((passes.store.carried, f"{type(failure).__name__}: {failure}" if failure else None))
+    passes.store.carried = {}
+    if failure is not None:
+        raise failure
+    if processes.rank():
+        raise Elsewhere
+    for number, (rows, failed) in enumerate(told[1:], start=1):
+        for name, data in rows.items():
+            passes.store.adopt(name, data)
+        if failed is not None:
+            raise InputError(f"process {number} of {len(told)} failed: {failed}")
+
+
+def _measure_own(
+    passes: Passes, own: Sequence[Sequence[Sample]], progress: Callable[[int, int], None]
+) -> None:
+    done, total = 0, sum(map(len, own))
+    for batch in own:
+        passes.of(batch, timed=True)
+        done += len(batch)
+        progress(done, total)
+
+
+def _gathered(own: Any) -> list[Any]:
+    """What each process gave; empty but in the first."""
+    told = [None] * processes.count() if processes.rank() == 0 else None
+    try:
+        _joined().gather_object(own, told)
+    except RuntimeError as error:
+        raise InputError(f"a process of this run is gone; its images are lacking ({error})") from error
+    return told or []
+
+
+def _joined() -> Any:
+    """torch.distributed, with the group of processes that the launcher's environment describes."""
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=PATIENCE)
+    return distributed
+
+
+def leave() -> None:
+    """Take this process out of the group, at the end of a run."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,224 @@
+"""The store: what one instrumented pass saw in an image, kept on disk under what determined it.
+
+One file an image, compressed, written beside its place and then renamed: a killed process leaves a
+whole file or none, two runs at once need no lock, and what is damaged costs one image. An image's
+file is named after the tensors that entered the model; the folder it lies in after everything else
+that determines the numbers: the model's content, the definitions, precision, device, versions.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import phasebench
+from phasebench.curves import Array
+from phasebench.measure.passes import Row
+
+ABOUT = "about.json"
+DAMAGED = (OSError, ValueError, KeyError, zipfile.BadZipFile)
+"""What reading a spoilt file, or one of another version, can raise."""
+CHECKSUM = 16
+"""Bytes of it; they are the archive's comment, its very end."""
+
+
+class Store:
+    """Rows by name, in a folder; without one nothing is kept.
+
+    Trouble with the disk never ends a measurement: it goes on without keeping, and ``trouble`` says why.
+
+    Attributes:
+        folder: where these rows lie, ``<store>/<key>``; None keeps nothing.
+        trouble: the first reason for which a row was not kept.
+        damaged: files that could not be read back; their images are measured again.
+        carried: with ``carry``, the packed rows that this process measured, for another one to ``adopt``.
+    """
+
+    def __init__(
+        self, root: Path | None, about: Mapping[str, Any], *, fresh: bool = False, carry: bool = False
+    ) -> None:
+        key = {name: value for name, value in about.items() if name != "model"}
+        self.folder = None if root is None else root / hashed(json.dumps(key, sort_keys=True).encode())
+        self.trouble: str | None = None
+        self.damaged = 0
+        self._about = about
+        self._fresh = fresh
+        self._carry = carry
+        self._in_memory: dict[str, bytes] = {}
+        self._now: set[str] = set()
+        self.carried: dict[str, bytes] = {}
+
+    def rows(
+        self, kind: str, inputs: Mapping[str, Tensor], measure: Callable[[], Sequence[Row]]
+    ) -> list[Row]:
+        """The rows of a batch: those kept, unless one is lacking; then all of them measured and kept."""
+        called = names(kind, inputs)
+        found = [self.get(name) for name in called]
+        known = [row for row in found if row is not None]
+        if len(known) == len(found):
+            return known
+        return [self.put(name, row) for name, row in zip(called, measure(), strict=True)]
+
+    def get(self, name: str) -> Row | None:
+        """The row of this name, if it is here and whole."""
+        try:
+            data = self._read(name)
+            return None if data is None else replace(unpack(data), stored=name not in self._now)
+        except DAMAGED:
+            self.damaged += 1
+            return None
+
+    def _read(self, name: str) -> bytes | None:
+        if name in self._in_memory:
+            return self._in_memory[name]
+        if self.folder is None or (self._fresh and name not in self._now):
+            return None
+        path = self.folder / f"{name}.npz"
+        return path.read_bytes() if path.is_file() else None
+
+    def put(self, name: str, row: Row) -> Row:
+        """Keep ``row``; gives it as ``get`` will, so that a resumed run sees the same to the last bit."""
+        data = pack(row)
+        self._now.add(name)
+        self._write(name, data)
+        if self._carry:
+            self.carried[name] = data
+        return unpack(data)
+
+    def adopt(self, name: str, data: bytes) -> None:
+        """Keep a packed row that another process of this run measured, if only in memory."""
+        self._now.add(name)
+        if not self._write(name, data):
+            self._in_memory[name] = data
+
+    def _write(self, name: str, data: bytes) -> bool:
+        if self.folder is None or self.trouble:
+            return False
+        partial = self.folder / f".{name}.{os.getpid()}.partial"
+        try:
+            self._settle(self.folder)
+            partial.write_bytes(data)
+            partial.replace(self.folder / f"{name}.npz")
+        except OSError as error:
+            self.trouble = f"{error.strerror or error} ({self.folder})"
+            _discard(partial)
+            return False
+        return True
+
+    def _settle(self, folder: Path) -> None:
+        """The folder and, for whoever looks into it, what its rows were measured with."""
+        if not (folder / ABOUT).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f".{ABOUT}.{os.getpid()}.partial"
+            partial.write_text(json.dumps(dict(self._about), indent=1) + "\n", encoding="utf-8")
+            partial.replace(folder / ABOUT)
+
+
+def _discard(partial: Path) -> None:
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def hashed(*parts: bytes) -> str:
+    """Hex digest of ``parts``, 24 characters."""
+    state = blake2b(digest_size=12)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()
+
+
+def names(kind: str, inputs: Mapping[str, Tensor]) -> list[str]:
+    """A name for each image of a batch, from everything that enters the model with it.
+
+    In a batch of several, the others shift an image's numbers in their last bits: they count too.
+    """
+    parts = [kind.encode()]
+    for key in sorted(inputs):
+        tensor = inputs[key]
+        parts += [f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode(), _bytes(tensor)]
+    digest = hashed(*parts)
+    return [f"{digest}-{index}" for index in range(len(inputs["input_ids"]))]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return bytes(flat.view(torch.uint8).numpy())
+
+
+@lru_cache(maxsize=1)
+def definitions() -> str:
+    """Digest of the code that turns inputs into rows: another definition makes other numbers."""
+    package = Path(phasebench.__file__).parent
+    sources = [path for part in ("measure", "models") for path in sorted((package / part).glob("*.py"))]
+    return hashed(phasebench.__version__.encode(), *(path.read_bytes() for path in sources))
+
+
+def pack(row: Row) -> bytes:
+    """A row as a compressed NumPy archive: curves in full, norms to three digits of their layer's largest."""
+    largest = np.nan_to_num(row.norms).max(axis=1, initial=0.0, keepdims=True)
+    scaled = np.divide(row.norms, largest, out=np.full_like(row.norms, np.nan), where=largest > 0)
+    about = {"curves": list(row.curves), "layout": row.layout, "seconds": row.seconds, "plain": row.plain}
+    archive = io.BytesIO()
+    np.savez_compressed(
+        archive,
+        about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
+        curves=_least(np.stack(list(row.curves.values()))),
+        tokens=row.tokens.astype(np.min_scalar_type(row.tokens.max(initial=0))),
+        norms=scaled.astype(np.float16),
+        largest=largest,
+    )
+    with zipfile.ZipFile(archive, "a") as appended:
+        appended.comment = bytes(CHECKSUM)
+    data = archive.getvalue()[:-CHECKSUM]
+    return data + _checksum(data)
+
+
+def _least(curves: Array) -> npt.NDArray[Any]:
+    """In single precision where nothing is lost: most were computed in it."""
+    single = curves.astype(np.float32)
+    return single if np.array_equal(single, curves, equal_nan=True) else curves
+
+
+def _checksum(data: bytes) -> bytes:
+    return blake2b(data, digest_size=CHECKSUM).digest()
+
+
+def unpack(data: bytes) -> Row:
+    """The row again.
+
+    Raises:
+        One of ``DAMAGED``: it is not what was packed.
+    """
+    if data[-CHECKSUM:] != _checksum(data[:-CHECKSUM]):
+        raise ValueError("checksum")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        about = json.loads(bytes(arrays["about"]))
+        curves = dict(zip(about["curves"], arrays["curves"].astype(np.float64), strict=True))
+        norms = arrays["norms"].astype(np.float64) * arrays["largest"]
+        tokens = arrays["tokens"].astype(np.int32)
+        return Row(curves, tokens, norms, about["layout"], about["seconds"], about["plain"])
+
+
+def keys(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folders of a store and what their rows were measured with."""
+    for about in sorted(root.glob(f"*/{ABOUT}")):
+        try:
+            yield about.parent, dict(json.loads(about.read_text(encoding="utf-8")))
+        except DAMAGED:
+            yield about.parent, {}

@@ -1,0 +1,394 @@
+"""What is kept of finished images: whole or not at all, never wrong, and the same to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from phasebench.__main__ import main
+from phasebench.datasets.coco import read_coco
+from phasebench.datasets.sample import Sample
+from phasebench.measure import batches
+from phasebench.measure.passes import Row, probed_pass
+from phasebench.measure.run import Measurement, measure
+from phasebench.measure.store import DAMAGED, Store, names, pack, unpack
+from phasebench.models.adapter import dissect
+from phasebench.models.loading import Loaded
+from phasebench.settings import Settings
+from tests.conftest import Run, write_pictures
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    return read_coco(write_pictures(tmp_path / "pics", 5))
+
+
+@pytest.fixture
+def row(tiny_llava: Loaded, samples: list[Sample]) -> Row:
+    inputs = tiny_llava.inputs([samples[0].open()])
+    return probed_pass(dissect(tiny_llava.model, inputs), inputs)[0]
+
+
+def run_on(loaded: Loaded, samples: list[Sample], store: Path | None, **settings: Any) -> Measurement:
+    return measure(loaded, "pics", samples, Settings(store=store, **settings), lambda *_: None)
+
+
+def rows_in(store: Path) -> list[Path]:
+    return sorted(store.glob("*/*.npz"))
+
+
+def same(a: Measurement, b: Measurement) -> bool:
+    """To the last bit: curves, controls, heatmap, examples."""
+    assert a.heatmap is not None
+    assert b.heatmap is not None
+    return (
+        a.curves.table.equals(b.curves.table)
+        and all(a.controls[name].table.equals(b.controls[name].table) for name in a.controls)
+        and np.array_equal(a.heatmap, b.heatmap)
+        and all(
+            np.array_equal(mine.norms, b.examples[name].norms) and mine.words == b.examples[name].words
+            for name, mine in a.examples.items()
+        )
+    )
+
+
+def test_a_row_comes_back_to_the_last_bit_and_its_norms_to_three_digits(row: Row) -> None:
+    back = unpack(pack(row))
+    assert all(np.array_equal(back.curves[name], row.curves[name], equal_nan=True) for name in row.curves)
+    assert np.array_equal(back.tokens, row.tokens)
+    assert (back.layout, back.seconds, back.plain) == (row.layout, row.seconds, row.plain)
+    assert np.allclose(back.norms, row.norms, rtol=1e-3, atol=1e-6 * row.norms.max())
+    again = unpack(pack(back))
+    assert np.array_equal(again.norms, back.norms)
+
+
+def test_layers_without_attention_and_infinite_states_survive_the_packing(row: Row) -> None:
+    row.norms[0], row.norms[-1, 0] = np.nan, np.inf
+    back = unpack(pack(row))
+    assert np.isnan(back.norms[0]).all()
+    assert np.isinf(back.norms[-1, 0])
+
+
+def test_a_row_of_the_papers_model_takes_less_than_the_documented_size() -> None:
+    """LLaVA-1.5-13B: 41 x 576 tokens of 32000, 40 x 617 norms, at the worst: tokens without any order."""
+    rng = np.random.default_rng(0)
+    curves = {f"curve{i}": rng.normal(size=41).astype(np.float32).astype(float) for i in range(18)}
+    tokens = rng.integers(0, 32000, (41, 576)).astype(np.int32)
+    norms = rng.lognormal(size=(40, 617))
+    layout = {"length": 617, "visual": [[5, 581]], "text": 41}
+    assert len(pack(Row(curves, tokens, norms, layout, 0.1))) < 100_000
+
+
+def test_no_flipped_bit_and_no_cut_gives_a_wrong_row(row: Row) -> None:
+    whole = pack(row)
+    rng = random.Random(0)
+    spoilt = [
+        bytes([*whole[:at], whole[at] ^ (1 << rng.randrange(8)), *whole[at + 1 :]])
+        for at in range(0, len(whole), 3)
+    ]
+    spoilt += [whole[:length] for length in range(0, len(whole), 97)]
+    for data in spoilt:
+        with pytest.raises(DAMAGED):
+            unpack(data)
+
+
+def test_names_are_of_everything_that_enters_the_model(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    one, other = (tiny_llava.inputs([sample.open()]) for sample in samples[:2])
+    changed = {**one, "input_ids": one["input_ids"].clone()}
+    changed["input_ids"][0, -1] += 1
+    both = tiny_llava.inputs([sample.open() for sample in samples[:2]])
+    told = [names("", one), names("", other), names("", changed), names("text", one), names("", both)]
+    assert len({name for group in told for name in group}) == 6
+    assert names("", one) == names("", {key: one[key].clone() for key in reversed(list(one))})
+
+
+def test_tensors_of_other_types_and_shapes_have_other_names() -> None:
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    told = [
+        names("", {"input_ids": ids, "x": x})
+        for x in (torch.zeros(2, 2), torch.zeros(4), torch.zeros(4, dtype=torch.bfloat16), torch.tensor(0.0))
+    ]
+    assert len({name for (name,) in told}) == 4
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each pass takes from now on."""
+    native, sizes = batches.probed_pass, list[int]()
+
+    def counting(anatomy: Any, inputs: Any, **told: Any) -> list[Row]:
+        sizes.append(len(inputs["input_ids"]))
+        return native(anatomy, inputs, **told)
+
+    monkeypatch.setattr(batches, "probed_pass", counting)
+    return sizes
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_interrupted_run_goes_on_where_it_was(
+    tiny: Loaded, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    whole = run_on(tiny, samples, None, batch_size=size)
+    settings = Settings(store=tmp_path / "store", batch_size=size)
+
+    def stop(done: int, _: int) -> None:
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(tiny, "pics", samples, settings, stop)
+    sizes = counted(monkeypatch)
+    resumed = measure(tiny, "pics", samples, settings, lambda *_: None)
+    assert sum(sizes) == 5 - 2 + 1  # and the blank one
+    assert resumed.stored == 2
+    assert len(resumed.seconds) == 3
+    assert same(whole, resumed)
+
+
+def test_controls_are_kept_too(
+    tiny: Loaded, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_on(tiny, samples, tmp_path / "store", controls=True)
+    sizes = counted(monkeypatch)
+    again = run_on(tiny, samples, tmp_path / "store", controls=True)
+    assert sizes == []
+    assert again.seconds == []
+    assert same(first, again)
+    assert not first.curves.table.equals(first.controls["projector"].table)
+
+
+@pytest.mark.parametrize("changed", [{"lens_norm": False}, {"batch_size": 5}])
+def test_other_settings_are_other_rows(
+    tiny_llava: Loaded,
+    samples: list[Sample],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+) -> None:
+    run_on(tiny_llava, samples, tmp_path / "store")
+    sizes = counted(monkeypatch)
+    run_on(tiny_llava, samples, tmp_path / "store", **changed)
+    assert sum(sizes) >= 5
+
+
+def test_another_data_set_shares_the_images_it_has_in_common(
+    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_on(tiny_llava, samples[:3], tmp_path / "store")
+    sizes = counted(monkeypatch)
+    assert run_on(tiny_llava, samples, tmp_path / "store").stored == 3
+    assert sum(sizes) == 2
+
+
+def test_fresh_measures_everything_and_keeps_it(
+    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    first = run_on(tiny_llava, samples, store)
+    before = {path: path.stat().st_mtime_ns for path in rows_in(store)}
+    again = run_on(tiny_llava, samples, store, fresh=True)
+    assert (again.stored, len(again.seconds)) == (0, 5)
+    assert same(first, again)
+    assert all(path.stat().st_mtime_ns > before[path] for path in rows_in(store))
+
+
+def spoil_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def spoil_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("spoil", [spoil_bit, spoil_end, lambda path: path.write_bytes(b"")])
+def test_a_damaged_file_costs_its_image_and_is_told(
+    tiny_llava: Loaded,
+    samples: list[Sample],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+) -> None:
+    store = tmp_path / "store"
+    first = run_on(tiny_llava, samples, store)
+    spoil(rows_in(store)[2])
+    sizes = counted(monkeypatch)
+    again = run_on(tiny_llava, samples, store)
+    assert sizes == [1]
+    assert same(first, again)
+    (note,) = again.notes
+    assert note.startswith("1 damaged files in the store, their images measured again")
+    assert run_on(tiny_llava, samples, store).notes == []
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """A disk with room for few rows."""
+    folder = Path(tempfile.mkdtemp())
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], capture_output=True)  # noqa: S607
+    if made.returncode:
+        pytest.skip("no right to mount a small disk; the limited file size below is the same path")
+    try:
+        yield folder / "store"
+    finally:
+        subprocess.run(["umount", folder], check=True)  # noqa: S607
+        folder.rmdir()
+
+
+@contextmanager
+def small_files() -> Iterator[Path]:
+    """No file may be larger than a kilobyte."""
+    folder = Path(tempfile.mkdtemp())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        yield folder
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def read_only() -> Iterator[Path]:
+    """A folder that is not ours to write to, even for the superuser who runs the tests."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield folder / "store"
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("disk", "reason"),
+    [(small_disk, "No space left"), (small_files, "File too large")],
+)
+def test_a_disk_that_takes_nothing_more_does_not_end_the_run(
+    tiny_llava: Loaded, samples: list[Sample], disk: Callable[[], Any], reason: str
+) -> None:
+    whole = run_on(tiny_llava, samples, None)
+    with disk() as store:
+        found = run_on(tiny_llava, samples, store)
+        (note,) = found.notes
+        assert note.startswith(f"images are not kept for another run: {reason}")
+        assert same(whole, found)
+        if store.is_dir():
+            assert not [path for path in store.rglob("*.partial") if path.name != ".about.json.partial"]
+            assert all(unpack(path.read_bytes()) for path in rows_in(store))
+
+
+def test_a_folder_that_is_read_only_keeps_nothing_and_says_so(row: Row) -> None:
+    with read_only() as folder:
+        store = Store(folder, {})
+        back = store.put("name", row)
+        assert store.get("name") is None
+    assert np.array_equal(back.tokens, row.tokens)
+    assert store.trouble is not None
+    assert store.trouble.startswith("Permission denied")
+
+
+def test_a_store_on_a_file_is_refused_before_anything_is_loaded(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "file").touch()
+    result = run(store=pytester.path / "file")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--store */file: is a file; name a folder"])
+
+
+def curves_of(results: Path) -> Any:
+    (found,) = json.loads(results.read_text())["runs"]
+    return {key: found[key] for key in ("curves", "controls", "heatmap", "heatmaps", "words", "provenance")}
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(run: Run, pytester: pytest.Pytester) -> None:
+    store = pytester.path / "store"
+    run("--snapshot-update", "--results", "a.json", store=store)
+    again = run("--results", "b.json", "-rs", store=store)
+    assert again.ret == 0
+    again.stdout.fnmatch_lines(
+        ["*4 images from the store (--fresh measures them again)*", "*--fresh measures and times them again*"]
+    )
+    assert curves_of(pytester.path / "a.json") == curves_of(pytester.path / "b.json")
+    fresh = run("--fresh", store=store)
+    fresh.stdout.no_fnmatch_line("*from the store*")
+    assert fresh.ret == 0
+
+
+def test_after_ctrl_c_the_summary_says_what_is_kept(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, passes = batches.probed_pass, list[int]()
+
+    def interrupted(*args: Any, **kwargs: Any) -> list[Row]:
+        passes.append(1)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return native(*args, **kwargs)
+
+    monkeypatch.setattr(batches, "probed_pass", interrupted)
+    store = pytester.path / "store"
+    stopped = run("--snapshot-update", store=store, no_reraise_ctrlc=True)
+    assert stopped.ret == pytest.ExitCode.INTERRUPTED
+    stopped.stdout.fnmatch_lines(
+        [
+            f"phasebench: interrupted; of tiny-llava on pics 2 of 4 images are measured and kept in {store}; "
+            "the same command goes on from there"
+        ]
+    )
+    resumed = run("--snapshot-update", store=store)
+    assert resumed.ret == 0
+    resumed.stdout.fnmatch_lines(["*2 images from the store*"])
+
+
+def test_the_store_is_listed_and_cleaned(
+    tiny: Loaded, samples: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    run_on(tiny, samples, root)
+    assert main(["store", "--store", str(root)]) == 0
+    told = capsys.readouterr().out
+    assert tiny.name in told
+    assert "6 rows" in told  # five images and the blank one
+    assert main(["store", "--store", str(root), "--clean", "--older-than", "1"]) == 0
+    assert main(["store", "--store", str(root), "--clean", "--model", "another"]) == 0
+    assert len(rows_in(root)) == 6
+    assert main(["store", "--store", str(root), "--clean", "--model", tiny.name]) == 0
+    assert list(root.iterdir()) == []
+    assert main(["store", "--store", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_model_without_identity_keeps_nothing(
+    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_llava, "checkpoint", "")
+    run_on(tiny_llava, samples, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_without_a_folder_keeps_only_what_other_processes_bring(row: Row) -> None:
+    store = Store(None, {})
+    store.put("own", row)
+    store.adopt("other", pack(row))
+    assert store.get("own") is None
+    adopted = store.get("other")
+    assert adopted is not None
+    assert np.array_equal(adopted.tokens, row.tokens)
+    assert not adopted.stored

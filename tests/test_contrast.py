@@ -101,3 +101,9 @@ def test_recall_is_held_against_other_captions_first() -> None:
         pytest.approx(0.1, abs=0.05),
         pytest.approx(0.3, abs=0.05),
     )
+
+
+@pytest.mark.parametrize("rounding", [4e-7, -4e-7])
+def test_rounding_is_no_difference(rounding: float) -> None:
+    """A model that does not look at its image: its pictures and the blank one may be rounded differently."""
+    assert against(noisy(0.5, spread=0), noisy(0.5 + rounding, spread=0, images=1)).differs is False

@@ -204,3 +204,17 @@ def test_saliency_is_judged_where_there_is_attention() -> None:
     total = through({0: 0.2, 20: 0.2, 21: 1.0, 36: 1.0, 37: 0.1, 40: 0.1})
     total[np.arange(41) % 4 != 0] = np.nan
     assert judged("attention_rise_and_drop", total=total).outcome is HOLDS
+
+
+@pytest.mark.parametrize("finding", ["four_phases", "attention_sinks", "attention_rise_and_drop"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rounding_that_is_the_same_in_every_image_is_not_judged(finding: str, sign: int) -> None:
+    """The paper's shapes at a ten-millionth of their size: no interval over images is wider than they are."""
+    grain = sign * 1e-7
+    given = {
+        "inter": 0.3 + grain * FOUR,
+        "ratio_first5": 1 + grain * through({0: 1.5, 20: 2, 40: 6}),
+        "total": 1 + grain * through({0: 1, 20: 2, 37: 8, 40: 3}),
+    }
+    found = judged(finding, noise=0, **given)
+    assert found.outcome is (FAILS if finding == "four_phases" else UNDECIDED)

@@ -100,3 +100,10 @@ def test_heights_are_signed_by_the_pattern() -> None:
 
 def test_it_reads_as_words() -> None:
     assert str(find_phases(FOUR_PHASES)) == "rise, fall, rise, fall"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_makes_no_phases(seed: int) -> None:
+    rounding = 2e-7 * np.random.default_rng(seed).standard_normal(41)
+    assert len(find_phases(0.3 + rounding).pattern) == 1
+    assert find_phases(FOUR_PHASES + rounding).boundaries == (3, 10, 33)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.statistics import Estimate, estimate, plain, resampled_means, weights
+from phasebench.judge.statistics import ROUNDING, Estimate, estimate, plain, resampled_means, weights
 
 Means = Mapping[str, Array]
 """Curve name -> its mean [L + 1], or bootstrap replicates of it [R, L + 1]."""
@@ -36,10 +36,10 @@ class Contrast:
 
     @property
     def differs(self) -> bool | None:
-        """Whether the interval of the difference excludes 0; None without an interval."""
+        """Whether the difference's interval excludes 0, by more than rounding; None without an interval."""
         if math.isnan(self.difference.low):
             return None
-        return self.difference.low > 0 or self.difference.high < 0
+        return self.difference.low > ROUNDING or self.difference.high < -ROUNDING
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN as None."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from phasebench.curves import Curves
 from phasebench.judge.contrast import Contrast
-from phasebench.judge.statistics import Estimate, plain
+from phasebench.judge.statistics import ROUNDING, Estimate, plain
 from phasebench.names import PARTS
 
 
@@ -37,10 +37,10 @@ class Condition:
 
     @property
     def outcome(self) -> Outcome:
-        """Decided only when the whole interval lies on one side of the bound."""
-        if self.estimate.low > self.bound:
+        """Decided only when the whole interval lies on one side of the bound, by more than rounding."""
+        if self.estimate.low > self.bound + ROUNDING:
             return Outcome.HOLDS
-        if self.estimate.high < self.bound:
+        if self.estimate.high < self.bound - ROUNDING:
             return Outcome.DOES_NOT_HOLD
         return Outcome.UNDECIDED
 

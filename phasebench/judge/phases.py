@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from phasebench.curves import Array
+from phasebench.judge.statistics import ROUNDING
 
 MOST = 6
 """Longest pattern that competes."""
@@ -79,7 +80,7 @@ def heights(curve: Array, phases: Phases) -> Array:
 def _price(phases: Phases, curve: Array) -> float:
     """Bayesian information criterion; a boundary and a direction are two parameters an interval."""
     size = len(curve)
-    floor = (NOISE * np.ptp(curve)) ** 2 or 1.0
+    floor = max(NOISE * np.ptp(curve), ROUNDING) ** 2
     return float(size * np.log(phases.error / size + floor) + 2 * len(phases.pattern) * np.log(size))
 
 

@@ -8,7 +8,7 @@ from phasebench.curves import Array, Curves
 from phasebench.judge.contrast import Contrast, Means, contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, Phases, find_phases, fit_pattern, heights
-from phasebench.judge.statistics import Estimate, estimate, resampled_means, weights
+from phasebench.judge.statistics import ROUNDING, Estimate, estimate, resampled_means, weights
 
 REFITS = 200
 """Resamples that are cut into phases anew; each costs some milliseconds."""
@@ -84,7 +84,7 @@ def _phases_beside(evidence: Evidence, four: Phases) -> tuple[Contrast, ...]:
 def _phases_outcome(found: Phases, share: float, of_heights: list[Estimate]) -> Outcome:
     if found.pattern != FOUR:
         return Outcome.DOES_NOT_HOLD if share <= 1 - STABLE else Outcome.UNDECIDED
-    if share >= STABLE and all(height.low > 0 for height in of_heights):
+    if share >= STABLE and all(height.low > ROUNDING for height in of_heights):
         return Outcome.HOLDS
     return Outcome.UNDECIDED
 

@@ -15,6 +15,9 @@ LEVEL = 0.95
 SEED = 0
 FEWEST = 3
 """With fewer items than this there is no interval, and so no decision."""
+ROUNDING = 1e-5
+"""What is smaller decides nothing: it may be the rounding of float32, which is alike in every image, so that
+no interval over images shows it for what it is. All numbers that are judged are of the order of 1."""
 
 
 @dataclass(frozen=True)

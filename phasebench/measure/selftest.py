@@ -22,6 +22,9 @@ from phasebench.models.parts import name_of, precision
 
 COMPLETENESS = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest accepted relative error of the summed contributions, by dtype."""
+CANCELLED = 0.1
+"""Share of the contributions' summed norms below which their sum is mostly rounding: where they cancel, the
+error is told relative to this."""
 TIE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 """How far below the best a logit may be, relative to its row's largest size, and still count as best:
 the lens multiplies other shapes than the model does."""
@@ -70,24 +73,25 @@ class _CheckingProbe(Probe):
     def __init__(self, anatomy: Anatomy, positions: Positions) -> None:
         super().__init__(anatomy, positions)
         self.errors: dict[int, float] = {}
-        self._sums: dict[nn.Module, tuple[int, Tensor]] = {}
+        self._sums: dict[nn.Module, tuple[int, Tensor, float]] = {}
 
     def added(self, module: nn.Module, added_BND: Tensor) -> None:
-        site = self.anatomy.sites[module]
-        self._sums[site.output] = site.layer, added_BND.float().sum(1)
+        site, added_BND = self.anatomy.sites[module], added_BND.float()
+        size = float(added_BND.norm(dim=-1).sum(1).norm())
+        self._sums[site.output] = site.layer, added_BND.sum(1), CANCELLED * size
 
     def check(self, output: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
         """Forward hook of an output projection: its real output at t, minus its bias."""
         batch, length = self.positions.visual_BN.shape
         if output not in self._sums or result.numel() != batch * length * result.shape[-1]:
             return
-        layer, summed_BD = self._sums.pop(output)
+        layer, summed_BD, least = self._sums.pop(output)
         last_B = self.positions.last_B.to(result.device)
         real_BD = result.reshape(batch, length, -1)[torch.arange(batch), last_B].float()
         if getattr(output, "bias", None) is not None:
             no_states = torch.zeros_like(args[0].reshape(-1, args[0].shape[-1])[:1])
             real_BD = real_BD - output.forward(no_states).float()
-        self.errors[layer] = float((summed_BD - real_BD).norm() / real_BD.norm().clamp_min(1e-20))
+        self.errors[layer] = float((summed_BD - real_BD).norm() / real_BD.norm().clamp_min(max(least, 1e-20)))
 
 
 def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:

@@ -143,6 +143,7 @@ CATALOGUE: dict[str, Plan] = {
     "decoy": decoy(),
     "sinks": sinks(),
     "scattered sinks": sinks((2, 9, 18), 4),
+    "opposed heads": opposed(),
     "massive text": massive((0,), 4),
     "massive image": massive((3, 8), 7),
     "lens": lens(),

@@ -14,7 +14,7 @@ MIDDLE = 0.5
 LATE = 0.8
 """Depth from which deep layers are compared with the last few."""
 LAST_FEW = 0.925
-"""Depth from which layers count as the last few: the last 3 of 40."""
+"""Depth from which layers count as the last few: the last 4 of 40."""
 
 
 def judge_attention_sinks(evidence: Evidence) -> Verdict:

@@ -114,6 +114,12 @@ def massive(positions: tuple[int, ...], layer: int) -> Plan:
     return replace(four_phases(), attention=seen, massive=Massive(positions, layer))
 
 
+def short_image(size: float = 0.05) -> Plan:
+    """Visual states a twentieth as long as text states: compared with all positions, every word is a sink."""
+    quiet = replace(Attention.uniform(LAST), strength=np.full(LAST, size))
+    return replace(four_phases(), attention=quiet, visual_size=size)
+
+
 def lens(peak: int = 10) -> Plan:
     """Recall rises to 7 of 8 words at layer ``peak`` and falls again (Fig. 5)."""
     return plan(zigzag(BOUNDARIES), heard=heard(peak, LAST))
@@ -144,6 +150,7 @@ CATALOGUE: dict[str, Plan] = {
     "sinks": sinks(),
     "scattered sinks": sinks((2, 9, 18), 4),
     "opposed heads": opposed(),
+    "short image": short_image(),
     "massive text": massive((0,), 4),
     "massive image": massive((3, 8), 7),
     "lens": lens(),

@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from phasebench.curves import Array
-from phasebench.measure.attention import FIRST
 from tests.oracles.plan import SLOTS, Picture, Plan
 from tests.oracles.space import LENGTH, MARK, NOUNS, STORED, VISUAL, WHISPER, Space, places
 
+FIRST = 5
+"""Section 3.2: 'the first five tokens'; written out, for what is wanted must not follow what is measured."""
 SEEN = np.isin(np.arange(LENGTH), places(visual=True))
 """True at visual positions [N]."""
 

@@ -80,7 +80,7 @@ def fill_projector(projector: Any, plan: Plan, space: Space) -> None:
     angles[space.plane, :2] = turn(plan.visual_common[0] / stored, plan.angle[0])
     reads[space.words, -len(NOUNS) :] = np.eye(len(NOUNS)) * WHISPER / word
     set_weight(projector.linear_1, np.eye(space.width))
-    set_weight(projector.linear_2, _mirrored((reads * space.scale).T).T)
+    set_weight(projector.linear_2, _mirrored((reads * space.scale * plan.visual_size).T).T)
 
 
 def _mirrored(halves: Array) -> Array:

@@ -2,14 +2,14 @@
 
 An MLP neuron is down * silu(gate . x) * (up . x). The gate reads a modality's mark: 1 at its positions and
 exactly 0 at the others, where silu is 0, so that an MLP is one linear map for visual states and another for
-text states. The maps keep the norm, so that RMSNorm does nothing.
+text states. The maps keep the norm, so that RMSNorm does nothing but undo ``visual_size``.
 
 Shapes: D coordinates, I neurons, H heads, E head width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,12 +64,13 @@ class Blocks:
         target = turned @ np.stack(space.angle_axes(layer))
         plane = [space.axis(index) for index in _indices(space.plane)]
         quiet = (plan.quiet(layer) - plan.quiet(layer - 1)) @ np.stack(own) * WHISPER / before
-        return [
+        neurons = [
             *(_neuron(gate, target[k] - plane[k], plane[k]) for k in range(2)),
             *(_neuron(gate, axis * (after / before - 1), axis) for axis in own),
             _neuron(gate, quiet, space.axis(space.quiet)),
             *self._common(layer, gate, visual=True),
         ]
+        return [replace(neuron, down=neuron.down * plan.visual_size) for neuron in neurons]
 
     def _text(self, layer: int) -> list[Neuron]:
         """What block ``layer`` does to text states: two sizes change, no direction does."""

@@ -61,6 +61,8 @@ class Plan:
         heard: [L + 1] how many of a picture's ``SLOTS`` words are decoded at each layer.
         attention: of the last text token (paper section 3.2).
         massive: sinks in the states; none by default.
+        visual_size: norm of visual states over that of text states. No cosine knows it, but whoever compares
+            norms across modalities does.
     """
 
     inter: Array
@@ -69,6 +71,7 @@ class Plan:
     heard: tuple[int, ...]
     attention: Attention
     massive: Massive = field(default=Massive((), 1))
+    visual_size: float = 1.0
 
     def __post_init__(self) -> None:
         if np.any(np.abs(self.inter) > self.reach):

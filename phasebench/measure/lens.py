@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phasebench.curves import Array
+from phasebench.measure import screen
 from phasebench.measure.stopwords import STOPWORDS
 
 CHUNK = 1024
-"""Positions decoded at once: bounds the logits held to CHUNK x vocabulary."""
+"""Positions decoded at once: bounds the logits held to CHUNK x PANEL, or x vocabulary."""
 _WORD_START = re.compile("^[\u0120\u2581 ]")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
@@ -29,6 +31,7 @@ class Decoder:
     A few dozen rows make a slow matrix product, so layers wait until ``CHUNK`` rows are together;
     no more than that, and one layer, is ever kept. ``final_norm`` None leaves states as they are.
     Entries from ``vocabulary`` on are padding; those that are True in ``never`` [V] are not decoded.
+    Where the head has a ``Screen``, only what that leaves open is multiplied.
     """
 
     def __init__(
@@ -62,12 +65,43 @@ class Decoder:
         return list(torch.split(torch.cat(self._tokens), self._sizes))
 
     def _decode(self) -> None:
-        for rows in torch.split(torch.cat(self._waiting), CHUNK):
-            logits = self._head(rows)[:, : self._vocabulary]
-            if self._never is not None:
-                logits = logits.masked_fill(self._never.to(logits.device), -torch.inf)
-            self._tokens.append(logits.argmax(-1))
+        rows = torch.cat(self._waiting)
         self._waiting.clear()
+        for part in rows.tensor_split(-(-len(rows) // CHUNK)):
+            self._tokens.append(self._top1(part))
+
+    def _top1(self, rows_PD: Tensor) -> Tensor:
+        alike = len(rows_PD) >= screen.FEW and rows_PD.dtype == torch.float32 and self._never is None
+        found = screen.screen_of(self._head, self._vocabulary) if alike else None
+        if found is None:
+            return self._multiplied(rows_PD)
+        token_P, certain_P = found.top1(rows_PD)
+        if not bool(certain_P.all()):
+            token_P[~certain_P] = self._multiplied(rows_PD[~certain_P])
+        return token_P
+
+    def _multiplied(self, rows_PD: Tensor) -> Tensor:
+        """The top-1 tokens [P] of the float32 (or other) product itself."""
+        if screen.is_plain(self._head) and self._never is None:
+            return panelwise(rows_PD, self._head.weight[: self._vocabulary], self._head.bias)
+        logits: Tensor = self._head(rows_PD)[:, : self._vocabulary]
+        if self._never is not None:
+            logits = logits.masked_fill(self._never.to(logits.device), -torch.inf)
+        return logits.argmax(-1)
+
+
+def panelwise(rows_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """The first largest entry of each row's product [P]; one panel's logits at a time stay in the cache."""
+    best_P = rows_PD.new_full((len(rows_PD),), -torch.inf)
+    token_P = torch.zeros(len(rows_PD), dtype=torch.long)
+    for start in range(0, len(weight_VD), screen.PANEL):
+        panel = slice(start, start + screen.PANEL)
+        logits = F.linear(rows_PD, weight_VD[panel], None if bias_V is None else bias_V[panel])
+        value_P = logits.amax(-1)
+        better = (value_P > best_P).nonzero()[:, 0]
+        best_P[better] = value_P[better]
+        token_P[better] = logits[better].argmax(-1) + start
+    return token_P
 
 
 def words(text: str) -> list[str]:

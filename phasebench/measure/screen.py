@@ -1,0 +1,199 @@
+"""The lens' top-1 tokens below the cost of its matrix product, each one certified.
+
+The losers need no exact logits. The head and the states are rounded to 8 bits, their product is exact
+in integers, and what the rounding can have cost a logit is bounded (Cauchy and Schwarz):
+
+    |h . w - h' . w'| <= |h - h'| |w| + |h'| |w - w'|
+
+Per state, only blocks of entries whose bound reaches the best exact logit are multiplied in float32, about
+one in a hundred. Both sides are rotated before (a Hadamard matrix in blocks: it changes no product), or a
+few large dimensions of the states would take all the 8 bits. Where the first and the second are closer than
+float32 products may differ by the order of their sums, the screen gives no answer.
+
+Shapes: P positions, D width, V vocabulary, K blocks of entries.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeGuard
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCK, PANEL = 128, 1024
+"""Entries that are kept or excluded together, and that are multiplied at once, within the cache."""
+SIDE = 64
+"""Of the Hadamard matrix: a width that it does not divide has no screen."""
+LARGEST_STATE, LARGEST_WEIGHT, ZERO = 63, 127, 64
+"""Of the integers, and what states are shifted by: they take 7 bits, for AVX2 adds two products in 16."""
+ROUNDING = 2.0**-24
+"""Relative error of one float32 operation."""
+WORTH, FEW = 1 << 22, 256
+"""Elements of a head and states of a chunk below which the whole product costs no more."""
+HARD = 0.25
+"""Share of the blocks that a state may keep; one that keeps more gets no answer."""
+
+
+class Screen:
+    """An output head [V, D] in 8 bits; ``screen_of`` says which heads have one."""
+
+    def __init__(self, weight_VD: Tensor) -> None:
+        self._weight = weight_VD
+        self._hadamard = _hadamard(SIDE)
+        # Relative to |h| |w|: how far a float32 product may be from the real one in any order of its sums,
+        # and this for three products and both rotations, with room for the roundings of the bound itself.
+        self._order = ROUNDING * weight_VD.shape[1]
+        self._slack = 4 * (self._order + ROUNDING * SIDE**1.5)
+        panels = [self._packed(panel_VD) for panel_VD in torch.split(weight_VD, PANEL)]
+        self._panels = [(packed, step_V) for packed, step_V, _, _ in panels]
+        self._norm_K = torch.cat([norm_K for _, _, norm_K, _ in panels])
+        self._error_K = torch.cat([error_K for _, _, _, error_K in panels])
+
+    def top1(self, rows_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """The best entry of each state [P], and whether every float32 product would give it [P]."""
+        rotated_PD = self._rotate(rows_PD)
+        norm_P1 = rotated_PD.norm(dim=1, keepdim=True)
+        rounded_PD, step_P1 = _rounded(rotated_PD, LARGEST_STATE)
+        lost_P1 = (rotated_PD - rounded_PD * step_P1).norm(dim=1, keepdim=True)
+        score_PK = self._scores(rounded_PD) * step_P1
+        error_PK = lost_P1 * self._norm_K + (norm_P1 + lost_P1) * self._error_K
+        reach_PK = score_PK + error_PK + self._slack * norm_P1 * self._norm_K.amax()
+        best = _Best(len(rows_PD))
+        first_PK = torch.zeros_like(reach_PK, dtype=torch.bool)
+        self._rescore(rows_PD, first_PK.scatter_(1, score_PK.argmax(1, keepdim=True), True), best)
+        kept_PK = (reach_PK >= best.first_P[:, None]) & ~first_PK
+        easy_P1 = kept_PK.float().mean(1, keepdim=True) <= HARD
+        self._rescore(rows_PD, kept_PK & easy_P1, best)
+        apart_P = best.first_P - best.second_P > 4 * self._order * norm_P1[:, 0] * best.norm_P
+        return best.id_P, apart_P & easy_P1[:, 0]
+
+    def _rescore(self, rows_PD: Tensor, kept_PK: Tensor, best: _Best) -> None:
+        """The float32 logits of the kept blocks."""
+        block_C, row_C = kept_PK.T.nonzero(as_tuple=True)
+        counts = torch.bincount(block_C, minlength=kept_PK.shape[1]).tolist()
+        for block, where in enumerate(torch.split(row_C, counts)):
+            if len(where):
+                start = block * BLOCK
+                logits = rows_PD[where] @ self._weight[start : start + BLOCK].T
+                best.update(where, logits, start, self._norm_K[block])
+
+    def _scores(self, rounded_PD: Tensor) -> Tensor:
+        """The largest 8-bit score of each block [P, K], in steps of the states."""
+        states_PD = (rounded_PD + ZERO).to(torch.uint8)
+        return torch.cat([_block_max(_product(states_PD, *panel)) for panel in self._panels], dim=1)
+
+    def _packed(self, weight_VD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A panel in 8 bits, its steps [V], and the largest norm and rounding error in its blocks [K]."""
+        rotated_VD = self._rotate(weight_VD)
+        rounded_VD, step_V1 = _rounded(rotated_VD, LARGEST_WEIGHT)
+        error_V = (rotated_VD - rounded_VD * step_V1).norm(dim=1)
+        norm_V = rotated_VD.norm(dim=1)
+        packed = torch.ops.onednn.qlinear_prepack(rounded_VD.to(torch.int8), None)
+        return packed, step_V1[:, 0], _block_max(norm_V[None])[0], _block_max(error_V[None])[0]
+
+    def _rotate(self, rows_PD: Tensor) -> Tensor:
+        return (rows_PD.reshape(len(rows_PD), -1, SIDE) @ self._hadamard).flatten(1)
+
+
+class _Best:
+    """The largest and the second largest logit so far, and the largest norm of a block they come from."""
+
+    def __init__(self, positions: int) -> None:
+        self.first_P = torch.full((positions,), -torch.inf)
+        self.second_P = self.first_P.clone()
+        self.norm_P = torch.zeros(positions)
+        self.id_P = torch.zeros(positions, dtype=torch.long)
+
+    def update(self, where: Tensor, logits: Tensor, start: int, norm: Tensor) -> None:
+        """See the logits [len(where), entries] of the entries from ``start`` on."""
+        value, index = F.pad(logits, (0, 1), value=-torch.inf).topk(2, dim=1)
+        first, old = value[:, 0], self.first_P[where]
+        self.id_P[where] = torch.where(first > old, index[:, 0] + start, self.id_P[where])
+        runner_up = torch.minimum(first, old).maximum(value[:, 1])
+        self.second_P[where] = self.second_P[where].maximum(runner_up)
+        self.first_P[where] = first.maximum(old)
+        self.norm_P[where] = self.norm_P[where].maximum(norm)
+
+
+_SCREENS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Screen]] = WeakKeyDictionary()
+
+
+def screen_of(head: nn.Module, vocabulary: int | None) -> Screen | None:
+    """The screen of a head, made once: of a large float32 ``nn.Linear`` without bias, on a CPU that has
+    the 8-bit product; else None."""
+    if not suited(head):
+        return None
+    weight = head.weight
+    state = (weight.data_ptr(), weight._version)
+    if head not in _SCREENS or _SCREENS[head][0] != state:
+        _SCREENS[head] = state, Screen(weight.detach()[:vocabulary])
+    return _SCREENS[head][1]
+
+
+def suited(head: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether ``screen_of`` has one."""
+    if not is_plain(head) or head.bias is not None or head.weight.is_inference():
+        return False
+    weight = head.weight
+    fits = weight.dtype == torch.float32 and weight.shape[1] % SIDE == 0 and weight.numel() >= WORTH
+    return fits and _exact()
+
+
+def is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a head is its weight in main memory and nothing more, so that parts of it can be multiplied."""
+    return (
+        type(head) is nn.Linear
+        and "forward" not in vars(head)
+        and not head._forward_hooks
+        and not head._forward_pre_hooks
+        and head.weight.device.type == "cpu"
+    )
+
+
+@lru_cache(maxsize=1)
+def _exact() -> bool:
+    """Whether this machine's 8-bit product is exact up to the largest sums."""
+    draw = torch.Generator().manual_seed(0)
+    states = torch.randint(1, 2 * ZERO, (8, 2 * SIDE), generator=draw).to(torch.uint8)
+    weight = torch.randint(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, (8, 2 * SIDE), generator=draw)
+    states[0], weight[0], weight[1] = 2 * ZERO - 1, LARGEST_WEIGHT, -LARGEST_WEIGHT
+    try:
+        packed = torch.ops.onednn.qlinear_prepack(weight.to(torch.int8), None)
+        found = _product(states, packed, torch.ones(8))
+    except (RuntimeError, AttributeError, TypeError):  # another processor, another torch
+        return False
+    return torch.equal(found.long(), (states.long() - ZERO) @ weight.T)
+
+
+def _product(states_PD: Tensor, packed: Tensor, step_V: Tensor) -> Tensor:
+    """(states - ZERO) times a packed panel, exact in integers, then in float32 times its steps [P, V]."""
+    zeros = torch.zeros(len(step_V), dtype=torch.int64)
+    result: Tensor = torch.ops.onednn.qlinear_pointwise(
+        states_PD, 1.0, ZERO, packed, step_V, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return result
+
+
+def _rounded(rows_PD: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """Rows as whole numbers up to ``largest`` of their own step [P, 1]."""
+    step_P1 = rows_PD.abs().amax(1, keepdim=True) / largest
+    step_P1 = step_P1.clamp_min(torch.finfo(torch.float32).tiny)
+    return (rows_PD / step_P1).round(), step_P1
+
+
+def _block_max(values_PV: Tensor) -> Tensor:
+    """The largest of each block's entries [P, K]."""
+    padded = F.pad(values_PV, (0, -values_PV.shape[1] % BLOCK), value=-torch.inf)
+    return padded.view(len(padded), -1, BLOCK).amax(2)
+
+
+def _hadamard(side: int) -> Tensor:
+    """An orthogonal matrix of entries that differ in sign only."""
+    matrix, two = torch.ones(1, 1), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    while len(matrix) < side:
+        matrix = torch.kron(matrix, two)
+    scaled: Tensor = matrix / side**0.5
+    return scaled

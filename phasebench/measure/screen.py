@@ -16,7 +16,7 @@ Shapes: P positions, D width, V vocabulary, K blocks of entries.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 from weakref import WeakKeyDictionary
 
 import torch
@@ -61,24 +61,33 @@ class Screen:
         score_PK = self._scores(rounded_PD) * step_P1
         error_PK = lost_P1 * self._norm_K + (norm_P1 + lost_P1) * self._error_K
         reach_PK = score_PK + error_PK + self._slack * norm_P1 * self._norm_K.amax()
-        best = _Best(len(rows_PD))
         first_PK = torch.zeros_like(reach_PK, dtype=torch.bool)
-        self._rescore(rows_PD, first_PK.scatter_(1, score_PK.argmax(1, keepdim=True), True), best)
-        kept_PK = (reach_PK >= best.first_P[:, None]) & ~first_PK
+        first_PK.scatter_(1, score_PK.argmax(1, keepdim=True), True)
+        found = self._rescored(rows_PD, first_PK)
+        kept_PK = (reach_PK >= _best_of(found, len(rows_PD))[:, None]) & ~first_PK
         easy_P1 = kept_PK.float().mean(1, keepdim=True) <= HARD
-        self._rescore(rows_PD, kept_PK & easy_P1, best)
-        apart_P = best.first_P - best.second_P > 4 * self._order * norm_P1[:, 0] * best.norm_P
-        return best.id_P, apart_P & easy_P1[:, 0]
+        found = found.joined(self._rescored(rows_PD, kept_PK & easy_P1))
+        token_P, apart_P = _decided(found, 4 * self._order * norm_P1[:, 0])
+        return token_P, apart_P & easy_P1[:, 0]
 
-    def _rescore(self, rows_PD: Tensor, kept_PK: Tensor, best: _Best) -> None:
-        """The float32 logits of the kept blocks."""
+    def _rescored(self, rows_PD: Tensor, kept_PK: Tensor) -> _Found:
+        """The two largest float32 logits of the kept blocks."""
         block_C, row_C = kept_PK.T.nonzero(as_tuple=True)
         counts = torch.bincount(block_C, minlength=kept_PK.shape[1]).tolist()
-        for block, where in enumerate(torch.split(row_C, counts)):
-            if len(where):
-                start = block * BLOCK
-                logits = rows_PD[where] @ self._weight[start : start + BLOCK].T
-                best.update(where, logits, start, self._norm_K[block])
+        tops = [
+            self._logits(rows_PD[where], block).topk(2, dim=1)
+            for block, where in enumerate(torch.split(row_C, counts))
+            if len(where)
+        ]
+        value_C2 = torch.cat([value for value, _ in tops]) if tops else rows_PD.new_empty(0, 2)
+        index_C = torch.cat([index[:, 0] for _, index in tops]) if tops else row_C
+        return _Found(row_C, value_C2, block_C * BLOCK + index_C, self._norm_K[block_C])
+
+    def _logits(self, rows_PD: Tensor, block: int) -> Tensor:
+        """The float32 logits of one block; at least two columns."""
+        weight = self._weight[block * BLOCK : (block + 1) * BLOCK]
+        logits = rows_PD @ weight.T
+        return logits if len(weight) > 1 else F.pad(logits, (0, 1), value=-torch.inf)
 
     def _scores(self, rounded_PD: Tensor) -> Tensor:
         """The largest 8-bit score of each block [P, K], in steps of the states."""
@@ -98,24 +107,39 @@ class Screen:
         return (rows_PD.reshape(len(rows_PD), -1, SIDE) @ self._hadamard).flatten(1)
 
 
-class _Best:
-    """The largest and the second largest logit so far, and the largest norm of a block they come from."""
+class _Found(NamedTuple):
+    """Blocks that were multiplied, C in all: of which state, their two largest logits, the entry of the
+    largest, the largest norm of their entries."""
 
-    def __init__(self, positions: int) -> None:
-        self.first_P = torch.full((positions,), -torch.inf)
-        self.second_P = self.first_P.clone()
-        self.norm_P = torch.zeros(positions)
-        self.id_P = torch.zeros(positions, dtype=torch.long)
+    row_C: Tensor
+    value_C2: Tensor
+    entry_C: Tensor
+    norm_C: Tensor
 
-    def update(self, where: Tensor, logits: Tensor, start: int, norm: Tensor) -> None:
-        """See the logits [len(where), entries] of the entries from ``start`` on."""
-        value, index = F.pad(logits, (0, 1), value=-torch.inf).topk(2, dim=1)
-        first, old = value[:, 0], self.first_P[where]
-        self.id_P[where] = torch.where(first > old, index[:, 0] + start, self.id_P[where])
-        runner_up = torch.minimum(first, old).maximum(value[:, 1])
-        self.second_P[where] = self.second_P[where].maximum(runner_up)
-        self.first_P[where] = first.maximum(old)
-        self.norm_P[where] = self.norm_P[where].maximum(norm)
+    def joined(self, more: _Found) -> _Found:
+        return _Found(*(torch.cat(pair) for pair in zip(self, more, strict=True)))
+
+
+def _best_of(found: _Found, positions: int) -> Tensor:
+    """The largest logit of each state [P]."""
+    return _largest(found.row_C, found.value_C2[:, 0], positions)
+
+
+def _decided(found: _Found, doubt_P: Tensor) -> tuple[Tensor, Tensor]:
+    """The best entry of each state [P], and whether it is ahead by more than ``doubt_P`` times the norm."""
+    positions = len(doubt_P)
+    first_C, own_C = found.value_C2.unbind(1)
+    leads_C = first_C == _best_of(found, positions)[found.row_C]
+    second_P = _largest(found.row_C, torch.where(leads_C, own_C, first_C), positions)
+    leaders = found.row_C[leads_C]
+    token_P = torch.zeros(positions, dtype=torch.long).scatter_(0, leaders, found.entry_C[leads_C])
+    alone_P = torch.bincount(leaders, minlength=positions) == 1
+    margin_P = _best_of(found, positions) - second_P
+    return token_P, alone_P & (margin_P > doubt_P * _largest(found.row_C, found.norm_C, positions))
+
+
+def _largest(row_C: Tensor, value_C: Tensor, positions: int) -> Tensor:
+    return value_C.new_full((positions,), -torch.inf).scatter_reduce_(0, row_C, value_C, "amax")
 
 
 _SCREENS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Screen]] = WeakKeyDictionary()

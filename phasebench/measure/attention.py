@@ -49,9 +49,10 @@ def weighted_values(
     told["dropout"] = 0.0
     query_BH1E = _row(query, last_B, length)
     _, alpha_BH1N = own_eager(attention)(attention, query_BH1E, key, value, row_mask, **told)
-    value_BHNE = value.repeat_interleave(alpha_BH1N.shape[1] // value.shape[1], dim=1)
-    weighted_BHNE = alpha_BH1N[:, :, 0, : value.shape[2], None] * value_BHNE
-    return weighted_BHNE.transpose(1, 2).flatten(2)
+    value_BNKE = value.transpose(1, 2)
+    # K heads have values, each shared by G queries.
+    alpha_BNKG = alpha_BH1N.transpose(1, 3)[:, : value.shape[2], 0].reshape(*value_BNKE.shape[:3], -1)
+    return (alpha_BNKG[..., None] * value_BNKE[:, :, :, None]).flatten(2)
 
 
 def project(output: nn.Module, stacked: Tensor) -> Tensor:

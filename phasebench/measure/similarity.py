@@ -23,10 +23,13 @@ def similarity(hidden_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[s
     """
     hidden_BND = hidden_BND.float()
     norm_BN = hidden_BND.norm(dim=-1)
-    unit_BND = hidden_BND / norm_BN.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
     sink_BN = _sinks(norm_BN, visual_BN) | _sinks(norm_BN, text_BN)
-    curves = _means(unit_BND, visual_BN, text_BN)
-    clean = _means(unit_BND, visual_BN & ~sink_BN, text_BN & ~sink_BN)
+    members = [visual_BN, text_BN, visual_BN & ~sink_BN, text_BN & ~sink_BN]
+    weights_B4N = torch.stack([one_BN.expand_as(norm_BN) for one_BN in members], dim=1).float()
+    scale_B1N = norm_BN.clamp_min(torch.finfo(torch.float32).tiny).reciprocal()[:, None]
+    sums_B4D, counts_B4 = (weights_B4N * scale_B1N) @ hidden_BND, weights_B4N.sum(2)
+    curves = _means(sums_B4D[:, :2], counts_B4[:, :2])
+    clean = _means(sums_B4D[:, 2:], counts_B4[:, 2:])
     curves.update({f"{name}_nosink": values for name, values in clean.items()})
     curves["sinks"] = sink_BN.sum(1).float()
     return curves
@@ -37,16 +40,11 @@ def _sinks(norm_BN: Tensor, members_BN: Tensor) -> Tensor:
     return members_BN & (norm_BN > SINK_RATIO * median_B1)
 
 
-def _means(unit_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[str, Tensor]:
-    visual_BD, m_B = _sum(unit_BND, visual_BN)
-    text_BD, n_B = _sum(unit_BND, text_BN)
+def _means(sums_B2D: Tensor, counts_B2: Tensor) -> dict[str, Tensor]:
+    """From the summed unit vectors of visual and text positions, and how many there are."""
+    (visual_BD, text_BD), (m_B, n_B) = sums_B2D.unbind(1), counts_B2.unbind(1)
     inter_B = (visual_BD * text_BD).sum(-1) / (m_B * n_B)
     return {"inter": inter_B, "intra_visual": _within(visual_BD, m_B), "intra_text": _within(text_BD, n_B)}
-
-
-def _sum(unit_BND: Tensor, members_BN: Tensor) -> tuple[Tensor, Tensor]:
-    weights_BN = members_BN.to(unit_BND.dtype)
-    return torch.einsum("bnd,bn->bd", unit_BND, weights_BN), weights_BN.sum(1)
 
 
 def _within(sum_BD: Tensor, count_B: Tensor) -> Tensor:

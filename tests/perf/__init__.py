@@ -1,0 +1,1 @@
+"""What measuring costs: ``python -m tests.perf`` writes ``docs/performance.md``."""

@@ -1,0 +1,113 @@
+"""``python -m tests.perf [SECTION ...]`` writes ``docs/performance.md``, or prints only these sections."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+
+from phasebench.cache import cache_folder
+from tests.perf import growth, memory, screening, startup
+from tests.perf.routes import routes
+from tests.perf.timing import interleaved, milliseconds, minus, plus, ratio
+from tests.perf.workloads import everything
+
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "docs" / "performance.md"
+RIVALS = ROOT / ".venv-rivals" / "bin" / "python"
+TEXT = ROOT / "tests" / "perf" / "performance.md"
+ROUNDS = int(os.environ.get("ROUNDS", "9"))
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def machine() -> str:
+    """What everything was run on."""
+    load = os.getloadavg()[0]
+    return (
+        f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}, {processor()}, {os.cpu_count()} cores, "
+        f"torch {torch.__version__.partition('+')[0]}, transformers {transformers.__version__}, float32; "
+        f"load of the machine at that moment: {load:.1f}"
+    )
+
+
+def main_table(rounds: int = ROUNDS) -> str:
+    """The bounds, on the llava and on the bundled models."""
+    lines = [
+        "| model | threads | plain | curves / plain | with lens / (plain + bare) | with lens / plain "
+        "| naive adds / curves add | naive adds / all adds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for make in everything(cache_folder()):
+        work = make()
+        known = routes(work)
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            times = interleaved(known, rounds)
+            added = {name: minus(taken, times["plain"]) for name, taken in times.items()}
+            cells = (
+                milliseconds(times["plain"]),
+                ratio(times["curves"], times["plain"]),
+                ratio(times["whole"], plus(times["plain"], times["bare"])),
+                ratio(times["whole"], times["plain"]),
+                ratio(added["naive"], added["curves"]),
+                ratio(added["naive whole"], added["whole"]),
+            )
+            lines.append(f"| {work.name} | {threads} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def rivals() -> str:
+    """nnsight and TransformerLens, where their environment has been made."""
+    if not RIVALS.exists():
+        return "Not run: `make perf-rivals` makes the environment that has them."
+    lines = ["| route | threads | time | to plain | numbers differ by at most |", "|---|---|---|---|---|"]
+    for threads in ("1", "2"):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        command = [str(RIVALS), "-m", "tests.perf.rivals", threads, str(ROUNDS)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"Could not be run: {done.stderr.strip().splitlines()[-1]}"
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        for name, taken in found["times"].items():
+            apart = f"{found['apart'][name]:.0e}" if name in found["apart"] else ""
+            cells = milliseconds(taken), ratio(taken, found["times"]["plain"]), apart
+            lines.append(f"| {name} | {threads} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def growing() -> str:
+    torch.set_num_threads(1)
+    return growth.section()
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "machine": machine,
+    "bounds": main_table,
+    "rivals": rivals,
+    "screening": lambda: screening.section(cache_folder()),
+    "memory": memory.section,
+    "startup": startup.section,
+    "growth": growing,
+}
+
+if __name__ == "__main__":
+    if chosen := sys.argv[1:]:  # some sections, printed
+        print("\n\n".join(SECTIONS[name]() for name in chosen))
+    else:
+        written = TEXT.read_text(encoding="utf-8").format(**{name: make() for name, make in SECTIONS.items()})
+        PATH.write_text(written, encoding="utf-8")

@@ -1,0 +1,66 @@
+"""How cost grows: one size of the llava changed at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from phasebench.measure.passes import probed_pass
+from tests.perf.routes import routes
+from tests.perf.timing import interleaved, milliseconds, minus, ratio
+from tests.perf.workloads import Size, Workload, llava
+
+BASE = Size(layers=4, width=256, visual=144, text=40, vocabulary=16000)
+GROWN = {
+    "layers": (
+        (2, 4, 8),
+        "All three grow alike: a layer has one attention row, one set of sums, one lens product.",
+    ),
+    "visual": (
+        (64, 144, 576),
+        "The curves cost a product of the width squared a position, the lens width times vocabulary an image "
+        "token; only the forward pass has a part that grows with the square.",
+    ),
+    "text": ((20, 40, 160), "Text positions cost the lens nothing: only image tokens are decoded."),
+    "vocabulary": ((4000, 16000, 64000), "The lens alone: the curves do not see the vocabulary."),
+    "batch": ((1, 2, 4), "Proportional, less what a call costs."),
+}
+
+
+def line(work: Workload, rounds: int) -> str:
+    """Plain forward, what the curves add, what the lens adds on top; the ratio of both to plain."""
+    known = routes(work)
+    times = interleaved({name: known[name] for name in ("plain", "curves", "whole")}, rounds)
+    curves, lens = minus(times["curves"], times["plain"]), minus(times["whole"], times["curves"])
+    ratios = ratio(times["curves"], times["plain"]), ratio(times["whole"], times["plain"])
+    cells = (milliseconds(times["plain"]), milliseconds(curves), milliseconds(lens), *map(str, ratios))
+    return " | ".join(cells)
+
+
+def section(rounds: int = 3) -> str:
+    """The tables, for ``docs/performance.md``."""
+    lines = [
+        f"One thread, a llava of {BASE.layers} layers, width {BASE.width}, {BASE.visual} image and "
+        f"{BASE.text} text tokens, vocabulary {BASE.vocabulary}; one of these changed at a time.",
+        "",
+        "| | plain forward | curves add | lens adds | curves / plain | with lens / plain |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, (values, why) in GROWN.items():
+        for value in values:
+            lines.append(f"| {name} {value} | {line(llava(replace(BASE, **{name: value})), rounds)} |")  # noqa: PERF401
+        lines.append(f"| | {why} | | | | |")
+    return "\n".join([*lines, images(rounds)])
+
+
+def images(rounds: int) -> str:
+    """Passes one after the other: time for one image does not depend on how many there are."""
+    work = llava(BASE)
+    counts = (1, 4, 16)
+    passes = {
+        str(count): lambda count=count: [probed_pass(work.anatomy, work.inputs) for _ in range(count)]  # type: ignore[misc]
+        for count in counts
+    }
+    times = interleaved(passes, rounds)
+    cells = [f"{count}: {milliseconds([one / count for one in times[str(count)]])}" for count in counts]
+    told = f"\nImages, time for each with the probe: {', '.join(cells)}."
+    return f"{told} Nothing is kept between images but their rows."

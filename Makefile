@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: bench test quick lint picture clean
+.PHONY: bench test quick lint picture perf perf-rivals clean
 
 bench: $(READY)
 	$(BIN)/pytest --phasebench
@@ -29,5 +29,14 @@ $(READY): .ci/requirements.lock .ci/bundled.lock pyproject.toml
 picture: $(READY)
 	$(BIN)/pytest --phasebench --model smol-llava --dataset scenes --color=yes | $(BIN)/python -m phasebench.report.picture docs/output.svg
 
+perf: $(READY)
+	$(BIN)/python -m tests.perf
+
+# nnsight and TransformerLens beside what phasebench needs; torch stays as it is pinned.
+perf-rivals: .ci/requirements.lock
+	$(PYTHON) -m venv .venv-rivals
+	.venv-rivals/bin/pip install --quiet --disable-pip-version-check -r .ci/requirements.lock
+	.venv-rivals/bin/pip install --quiet --disable-pip-version-check -c .ci/requirements.lock nnsight==0.8.1 transformer-lens==4.3.0
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-rivals build dist *.egg-info

@@ -1,7 +1,8 @@
 """The probe: hooks that reduce each layer to a few numbers while the forward pass goes by.
 
-Nothing of size layers x positions x width is kept. Shapes: B batch, N positions, D width,
-P visual positions of the batch, L layers.
+Nothing of size layers x positions x width is kept: small states wait until some layers can be compared
+at once, up to ``HELD`` numbers. Shapes: B batch, N positions, D width, P visual positions of the batch,
+L layers, K layers taken together.
 """
 
 from __future__ import annotations
@@ -21,27 +22,46 @@ from phasebench.models.adapter import Anatomy
 from phasebench.models.shadow import shadowed_attention
 from phasebench.models.trace import entering, leaving
 
+HELD = 1 << 20
+"""States wait while they are fewer numbers than this."""
+
 
 class Probe:
     """Collects the curves of one batch; use as ``with probe.watching(): model(**inputs)``.
 
     Attributes:
-        similarity: one dict of [B] per layer 0..L.
-        attention: layer 1..L -> dict of [B]; only of layers whose attention is read.
-        norms_LBN: layer -> the norms a_j, for heatmaps.
+        norms_LBN: layer 1..L -> the norms a_j; only of layers whose attention is read.
     """
 
     def __init__(self, anatomy: Anatomy, positions: Positions, *, lens_norm: bool = True) -> None:
         self.anatomy = anatomy
         self.positions = positions
-        self.similarity: list[dict[str, Tensor]] = []
-        self.attention: dict[int, dict[str, Tensor]] = {}
         self.norms_LBN: dict[int, Tensor] = {}
+        self._similarity: list[dict[str, Tensor]] = []
+        self._waiting: list[Tensor] = []
         self._held: tuple[nn.Module, Tensor] | None = None
         self._decoder: lens.Decoder | None = None
         if anatomy.head is not None and "lens" not in anatomy.unmeasured:
             norm = anatomy.final_norm if lens_norm else None
             self._decoder = lens.Decoder(norm, anatomy.head, anatomy.vocabulary, anatomy.never)
+
+    @property
+    def similarity(self) -> list[dict[str, Tensor]]:
+        """One dict of [B] per layer 0..L."""
+        self._compare()
+        return self._similarity
+
+    @cached_property
+    def attention(self) -> dict[int, dict[str, Tensor]]:
+        """Layer 1..L -> dict of [B], once the pass is over."""
+        found: dict[int, dict[str, Tensor]] = {}
+        for device in dict.fromkeys(norm_BN.device for norm_BN in self.norms_LBN.values()):
+            norms = {layer: norm_BN for layer, norm_BN in self.norms_LBN.items() if norm_BN.device == device}
+            last_B = self.positions.last_B.to(device).repeat(len(norms))
+            visual_BN, text_BN = (mask_BN.repeat(len(norms), 1) for mask_BN in self._masks(device))
+            curves = attention.attention_curves(torch.cat(list(norms.values())), visual_BN, text_BN, last_B)
+            found |= dict(zip(norms, _layers(curves, len(norms)), strict=True))
+        return found
 
     @cached_property
     def tokens(self) -> list[Tensor]:
@@ -74,11 +94,29 @@ class Probe:
         self._states(leaving(result))
 
     def _states(self, hidden_BND: Tensor) -> None:
-        visual_BN, text_BN = self._masks(hidden_BND.device)
         if "similarity" not in self.anatomy.unmeasured:
-            self.similarity.append(similarity(hidden_BND, visual_BN, text_BN))
+            self._hold(hidden_BND)
         if self._decoder:
-            self._decoder.add(hidden_BND[visual_BN])
+            self._decoder.add(hidden_BND[self._masks(hidden_BND.device)[0]])
+
+    def _hold(self, hidden_BND: Tensor) -> None:
+        """Let the states of a layer wait for the next ones: a dozen small operations a layer are slow."""
+        if self._waiting and self._waiting[0].device != hidden_BND.device:
+            self._compare()
+        alone = not self._waiting and hidden_BND.numel() >= HELD
+        self._waiting.append(hidden_BND if alone else hidden_BND.clone())  # it may be changed in place
+        if sum(states.numel() for states in self._waiting) >= HELD:
+            self._compare()
+
+    def _compare(self) -> None:
+        """The similarity curves of the waiting layers."""
+        if not self._waiting:
+            return
+        held, self._waiting = self._waiting, []
+        visual_BN, text_BN = (mask_BN.repeat(len(held), 1) for mask_BN in self._masks(held[0].device))
+        with torch.inference_mode():
+            curves = similarity(torch.cat(held) if len(held) > 1 else held[0], visual_BN, text_BN)
+            self._similarity += _layers(curves, len(held))
 
     def _attend(
         self,
@@ -106,13 +144,16 @@ class Probe:
         # This calls the hooked module: nothing is held by now, so that its hooks pass this call over.
         added_BND = attention.project(output, weighted_BND)
         self.added(module, added_BND)
-        norm_BN = added_BND.float().norm(dim=-1)
-        self.norms_LBN[site.layer] = norm_BN
-        curves = attention.attention_curves(norm_BN, *self._masks(norm_BN.device), last_B)
-        self.attention[site.layer] = curves
+        self.norms_LBN[site.layer] = added_BND.float().norm(dim=-1)
 
     def added(self, module: nn.Module, added_BND: Tensor) -> None:
         """Sees the contributions of every layer before they are reduced; for the self-test."""
 
     def _masks(self, device: torch.device) -> tuple[Tensor, Tensor]:
         return self.positions.visual_BN.to(device), self.positions.text_BN.to(device)
+
+
+def _layers(curves: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """Curves of ``count`` layers taken together, [K * B] each, as one dict of [B] per layer."""
+    split = {name: values.view(count, -1).unbind() for name, values in curves.items()}
+    return [{name: values[k] for name, values in split.items()} for k in range(count)]

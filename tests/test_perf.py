@@ -8,7 +8,7 @@ import torch
 
 from phasebench.measure.passes import probed_pass
 from tests.perf.routes import naive, routes
-from tests.perf.timing import Ratio, interleaved, minus, plus, ratio
+from tests.perf.timing import Ratio, interleaved, minus, plus, ratio, share_of_added
 from tests.perf.workloads import Size, Workload, llava
 
 
@@ -27,7 +27,13 @@ def test_routes_take_turns() -> None:
 def test_a_ratio_is_of_times_of_the_same_round() -> None:
     assert ratio([2.0, 6.0, 8.0], [1.0, 2.0, 1.0]) == Ratio(3.0, 2.0, 8.0)
     assert plus([1.0], [2.0]) == [3.0]
-    assert minus([3.0, 1.0], [2.0, 2.0]) == [1.0, 1e-6]
+    assert minus([3.0, 1.0], [2.0, 2.0]) == [1.0, -1.0]
+
+
+def test_what_a_route_adds_is_told_in_what_another_adds() -> None:
+    times = {"plain": [1.0, 1.0, 9.0], "one": [7.0, 7.0, 7.0], "other": [3.0, 3.0, 3.0]}
+    assert share_of_added(times, "one", "other") == "3.0"
+    assert share_of_added(times, "one", "plain") == "-"
 
 
 def test_the_naive_route_gives_the_probes_numbers(small: Workload) -> None:

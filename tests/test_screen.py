@@ -100,6 +100,7 @@ def test_entries_beyond_the_vocabulary_are_never_decoded() -> None:
     head, rows = a_head(600, 64), states(20, 64)
     head.weight[512:] *= 100
     assert torch.equal(decoded(head, rows, 512), head(rows)[:, :512].argmax(-1))
+    assert torch.equal(decoded(head, rows), head(rows).argmax(-1))
 
 
 def test_heads_that_are_more_than_a_float32_weight_have_none() -> None:

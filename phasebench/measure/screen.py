@@ -142,7 +142,7 @@ def _largest(row_C: Tensor, value_C: Tensor, positions: int) -> Tensor:
     return value_C.new_full((positions,), -torch.inf).scatter_reduce_(0, row_C, value_C, "amax")
 
 
-_SCREENS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Screen]] = WeakKeyDictionary()
+_SCREENS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int, int | None], Screen]] = WeakKeyDictionary()
 
 
 def screen_of(head: nn.Module, vocabulary: int | None) -> Screen | None:
@@ -151,7 +151,7 @@ def screen_of(head: nn.Module, vocabulary: int | None) -> Screen | None:
     if not suited(head):
         return None
     weight = head.weight
-    state = (weight.data_ptr(), weight._version)
+    state = (weight.data_ptr(), weight._version, vocabulary)
     if head not in _SCREENS or _SCREENS[head][0] != state:
         _SCREENS[head] = state, Screen(weight.detach()[:vocabulary])
     return _SCREENS[head][1]

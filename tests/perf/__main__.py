@@ -17,7 +17,7 @@ import transformers
 from phasebench.cache import cache_folder
 from tests.perf import growth, memory, screening, startup
 from tests.perf.routes import routes
-from tests.perf.timing import interleaved, milliseconds, minus, plus, ratio
+from tests.perf.timing import interleaved, milliseconds, plus, ratio, share_of_added
 from tests.perf.workloads import everything
 
 ROOT = Path(__file__).parents[2]
@@ -58,14 +58,13 @@ def main_table(rounds: int = ROUNDS) -> str:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             times = interleaved(known, rounds)
-            added = {name: minus(taken, times["plain"]) for name, taken in times.items()}
             cells = (
                 milliseconds(times["plain"]),
                 ratio(times["curves"], times["plain"]),
                 ratio(times["whole"], plus(times["plain"], times["bare"])),
                 ratio(times["whole"], times["plain"]),
-                ratio(added["naive"], added["curves"]),
-                ratio(added["naive whole"], added["whole"]),
+                share_of_added(times, "naive", "curves"),
+                share_of_added(times, "naive whole", "whole"),
             )
             lines.append(f"| {work.name} | {threads} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

@@ -39,7 +39,8 @@ def main(what: str, images: int) -> None:
 
 def _measure(images: int) -> None:
     """A whole measurement of ``tiny-llava`` on so many scenes."""
-    from itertools import islice
+    from dataclasses import replace
+    from itertools import cycle
 
     from phasebench.cache import cache_folder
     from phasebench.datasets.registry import bundled_datasets
@@ -49,9 +50,9 @@ def _measure(images: int) -> None:
 
     cache = cache_folder()
     scenes = next(one for one in bundled_datasets() if one.name == "scenes").read(cache)
-    drawn = list(islice(scenes, images))
-    if len(drawn) < images:
-        raise SystemExit(f"only {len(drawn)} scenes")
+    drawn = [
+        replace(scene, id=str(number)) for number, scene in zip(range(images), cycle(scenes), strict=False)
+    ]
     measure(load_tiny("tiny-llava", cache), "scenes", drawn, Settings(), lambda *_: None)
 
 

@@ -51,8 +51,15 @@ def plus(one: Sequence[float], other: Sequence[float]) -> list[float]:
 
 
 def minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    """The differences of times taken in the same rounds, at least a microsecond."""
-    return [max(a - b, 1e-6) for a, b in zip(one, other, strict=True)]
+    """The differences of times taken in the same rounds."""
+    return [a - b for a, b in zip(one, other, strict=True)]
+
+
+def share_of_added(times: Times, one: str, other: str) -> str:
+    """How many times what ``other`` adds to the plain route ``one`` adds, of medians; - if none."""
+    middle = {name: statistics.median(times[name]) for name in (one, other, "plain")}
+    added = middle[other] - middle["plain"]
+    return f"{(middle[one] - middle['plain']) / added:.1f}" if added > 0 else "-"
 
 
 def milliseconds(times: Sequence[float]) -> str:

@@ -32,12 +32,14 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     from phasebench.cache import cache_folder
     from phasebench.models.devices import empty_caches
     from phasebench.models.loading import load
+    from phasebench.progress import Progress
     from phasebench.session import MODELS
 
     config = request.config
     settings = settings_of(config)
     _share_cores(config)
     spec = config.stash[MODELS][request.param]
+    Progress(config, spec.name).say("loading")
     try:
         model = load(
             spec,
@@ -78,6 +80,7 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     config, name = request.config, request.param
     samples = config.stash[SELECTIONS][name].samples
     progress = Progress(config, f"{loaded.name} on {name}")
+    progress.say("self-test")
     try:
         return measure(loaded, name, samples, settings_of(config), progress)
     except InputError as error:

@@ -20,7 +20,7 @@ class Progress:
         self._label = label
         self.done = 0
         self._began = time.monotonic()
-        self._shown = self._began if not self._terminal else 0.0
+        self._shown = 0.0
 
     @property
     def _terminal(self) -> bool:
@@ -31,16 +31,21 @@ class Progress:
         self.done = done
         now = time.monotonic()
         pause = 0.2 if self._terminal else EVERY
-        if (
-            self._reporter is None
-            or self._reporter.verbosity < 0
-            or (now - self._shown < pause and done < total)
-        ):
+        if self._silent or (now - self._shown < pause and done < total):
             return
         self._shown = now
         rate = done / max(now - self._began, 1e-9)
         text = f"{self._label}: {done}/{total} images, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
         self._write(text, last=done == total)
+
+    def say(self, what: str) -> None:
+        """Show what goes on before the first image."""
+        if not self._silent:
+            self._write(f"{self._label}: {what}", last=False)
+
+    @property
+    def _silent(self) -> bool:
+        return self._reporter is None or self._reporter.verbosity < 0
 
     def _write(self, text: str, *, last: bool) -> None:
         with self._capture.global_and_fixture_disabled():

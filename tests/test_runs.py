@@ -232,7 +232,9 @@ def test_benchmarks_can_be_compared(run: Run, pytester: pytest.Pytester) -> None
 def test_progress_is_told_with_rate_and_time_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phasebench.progress.EVERY", 0.0)
     result = run("-m", "finding", "--snapshot-update")
-    result.stdout.fnmatch_lines(["*tiny-llava on pics: 1/4 images, */s, * s left"])
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava: loading", "*tiny-llava on pics: self-test", "*on pics: 1/4 images, */s, * s left"]
+    )
     result.stdout.fnmatch_lines(["*tiny-llava on pics: 4/4 images, */s, 0 s left"])
 
 

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from phasebench.cache import cache_folder
-from tests.perf import growth, memory, screening, startup
+from tests.perf import growth, memory, processes, screening, startup
 from tests.perf.routes import routes
 from tests.perf.timing import interleaved, milliseconds, plus, ratio, share_of_added
 from tests.perf.workloads import everything
@@ -100,6 +100,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rivals": rivals,
     "screening": lambda: screening.section(cache_folder()),
     "memory": memory.section,
+    "processes": processes.section,
     "startup": startup.section,
     "growth": growing,
 }

@@ -1,0 +1,90 @@
+"""Two processes against one, in one run: ``python -m tests.perf.processes`` starts them with torchrun.
+
+The first process measures alone while the other waits, then both share the same images; one thread each.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from torch import distributed
+
+from phasebench.cache import cache_folder
+from phasebench.datasets.registry import bundled_datasets
+from phasebench.measure import shards
+from phasebench.measure.batches import PLAIN, Passes
+from phasebench.measure.store import Store
+from tests.perf.workloads import Size, Workload, llava
+
+IMAGES, ROUNDS, COUNT = 12, 3, 2
+
+
+class Fixed:
+    """In a loaded model's place: the same inputs for every picture."""
+
+    def __init__(self, work: Workload) -> None:
+        self.inputs = lambda _: dict(work.inputs)
+
+
+def llava_passes() -> Passes:
+    """The benchmark llava's passes, which keep nothing but what they carry to the first process."""
+    work = llava(Size())
+    return Passes(Fixed(work), work.anatomy, Store(None, {}), _plain=PLAIN)  # type: ignore[arg-type]
+
+
+def shared(rounds: int = ROUNDS) -> list[float]:
+    """In every process: the seconds of one alone, in those of all together, one quotient a round."""
+    scenes = next(one for one in bundled_datasets() if one.name == "scenes").read(cache_folder())
+    every = [[scene] for scene in islice(scenes, IMAGES)]
+    own, quotients = llava_passes(), []
+    own.of(every[0])
+    shards.agreed(1)  # joins the group
+    for _ in range(rounds):
+        distributed.barrier()
+        own.store = Store(None, {})
+        began = time.perf_counter()
+        if os.environ["RANK"] == "0":
+            shards._measure_own(own, every, lambda *_: None)
+        alone = time.perf_counter() - began
+        distributed.barrier()
+        own.store = Store(None, {}, carry=True)  # what the last round brought is not measured again
+        began = time.perf_counter()
+        with suppress(shards.Elsewhere):
+            shards.share(own, every, lambda *_: None)
+        quotients.append(alone / (time.perf_counter() - began))
+    shards.leave()
+    return quotients
+
+
+def section() -> str:
+    """The sentence, for ``docs/performance.md``."""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    command: Sequence[str] = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(COUNT)),
+        *("-m", "tests.perf.processes", "share"),
+    ]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    found = [float(one) for one in done.stdout.split()]
+    return (
+        f"{COUNT} processes, one thread each, measure {IMAGES} images with the llava "
+        f"{statistics.median(found):.2f} times as fast as one ({min(found):.2f} to {max(found):.2f} in "
+        f"{len(found)} rounds), rows brought together included."
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        quotients = shared()
+        if os.environ["RANK"] == "0":
+            print(*quotients)
+    else:
+        print(section())

@@ -291,7 +291,7 @@ def test_a_disk_that_takes_nothing_more_does_not_end_the_run(
         assert note.startswith(f"images are not kept for another run: {reason}")
         assert same(whole, found)
         if store.is_dir():
-            assert not [path for path in store.rglob("*.partial") if path.name != ".about.json.partial"]
+            assert not [path for path in store.rglob("*.partial") if not path.name.startswith(".about.json")]
             assert all(unpack(path.read_bytes()) for path in rows_in(store))
 
 
@@ -386,9 +386,20 @@ def test_a_model_without_identity_keeps_nothing(
 def test_a_store_without_a_folder_keeps_only_what_other_processes_bring(row: Row) -> None:
     store = Store(None, {})
     store.put("own", row)
-    store.adopt("other", pack(row))
+    store.adopt("other", pack(row), new=True)
+    store.adopt("older", pack(row), new=False)
     assert store.get("own") is None
-    adopted = store.get("other")
-    assert adopted is not None
-    assert np.array_equal(adopted.tokens, row.tokens)
-    assert not adopted.stored
+    other, older = store.get("other"), store.get("older")
+    assert other is not None
+    assert older is not None
+    assert np.array_equal(other.tokens, row.tokens)
+    assert (other.stored, older.stored) == (False, True)
+
+
+def test_rows_that_were_there_are_carried_like_those_that_were_measured(row: Row, tmp_path: Path) -> None:
+    Store(tmp_path, {}).put("before", row)
+    store = Store(tmp_path, {}, carry=True)
+    store.get("before")
+    store.put("now", row)
+    store.get("never")
+    assert {name: new for name, (_, new) in store.carried.items()} == {"before": False, "now": True}

@@ -56,8 +56,8 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Callable[
     if processes.rank():
         raise Elsewhere
     for number, (rows, failed) in enumerate(told[1:], start=1):
-        for name, data in rows.items():
-            passes.store.adopt(name, data)
+        for name, (data, new) in rows.items():
+            passes.store.adopt(name, data, new=new)
         if failed is not None:
             raise InputError(f"process {number} of {len(told)} failed: {failed}")
 

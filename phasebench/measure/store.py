@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,8 @@ class Store:
         folder: where these rows lie, ``<store>/<key>``; None keeps nothing.
         trouble: the first reason for which a row was not kept.
         damaged: files that could not be read back; their images are measured again.
-        carried: with ``carry``, the packed rows that this process measured, for another one to ``adopt``.
+        carried: with ``carry``, the packed rows that this process measured or found, and which of the two,
+            for another process to ``adopt``.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Store:
         self._carry = carry
         self._in_memory: dict[str, bytes] = {}
         self._now: set[str] = set()
-        self.carried: dict[str, bytes] = {}
+        self.carried: dict[str, tuple[bytes, bool]] = {}
 
     def rows(
         self, kind: str, inputs: Mapping[str, Tensor], measure: Callable[[], Sequence[Row]]
@@ -76,10 +77,15 @@ class Store:
         """The row of this name, if it is here and whole."""
         try:
             data = self._read(name)
-            return None if data is None else replace(unpack(data), stored=name not in self._now)
+            if data is None:
+                return None
+            row = replace(unpack(data), stored=name not in self._now)
         except DAMAGED:
             self.damaged += 1
             return None
+        if self._carry:
+            self.carried[name] = data, not row.stored
+        return row
 
     def _read(self, name: str) -> bytes | None:
         if name in self._in_memory:
@@ -95,19 +101,20 @@ class Store:
         self._now.add(name)
         self._write(name, data)
         if self._carry:
-            self.carried[name] = data
+            self.carried[name] = data, True
         return unpack(data)
 
-    def adopt(self, name: str, data: bytes) -> None:
-        """Keep a packed row that another process of this run measured, if only in memory."""
-        self._now.add(name)
+    def adopt(self, name: str, data: bytes, *, new: bool) -> None:
+        """Keep a packed row of another process, if only in memory; ``new`` if this run measured it."""
+        if new:
+            self._now.add(name)
         if not self._write(name, data):
             self._in_memory[name] = data
 
     def _write(self, name: str, data: bytes) -> bool:
         if self.folder is None or self.trouble:
             return False
-        partial = self.folder / f".{name}.{os.getpid()}.partial"
+        partial = self.folder / f".{name}.{uuid4().hex}.partial"
         try:
             self._settle(self.folder)
             partial.write_bytes(data)
@@ -122,7 +129,7 @@ class Store:
         """The folder and, for whoever looks into it, what its rows were measured with."""
         if not (folder / ABOUT).is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f".{ABOUT}.{os.getpid()}.partial"
+            partial = folder / f".{ABOUT}.{uuid4().hex}.partial"
             partial.write_text(json.dumps(dict(self._about), indent=1) + "\n", encoding="utf-8")
             partial.replace(folder / ABOUT)
 

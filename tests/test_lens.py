@@ -27,7 +27,8 @@ from phasebench.models.loading import Loaded
 
 def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, norm, head = [torch.randn(9, 8) for _ in range(5)], nn.LayerNorm(8), nn.Linear(8, 90)
-    for chunk in (1, 7, 9, 20, 1000):
+    for waiting, chunk in ((1, 7), (60, 9), (100, 20), (1000, 1), (1000, 1000)):
+        monkeypatch.setattr(lens, "WAITING", waiting)
         monkeypatch.setattr(lens, "CHUNK", chunk)
         decoder = Decoder(norm, head)
         for hidden in layers:
@@ -37,6 +38,7 @@ def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_more_rows_wait_than_a_chunk_and_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens, "WAITING", 20 * 8)
     monkeypatch.setattr(lens, "CHUNK", 20)
     seen: list[int] = []
 

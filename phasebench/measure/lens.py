@@ -19,8 +19,10 @@ from phasebench.curves import Array
 from phasebench.measure import screen
 from phasebench.measure.stopwords import STOPWORDS
 
+WAITING = 1 << 21
+"""Numbers, of states that wait to be decoded together."""
 CHUNK = 1024
-"""Positions decoded at once: bounds the logits held to CHUNK x PANEL, or x vocabulary."""
+"""Positions whose logits over the whole vocabulary are held at once, where the head is called as it is."""
 _WORD_START = re.compile("^[\u0120\u2581 ]")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
@@ -28,7 +30,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 class Decoder:
     """The top-1 tokens of states that come layer by layer.
 
-    A few dozen rows make a slow matrix product, so layers wait until ``CHUNK`` rows are together;
+    A few dozen rows make a slow matrix product, so layers wait until ``WAITING`` numbers are together;
     no more than that, and one layer, is ever kept. ``final_norm`` None leaves states as they are.
     Entries from ``vocabulary`` on are padding; those that are True in ``never`` [V] are not decoded.
     Where the head has a ``Screen``, only what that leaves open is multiplied.
@@ -55,7 +57,7 @@ class Decoder:
         normed = hidden_PD if self._final_norm is None else self._final_norm(hidden_PD)
         device = self._waiting[0].device if self._waiting else normed.device
         self._waiting.append(normed.to(device))
-        if sum(map(len, self._waiting)) >= CHUNK:
+        if sum(rows_PD.numel() for rows_PD in self._waiting) >= WAITING:
             self._decode()
 
     def tokens(self) -> list[Tensor]:
@@ -65,10 +67,9 @@ class Decoder:
         return list(torch.split(torch.cat(self._tokens), self._sizes))
 
     def _decode(self) -> None:
-        rows = torch.cat(self._waiting)
+        rows_PD = torch.cat(self._waiting)
         self._waiting.clear()
-        for part in rows.tensor_split(-(-len(rows) // CHUNK)):
-            self._tokens.append(self._top1(part))
+        self._tokens.append(self._top1(rows_PD))
 
     def _top1(self, rows_PD: Tensor) -> Tensor:
         alike = len(rows_PD) >= screen.FEW and rows_PD.dtype == torch.float32 and self._never is None
@@ -84,6 +85,9 @@ class Decoder:
         """The top-1 tokens [P] of the float32 (or other) product itself."""
         if screen.is_plain(self._head) and self._never is None:
             return panelwise(rows_PD, self._head.weight[: self._vocabulary], self._head.bias)
+        return torch.cat([self._called(part_PD) for part_PD in torch.split(rows_PD, CHUNK)])
+
+    def _called(self, rows_PD: Tensor) -> Tensor:
         logits: Tensor = self._head(rows_PD)[:, : self._vocabulary]
         if self._never is not None:
             logits = logits.masked_fill(self._never.to(logits.device), -torch.inf)

@@ -145,7 +145,8 @@ def judge(
             "provenance": dict(measurement.curves.provenance),
         }
         known = _recorded(request, name)
-        attach(request.node, {"kind": "finding", "id": finding.id, "recorded": known, **verdict.as_dict()})
+        told = {"id": finding.id, "recorded": known, **verdict.as_dict(), **verdict.data}
+        attach(request.node, {"kind": "finding", **told})
         if known is None and not _updating(request):
             if verdict.outcome is not Outcome.HOLDS:
                 pytest.fail(
@@ -189,13 +190,14 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
 def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
     """The entry of a curve: how it differs from what is recorded before anything is written."""
     from phasebench.judge.baselines import read_record
-    from phasebench.judge.drift import compare, entry
+    from phasebench.judge.drift import columns, compare, entry
 
     path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{curve}.json")
     if path is None:
         return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": ["first recorded"]}
     try:
-        return {"kind": "drift", **entry(compare(read_record(path), measured))}
+        recorded = read_record(path)
+        return {"kind": "drift", **entry(compare(recorded, measured)), "baseline": columns(recorded)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [str(error)]}
 

@@ -131,6 +131,11 @@ def entry(difference: Difference) -> dict[str, Any]:
     }
 
 
+def columns(recorded: Record) -> dict[str, list[float | None]]:
+    """A recorded curve by columns: layer, mean, se, n."""
+    return {key: [layer[key] for layer in recorded["layers"]] for key in ("layer", "mean", "se", "n")}
+
+
 def _at(values: Array, layer: int) -> float | None:
     return plain(float(values[layer]), DIGITS) if layer < len(values) else None
 

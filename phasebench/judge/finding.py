@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -54,6 +54,7 @@ class Verdict:
         value, low, high: the number that decided, with its interval.
         detail: the number in words: which layer, which condition.
         controls: the finding's number where there is nothing to see, and whether it differs.
+        data: more plain data for results and reports; no part of what is recorded.
     """
 
     outcome: Outcome
@@ -62,6 +63,7 @@ class Verdict:
     high: float
     detail: str
     controls: tuple[Contrast, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN as None."""

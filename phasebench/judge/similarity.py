@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.contrast import Contrast, Means, contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
-from phasebench.judge.phases import FOUR, Phases, find_phases, fit_pattern, heights
-from phasebench.judge.statistics import ROUNDING, Estimate, estimate, resampled_means, weights
+from phasebench.judge.phases import FOUR, WORDS, Phases, find_phases, fit_pattern, heights
+from phasebench.judge.statistics import ROUNDING, Estimate, estimate, plain, resampled_means, weights
 
 REFITS = 200
 """Resamples that are cut into phases anew; each costs some milliseconds."""
@@ -59,14 +61,17 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
         for height, column in zip(heights(mean, four), heights(resamples, four).T, strict=True)
     ]
     shown = min(of_heights, key=lambda height: height.value)
+    boundaries = _boundaries(found, resamples)
+    data = {"phases": _phases_data(found, boundaries)}
     if not np.isfinite(resamples).all():
-        return Verdict(Outcome.UNDECIDED, shown.value, shown.low, shown.high, f"{found}; too few images")
+        few = f"{found}; too few images"
+        return Verdict(Outcome.UNDECIDED, shown.value, shown.low, shown.high, few, data=data)
     share = float(np.mean([find_phases(row).pattern == FOUR for row in resamples]))
     outcome = _phases_outcome(found, share, of_heights)
-    detail = f"{found}; {_boundaries_told(found, resamples, len(mean) - 1)}"
+    detail = f"{found}; {_boundaries_told(boundaries, len(mean) - 1)}"
     if found.pattern == FOUR:
         detail += "; heights " + ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in of_heights)
-    return Verdict(outcome, shown.value, shown.low, shown.high, detail, _phases_beside(evidence, four))
+    return Verdict(outcome, shown.value, shown.low, shown.high, detail, _phases_beside(evidence, four), data)
 
 
 def _phases_beside(evidence: Evidence, four: Phases) -> tuple[Contrast, ...]:
@@ -96,14 +101,25 @@ def boundary_replicates(resamples: Array, pattern: tuple[int, ...]) -> Array:
     return np.array(rows, dtype=np.float64)
 
 
-def _boundaries_told(found: Phases, resamples: Array, last: int) -> str:
-    if not found.boundaries:
-        return "no boundary"
+def _boundaries(found: Phases, resamples: Array) -> list[Estimate]:
+    """The layers at which one phase ends and the next begins."""
     replicates = boundary_replicates(resamples, found.pattern)
-    parts = []
-    for layer, column in zip(found.boundaries, replicates.T, strict=True):
-        near = estimate(layer, column)
-        parts.append(f"{layer} [{near.low:.0f}, {near.high:.0f}] (depth {layer / last:.2f})")
+    return [estimate(layer, column) for layer, column in zip(found.boundaries, replicates.T, strict=True)]
+
+
+def _phases_data(found: Phases, boundaries: list[Estimate]) -> dict[str, Any]:
+    return {
+        "pattern": [WORDS[sign] for sign in found.pattern],
+        "layers": list(found.boundaries),
+        "low": [plain(boundary.low, 6) for boundary in boundaries],
+        "high": [plain(boundary.high, 6) for boundary in boundaries],
+    }
+
+
+def _boundaries_told(boundaries: list[Estimate], last: int) -> str:
+    if not boundaries:
+        return "no boundary"
+    parts = [f"{b.value:.0f} [{b.low:.0f}, {b.high:.0f}] (depth {b.value / last:.2f})" for b in boundaries]
     return "at layers " + ", ".join(parts)
 
 

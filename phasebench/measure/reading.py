@@ -25,10 +25,14 @@ class Example:
     Attributes:
         norms: norm-based attention [L, N].
         words: the lens' tokens as text, [L + 1][P]; empty where no lens is read.
+        sample: its file and captions.
+        references: the caption words that the lens may hit.
     """
 
     norms: Array
     words: list[list[str]]
+    sample: Sample
+    references: Collection[str]
 
 
 class Recalls:
@@ -103,7 +107,8 @@ class Reading:
         if len(self.layouts) == 1:
             self._norms = row.norms if self._norms is None else self._norms + row.norms
         if index < EXAMPLES:
-            self.examples[name] = Example(row.norms, self._recalls.words(row))
+            words, references = self._recalls.words(row), self._recalls.references[index]
+            self.examples[name] = Example(row.norms, words, self._samples[index], references)
         self._note_broken(name, row)
         self._note_time(row)
 

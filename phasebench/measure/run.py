@@ -22,6 +22,7 @@ from phasebench.measure.selftest import SelfTest, self_test
 from phasebench.measure.store import Store, definitions
 from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
+from phasebench.models.patches import patches
 from phasebench.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -42,6 +43,7 @@ class Measurement:
         selftest: the outcome of the checks.
         broken: image id -> from where on its states are not finite; such an image has no values there.
         stored: images that an earlier run measured.
+        patches: how the image tokens lie over a picture; None where they do not, or it is not known.
         notes: what happened on the way that does not change the numbers.
     """
 
@@ -54,6 +56,7 @@ class Measurement:
     selftest: SelfTest = field(repr=False)
     broken: dict[str, str] = field(default_factory=dict)
     stored: int = 0
+    patches: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -97,6 +100,7 @@ def measure(
         selftest=tested,
         broken=reading.broken,
         stored=reading.stored,
+        patches=_patches(loaded, reading.layouts),
         notes=_notes(passes),
     )
 
@@ -157,6 +161,12 @@ def _controls(
             curves = [{**row.curves, **recalls.of(row, index)} for index, row in enumerate(rows)]
             found[name] = Curves.from_arrays(stack(curves), items)
     return found
+
+
+def _patches(loaded: Loaded, layouts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of one layout with one run of image tokens."""
+    spans = [span for layout in layouts for span in layout["visual"]]
+    return patches(loaded, spans[0][1] - spans[0][0]) if len(spans) == 1 else None
 
 
 def _provenance(

@@ -13,6 +13,7 @@ from phasebench.judge.statistics import plain
 from phasebench.names import CURVES
 
 if TYPE_CHECKING:
+    from phasebench.measure.reading import Example
     from phasebench.measure.run import Measurement
 
 SCHEMA = 1
@@ -35,6 +36,8 @@ def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]
         "heatmap": None if measured.heatmap is None else _heatmap(measured.heatmap),
         "heatmaps": {name: _heatmap(example.norms) for name, example in measured.examples.items()},
         "words": {name: example.words for name, example in measured.examples.items()},
+        "pictures": {name: _picture(example) for name, example in measured.examples.items()},
+        "patches": measured.patches,
         "layout": measured.curves.provenance["layout"],
         "selftest": measured.selftest.as_dict(),
         "broken": dict(measured.broken),
@@ -43,6 +46,16 @@ def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]
         "stored": measured.stored,
         "notes": list(measured.notes),
         "skipped": [dict(skip) for skip in skipped],
+    }
+
+
+def _picture(example: Example) -> Entry:
+    """Where the image lies, what is said of it, and which words of that count."""
+    sample = example.sample
+    return {
+        "path": str(sample.path),
+        "captions": list(sample.captions),
+        "references": sorted(example.references),
     }
 
 

@@ -1,0 +1,32 @@
+"""How a model's image tokens lie over a picture, where its configuration tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phasebench.models.loading import Loaded
+
+QUERIES = ("qformer_config", "perceiver_config", "latent_query_num", "query_length")
+"""Settings of models whose image tokens each look at the whole picture."""
+
+
+def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
+    """``{rows, columns, fit}`` of a square grid of ``tokens``, row by row; None where there is none.
+
+    The eyes see a square of patches; one token may stand for k x k of them. Any other number is no
+    such grid: queries that look at the whole picture, several crops, sizes that follow the picture.
+    ``fit`` is how a picture comes into the square, in CSS's words: ``cover`` crops, ``fill`` stretches.
+    """
+    config = loaded.model.config
+    vision = getattr(config, "vision_config", None)
+    size, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    side = round(tokens**0.5)
+    if not (isinstance(size, int) and isinstance(patch, int)) or side * side != tokens:
+        return None
+    if side == 0 or (size // patch) % side or any(hasattr(config, name) for name in QUERIES):
+        return None
+    return {"rows": side, "columns": side, "fit": _fit(getattr(loaded.processor, "image_processor", None))}
+
+
+def _fit(processor: Any) -> str:
+    return "cover" if getattr(processor, "do_center_crop", None) else "fill"

@@ -1,0 +1,47 @@
+"""Image tokens as a grid over the picture, only where the configuration says that they are one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from phasebench.models.loading import Loaded
+from phasebench.models.patches import patches
+
+
+def loaded(size: Any, patch: Any, *, crop: bool | None = None, **config: Any) -> Loaded:
+    vision = SimpleNamespace(image_size=size, patch_size=patch)
+    model = SimpleNamespace(config=SimpleNamespace(vision_config=vision, **config))
+    processor = SimpleNamespace(image_processor=SimpleNamespace(do_center_crop=crop))
+    return Loaded("m", model, processor, "", "")
+
+
+@pytest.mark.parametrize(("size", "patch", "tokens", "side"), [(336, 14, 576, 24), (896, 14, 256, 16)])
+def test_a_square_of_patches_or_of_pooled_ones(size: int, patch: int, tokens: int, side: int) -> None:
+    assert patches(loaded(size, patch), tokens) == {"rows": side, "columns": side, "fit": "fill"}
+
+
+@pytest.mark.parametrize(("size", "patch", "tokens"), [(224, 14, 32), (336, 14, 2880), (980, 14, 64)])
+def test_no_square_or_one_that_no_pooling_gives(size: int, patch: int, tokens: int) -> None:
+    assert patches(loaded(size, patch), tokens) is None
+
+
+def test_queries_are_no_patches() -> None:
+    assert patches(loaded(224, 14, latent_query_num=64), 64) is None
+
+
+def test_a_model_without_such_a_configuration() -> None:
+    assert patches(loaded(None, None), 64) is None
+
+
+def test_a_cropped_picture_is_said_to_be() -> None:
+    found = patches(loaded(336, 14, crop=True), 576)
+    assert found is not None
+    assert found["fit"] == "cover"
+
+
+def test_of_the_bundled_models_one_has_patches(tiny_llava: Loaded, tiny_instructblip: Loaded) -> None:
+    assert patches(tiny_llava, 16) is not None
+    assert patches(tiny_instructblip, 4) is None

@@ -6,7 +6,6 @@ controller, which puts the run's results together, prints the tables and writes 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -91,6 +90,7 @@ class _Teller:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.config.option.collectonly:
             return
+        from phasebench.report.outputs import write
         from phasebench.report.results import Results
         from phasebench.report.terminal import notes, skips, tables
 
@@ -104,9 +104,8 @@ class _Teller:
         if kept := self.config.stash.get(KEPT, None):
             terminalreporter.write_line(f"phasebench: {kept}", yellow=True)
         self._tell_stale(terminalreporter, results.places)
-        if self.config.option.results:
-            _write(self.config.option.results, results.as_dict())
-            terminalreporter.write_line(f"phasebench: results written to {self.config.option.results}")
+        for line in write(self.config.option, results):
+            terminalreporter.write_line(f"phasebench: {line}")
         if step := os.environ.get("GITHUB_STEP_SUMMARY"):
             _append(Path(step), results)
 
@@ -127,10 +126,3 @@ def _append(path: Path, results: Results) -> None:
 
     with path.open("a", encoding="utf-8") as summary:
         summary.write(markdown(results) or f"{NOTHING}\n")
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -14,8 +14,11 @@ DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Declare every option; called by the plugin once ``--phasebench`` is seen."""
+def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
+    """Declare every option; called by the plugin once ``--phasebench`` is seen.
+
+    Where another plugin has ``--html``, ours is ``--phasebench-html``.
+    """
     group = parser.getgroup("phasebench")
     add = group.addoption
     add(
@@ -82,6 +85,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Also measure with the projector re-initialised, and text against text.",
     )
     add("--results", type=Path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
+    add(
+        "--phasebench-html" if html_taken else "--html",
+        dest="html",
+        type=Path,
+        metavar="FILE",
+        help="Write a report with figures, one file that opens offline (needs phasebench[report]).",
+    )
     add(
         "--store",
         type=Path,

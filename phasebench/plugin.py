@@ -36,7 +36,7 @@ def pytest_load_initial_conftests(
     from phasebench.options import add_options
     from phasebench.rootdir import settle_rootdir
 
-    add_options(parser)
+    add_options(parser, html_taken=early_config.pluginmanager.has_plugin("html"))  # pytest-html's name
     settle_rootdir(early_config, parser, args)
     for module in (ranks, session, collector, fixtures, benchmarks, listing):
         early_config.pluginmanager.register(module, module.__name__)

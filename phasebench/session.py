@@ -18,6 +18,7 @@ from phasebench.errors import InputError
 from phasebench.names import CURVES, FINDINGS
 from phasebench.options import DEFAULT_DATASETS, DEFAULT_MODELS, settings_of
 from phasebench.places import FOLDERS, Folders, own_folder, packaged
+from phasebench.report import outputs
 
 if TYPE_CHECKING:
     from phasebench.datasets.registry import DatasetSpec
@@ -43,8 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if config.option.phasebench_cache:
         os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
-    if config.option.results and config.option.results.is_dir():
-        raise pytest.UsageError(f"--results {config.option.results}: is a folder; name a file")
+    try:
+        outputs.check(config.option)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
     if config.option.store and config.option.store.exists() and not config.option.store.is_dir():
         raise pytest.UsageError(f"--store {config.option.store}: is a file; name a folder")
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))

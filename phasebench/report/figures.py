@@ -1,0 +1,229 @@
+"""The paper's figures of one model and dataset, and of several models on one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from phasebench.report.figure import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
+from phasebench.report.results import Entry, Results
+
+NAMES = {
+    "inter": "image to text",
+    "intra_visual": "within the image",
+    "intra_text": "within the text",
+    "share_first5": "first 5 positions",
+    "share_first5_visual": "first 5 image tokens",
+    "share_visual": "image tokens",
+    "share_text": "text",
+    "recall": "own captions",
+    "recall_other": "another image's captions",
+    "lift": "lift: own minus other",
+}
+ROMAN = ("I", "II", "III", "IV")
+FOUR = ["rise", "fall", "rise", "fall"]
+BANDS = "Bands: one standard error of the mean over images."
+DASHED = "Dashed: the baseline."
+COMPARED = {
+    "inter": ("Figure 1", "Similarity between image and text", "mean cosine"),
+    "intra_visual": ("Figure 3", "Similarity within the image", "mean cosine"),
+    "intra_text": ("Figure 3", "Similarity within the text", "mean cosine"),
+    "share_first5": ("Figure 4", "Attention on the first 5 positions", "share of the norm"),
+    "total": ("Figure 4", "Attention of the last text token in all", "sum of norms"),
+    "recall": ("Figure 5", "Caption words that the image tokens decode to", "recall"),
+}
+"""Curves that are set side by side where several models were measured on the same images."""
+FIRST = 5
+"""Positions that the paper calls the first few."""
+
+
+def of_place(results: Results, place: str) -> Iterator[Figure]:
+    """Figures 1, 3, 4 and 5 of one model on one dataset; those of which nothing was measured are left out."""
+    entry = results.measurement(place)
+    if entry is None:
+        return
+    recorded = {drift["curve"]: drift.get("baseline") for drift in results.of_kind(place, "drift")}
+    for figure in (
+        _phases(entry, recorded, results.of_kind(place, "finding")),
+        _modalities(entry, recorded),
+        *_heatmaps(entry),
+        _positions(entry),
+        _shares(entry, recorded),
+        _recall(entry, recorded, results.of_kind(place, "finding")),
+    ):
+        if figure is not None and (figure.heat or any(line.known for line in figure.lines)):
+            yield figure
+
+
+def across(results: Results) -> Iterator[tuple[str, list[Figure]]]:
+    """Datasets that several models were measured on, with a figure for each of ``COMPARED``."""
+    datasets: dict[str, list[str]] = {}
+    for place in results.places:
+        if results.measurement(place) is not None:
+            datasets.setdefault(place.partition("/")[2], []).append(place)
+    for dataset, places in datasets.items():
+        if len(places) > 1:
+            figures = (_compared(results, places, curve) for curve in COMPARED)
+            yield dataset, [figure for figure in figures if any(line.known for line in figure.lines)]
+
+
+def _compared(results: Results, places: Sequence[str], curve: str) -> Figure:
+    number, title, label = COMPARED[curve]
+    lines = []
+    for colour, place in enumerate(places):
+        table = (results.measurement(place) or {})["curves"][curve]
+        depths = [layer / (table["layer"][-1] or 1) for layer in table["layer"]]
+        lines.append(Line(place.partition("/")[0], depths, table["mean"], table["se"], colour))
+    return Figure(f"models-{curve}", f"{number}. {title}, by model", BANDS, label, None, lines)
+
+
+def _lines(
+    entry: Entry, recorded: Entry, names: Sequence[str], colours: Sequence[int] = range(9)
+) -> list[Line]:
+    """Measured curves, each with its baseline dashed beside it."""
+    lines = []
+    for name, colour in zip(names, colours, strict=False):
+        table, label = entry["curves"][name], NAMES[name]
+        lines.append(Line(label, table["layer"], table["mean"], table["se"], colour))
+        if baseline := recorded.get(name):
+            x = _stretched(baseline["layer"], table["layer"][-1])
+            lines.append(Line(f"{label}, baseline", x, baseline["mean"], (), colour, BASELINE))
+    return lines
+
+
+def _stretched(layers: Sequence[int], last: int) -> list[float]:
+    """Layers of a model with another number of them, laid over this one's by depth."""
+    return [layer if layers[-1] == last else layer * last / (layers[-1] or 1) for layer in layers]
+
+
+def _beside(entry: Entry, control: str, curve: str, colour: int) -> list[Line]:
+    """A control's curve, dotted."""
+    table = entry["controls"].get(control, {}).get(curve)
+    if table is None:
+        return []
+    told = "blank image" if control == "blank" else f"control {control}"
+    return [Line(f"{NAMES[curve]}, {told}", table["layer"], table["mean"], (), colour, CONTROL)]
+
+
+def _without_sinks(entry: Entry, curve: str, colour: int, *, hidden: bool = False) -> Line:
+    table = entry["curves"][f"{curve}_nosink"]
+    return Line(
+        f"{NAMES[curve]}, without sinks", table["layer"], table["mean"], (), colour, NO_SINK, hidden=hidden
+    )
+
+
+def _cut(findings: Sequence[Entry]) -> tuple[list[str], list[Boundary]]:
+    """Names of the phases and what lies between them; as ``four_phases`` found them."""
+    found = next((entry["phases"] for entry in findings if "phases" in entry), None)
+    if found is None:
+        return [], []
+    names = [f"{ROMAN[k]} {word}" if found["pattern"] == FOUR else word for k, word in _numbered(found)]
+    ends = zip(found["layers"], found["low"], found["high"], strict=True)
+    return names, [Boundary(*end) for end in ends]
+
+
+def _numbered(found: Entry) -> Iterator[tuple[int, str]]:
+    return enumerate(found["pattern"])
+
+
+def _told(boundaries: Sequence[Boundary]) -> str:
+    if not boundaries:
+        return ""
+    layers = ", ".join(map(str, boundaries))
+    return f" Phases meet at layers {layers} (with 95 % intervals, shaded)."
+
+
+def _phases(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
+    names, boundaries = _cut(findings)
+    lines = [
+        *_lines(entry, recorded, ["inter"]),
+        _without_sinks(entry, "inter", 3),
+        *(line for control in entry["controls"] for line in _beside(entry, control, "inter", 6)),
+    ]
+    caption = f"{BANDS} {DASHED} Dotted: controls.{_told(boundaries)}"
+    return Figure(
+        "figure-1", "Figure 1. Similarity between image and text", caption, "mean cosine",
+        _last(entry), lines, None, names, boundaries,
+    )  # fmt: skip
+
+
+def _modalities(entry: Entry, recorded: Entry) -> Figure:
+    names = ("inter", "intra_visual", "intra_text")
+    lines = _lines(entry, recorded, names)
+    lines += [_without_sinks(entry, name, colour, hidden=True) for colour, name in enumerate(names)]
+    return Figure(
+        "figure-3", "Figure 3. Similarity within and between modalities",
+        f"{BANDS} {DASHED} Without sinks: click in the legend.", "mean cosine", _last(entry), lines,
+    )  # fmt: skip
+
+
+def _heatmaps(entry: Entry) -> Iterator[Figure]:
+    shown = {"": entry["heatmap"], **entry["heatmaps"]}
+    for image, rows in shown.items():
+        if rows and any(value for row in rows for value in row):
+            of = f"image {image}" if image else f"mean of {len(entry['images'])} images"
+            number = list(shown).index(image)
+            yield Figure(
+                f"figure-4-heatmap{f'-{number}' if number else ''}",
+                f"Figure 4, above. Attention of the last text token, {of}",
+                "Norm of what each position contributes, on a logarithmic scale.",
+                "layer", _last(entry), heat=Heat(rows, _visual(entry)),
+            )  # fmt: skip
+
+
+def _visual(entry: Entry) -> list[list[int]]:
+    layout = entry["layout"]
+    return list(layout["visual"]) if isinstance(layout, dict) else []
+
+
+def _positions(entry: Entry) -> Figure | None:
+    """Figure 4, below: norm-based attention by layer to single tokens, and to the rest of each kind."""
+    rows = entry["heatmap"]
+    if not rows:
+        return None
+    visual = {position for start, end in _visual(entry) for position in range(start, end)}
+    first = range(min(FIRST, len(rows[0])))
+    groups = {f"position {j} ({'image' if j in visual else 'text'})": [j] for j in first}
+    rest = range(FIRST, len(rows[0]))
+    groups["other image tokens, mean"] = [j for j in rest if j in visual]
+    groups["other text, mean"] = [j for j in rest if j not in visual]
+    layers = list(range(1, len(rows) + 1))
+    lines = [
+        Line(name, layers, [_mean([row[j] for j in places]) for row in rows], (), colour)
+        for colour, (name, places) in enumerate(groups.items())
+    ]
+    return Figure(
+        "figure-4-lines", "Figure 4, below. Attention of the last text token to single tokens",
+        "Norms, mean over images; the first five positions and the mean of all others.",
+        "norm", _last(entry), lines, log=True,
+    )  # fmt: skip
+
+
+def _mean(values: Sequence[Value]) -> Value:
+    known = [value for value in values if value]
+    return fmean(known) if known else None
+
+
+def _shares(entry: Entry, recorded: Entry) -> Figure:
+    names = ("share_first5", "share_first5_visual", "share_visual", "share_text")
+    return Figure(
+        "figure-4-shares", "Where the attention of the last text token goes", f"{BANDS} {DASHED}",
+        "share of the norm", _last(entry), _lines(entry, recorded, names),
+    )  # fmt: skip
+
+
+def _recall(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
+    names, boundaries = _cut(findings)
+    lines = [
+        *_lines(entry, recorded, ("recall", "recall_other", "lift"), (2, 6, 1)),
+        *_beside(entry, "blank", "recall", 6),
+    ]
+    caption = f"{BANDS} {DASHED} Without lift, recall says nothing about the image."
+    return Figure(
+        "figure-5", "Figure 5. Caption words that the image tokens decode to", caption, "recall",
+        _last(entry), lines, None, names, boundaries,
+    )  # fmt: skip
+
+
+def _last(entry: Entry) -> int:
+    return int(entry["curves"]["inter"]["layer"][-1])

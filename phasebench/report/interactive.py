@@ -1,0 +1,170 @@
+"""Figures for the browser, drawn by plotly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from phasebench.report.figure import SOLID, Boundary, Figure, Heat, Line
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
+GREY = "rgba(128, 128, 128, 0.8)"
+SHADE = "rgba(128, 128, 128, 0.18)"
+
+
+def library() -> str:
+    """plotly.js, whole."""
+    return str(get_plotlyjs())
+
+
+def drawn(figure: Figure) -> dict[str, Any]:
+    """``{data, layout}`` for plotly.js, without colours: the page gives them, by ``meta.colour``."""
+    shown = go.Figure(layout=go.Layout(template=go.layout.Template(), **_layout(figure)))
+    for trace in _traces(figure):
+        shown.add_trace(trace)
+    _mark(shown, figure)
+    found = json.loads(shown.to_json())
+    return {"data": found["data"], "layout": found["layout"]}
+
+
+def _layout(figure: Figure) -> dict[str, Any]:
+    y = {"title": {"text": figure.label}, "automargin": True}
+    if figure.log:
+        y |= {"type": "log", "exponentformat": "power", "dtick": 1}
+    return {
+        "xaxis": _positions_axis() if figure.heat else _x(figure),
+        "yaxis": y,
+        "margin": {"l": 60, "r": 16, "t": 44, "b": 56},
+        "legend": {"orientation": "h", "y": -0.26, "yanchor": "top", "x": 0},
+        "hovermode": "closest",
+    }
+
+
+def _positions_axis() -> dict[str, Any]:
+    return {"title": {"text": "position in the prompt"}, "automargin": True, "showgrid": False}
+
+
+def _x(figure: Figure) -> dict[str, Any]:
+    """Layers with the relative depth below them; or the depth alone."""
+    if figure.last is None:
+        return {"title": {"text": "relative depth (layer / last layer)"}, "range": [-0.02, 1.02]}
+    last = figure.last or 1
+    return {
+        "title": {"text": f"layer (of {figure.last}), below it the relative depth"},
+        "tickvals": figure.ticks,
+        "ticktext": [f"{layer}<br>{layer / last:.2f}" for layer in figure.ticks],
+        "range": [-0.02 * last, 1.02 * last],
+        "zeroline": False,
+    }
+
+
+def _traces(figure: Figure) -> Iterator[Any]:
+    if figure.heat is not None:
+        yield _heatmap(figure.heat)
+    for line in figure.lines:
+        if line.band and not figure.log:
+            yield _band(line)
+        yield _line(line, figure.last)
+
+
+def _band(line: Line) -> Any:
+    there, back = line.band, line.band[::-1]
+    return go.Scatter(
+        x=[x for x, _, _ in (*there, *back)],
+        y=[*(low for _, low, _ in there), *(high for _, _, high in back)],
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=line.name,
+        visible="legendonly" if line.hidden else True,
+        meta={"colour": line.colour, "band": True},
+    )
+
+
+def _line(line: Line, last: int | None) -> Any:
+    where = "depth %{x:.2f}" if last is None else f"layer %{{x}} of {last}"
+    errors = [f" ± {se:.2g}" if se is not None else "" for se in line.se] or [""] * len(line.x)
+    return go.Scatter(
+        x=list(line.x),
+        y=list(line.y),
+        name=line.name,
+        legendgroup=line.name,
+        mode="lines+markers" if line.dash == SOLID else "lines",
+        line={"dash": line.dash, "width": 2},
+        marker={"symbol": SYMBOLS[line.colour % len(SYMBOLS)], "size": 5},
+        customdata=errors,
+        hovertemplate=f"<b>{_safe(line.name)}</b><br>{where}<br>%{{y:.4g}}%{{customdata}}<extra></extra>",
+        visible="legendonly" if line.hidden else True,
+        meta={"colour": line.colour},
+    )
+
+
+def _safe(name: str) -> str:
+    """A name inside plotly's own markup."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace("%", "&#37;")
+
+
+def _heatmap(heat: Heat) -> Any:
+    logs = [[round(math.log10(value), 3) if value else None for value in row] for row in heat.rows]
+    known = [value for row in logs for value in row if value is not None]
+    ticks = list(range(math.floor(min(known)), math.ceil(max(known)) + 1))
+    return go.Heatmap(
+        z=logs,
+        y=list(range(1, len(logs) + 1)),
+        customdata=[[f"{value:.3g}" if value else "0" for value in row] for row in heat.rows],
+        colorscale="Cividis",
+        colorbar={
+            "title": {"text": "norm", "side": "right"},
+            "tickvals": ticks,
+            "ticktext": [f"{10.0**tick:g}" for tick in ticks],
+            "thickness": 14,
+        },
+        hovertemplate="position %{x}, layer %{y}<br>norm %{customdata}<extra></extra>",
+    )
+
+
+def _mark(shown: Any, figure: Figure) -> None:
+    for boundary in figure.boundaries:
+        _mark_boundary(shown, boundary)
+    for name, start, end in figure.spans:
+        shown.add_annotation(
+            x=(start + end) / 2, y=1, yref="paper", yanchor="bottom", text=name, showarrow=False
+        )
+    if figure.heat is not None:
+        _bracket(shown, 0, min(5, len(figure.heat.rows[0])), "first 5", 1.0)
+        for start, end in figure.heat.visual:
+            _bracket(shown, start, end, "image tokens", 1.0 if start >= 5 else 1.08)
+
+
+def _mark_boundary(shown: Any, boundary: Boundary) -> None:
+    if boundary.low is not None and boundary.high is not None:
+        x0, x1 = boundary.low - 0.25, boundary.high + 0.25  # an interval of one layer is seen too
+        shown.add_shape(
+            type="rect", x0=x0, x1=x1, y0=0, y1=1, yref="paper", fillcolor=SHADE, line={"width": 0}
+        )
+    line = {"color": GREY, "width": 1.5, "dash": "dash"}
+    shown.add_shape(type="line", x0=boundary.layer, x1=boundary.layer, y0=0, y1=1, yref="paper", line=line)
+
+
+def _bracket(shown: Any, start: int, end: int, text: str, y: float) -> None:
+    """A line above columns ``start`` to ``end`` (exclusive), and what they are."""
+    line = {"color": GREY, "width": 3}
+    shown.add_shape(
+        type="line", x0=start - 0.4, x1=end - 0.6, y0=y + 0.01, y1=y + 0.01, yref="paper", line=line
+    )
+    shown.add_annotation(
+        x=(start + end - 1) / 2,
+        y=y + 0.015,
+        yref="paper",
+        yanchor="bottom",
+        text=text,
+        showarrow=False,
+        font={"size": 11},
+    )

@@ -1,0 +1,94 @@
+"""The numbers of a run as CSV, one table a kind; every number as the results file has it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+Row = Sequence[Any]
+CURVES = ("model", "dataset", "of", "curve", "layer", "mean", "se", "n")
+FINDINGS = (
+    "model", "dataset", "finding", "control", "verdict", "value", "difference", "low", "high",
+    "differs", "recorded", "detail",
+)  # fmt: skip
+PHASES = ("model", "dataset", "ends", "begins", "layer", "low", "high")
+DRIFT = ("model", "dataset", "curve", "layer", "recorded", "measured", "excess", "same_images")
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, str]:
+    """Name of a table -> CSV, of what ``--results`` writes."""
+    runs = results["runs"]
+    return {
+        "curves": _text(CURVES, (row for run in runs for row in _curves(run))),
+        "findings": _text(FINDINGS, (row for run in runs for row in _findings(run))),
+        "phases": _text(PHASES, (row for run in runs for row in _phases(run))),
+        "drift": _text(DRIFT, (row for run in runs for row in _drift(run))),
+        "attention": _attention_text(runs),
+    }
+
+
+def _text(header: Row, rows: Iterable[Row]) -> str:
+    """Floats are written by ``repr``, as in JSON; None is an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _place(run: Mapping[str, Any]) -> tuple[str, str]:
+    return run["model"], run["dataset"]
+
+
+def _curves(run: Mapping[str, Any]) -> Iterator[Row]:
+    sources = {"measured": run.get("curves", {})}
+    sources |= {f"control {name}": curves for name, curves in run.get("controls", {}).items()}
+    sources["baseline"] = {name: one["baseline"] for name, one in run["drift"].items() if "baseline" in one}
+    for source, curves in sources.items():
+        for name, table in curves.items():
+            columns = (table[key] for key in ("layer", "mean", "se", "n"))
+            for values in zip(*columns, strict=True):
+                yield *_place(run), source, name, *values
+
+
+def _findings(run: Mapping[str, Any]) -> Iterator[Row]:
+    for name, found in run["findings"].items():
+        told = (found[key] for key in ("low", "high"))
+        yield (
+            *_place(run), name, "", found["verdict"], found["value"], None, *told, None,
+            found["recorded"], found["detail"],
+        )  # fmt: skip
+        for one in found["controls"]:
+            numbers = (one[key] for key in ("value", "difference", "low", "high", "differs"))
+            yield *_place(run), name, one["control"], "", *numbers, None, one["note"]
+
+
+def _phases(run: Mapping[str, Any]) -> Iterator[Row]:
+    for found in run["findings"].values():
+        if phases := found.get("phases"):
+            pattern = phases["pattern"]
+            columns = (phases[key] for key in ("layers", "low", "high"))
+            for ends, begins, *numbers in zip(pattern[:-1], pattern[1:], *columns, strict=True):
+                yield *_place(run), ends, begins, *numbers
+
+
+def _drift(run: Mapping[str, Any]) -> Iterator[Row]:
+    for name, one in run["drift"].items():
+        yield *_place(run), name, *(one.get(key) for key in DRIFT[3:])
+
+
+def _attention_text(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Norms by layer, a column a position; ``image`` is empty for the mean over images."""
+    rows = [row for run in runs for row in _attention(run)]
+    widest = max((len(row) for row in rows), default=4)
+    head = ("model", "dataset", "image", "layer", *range(widest - 4))
+    return _text(head, ([cell for cell, _ in zip_longest(row, head)] for row in rows))
+
+
+def _attention(run: Mapping[str, Any]) -> Iterator[Row]:
+    for image, rows in {"": run.get("heatmap"), **run.get("heatmaps", {})}.items():
+        for layer, row in enumerate(rows or (), start=1):
+            yield *_place(run), image, layer, *row

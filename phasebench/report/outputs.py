@@ -1,0 +1,69 @@
+"""The files that a run is asked to write: looked at before any work, written after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phasebench.errors import InputError
+
+if TYPE_CHECKING:
+    from phasebench.report.results import Results
+
+NEEDS = {"--html": ("plotly", "jinja2")}
+"""What the extra ``report`` brings, by option."""
+
+
+def check(option: Any) -> None:
+    """See that each target can be written and that what draws it is installed.
+
+    Raises:
+        InputError: it is not so; the message names the option and the fix.
+    """
+    for name, path in (("--results", option.results), ("--html", option.html)):
+        if path:
+            _check_file(name, path)
+            _check_installed(name, NEEDS.get(name, ()))
+
+
+def _check_file(name: str, path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{name} {path}: is a folder; name a file")
+    _check_parents(name, path)
+
+
+def _check_parents(name: str, path: Path) -> None:
+    for parent in path.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise InputError(f"{name} {path}: {parent} is a file; name another folder")
+            return
+
+
+def _check_installed(name: str, modules: Sequence[str]) -> None:
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise InputError(f"{name} needs {' and '.join(missing)}: pip install 'phasebench[report]'")
+
+
+def write(option: Any, results: Results) -> Iterator[str]:
+    """Write what was asked for; a line for each. The numbers come first: nothing that draws can lose them."""
+    if option.results:
+        _replace(option.results, json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n")
+        yield f"results written to {option.results}"
+    if option.html:
+        from phasebench.report.page import page
+
+        _replace(option.html, page(results))
+        yield f"report written to {option.html}"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside it first, so that a file of an earlier run stays whole until this one's is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,156 @@
+"""The report: one file that shows a run, opens offline and asks nobody for anything."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from phasebench.datasets.pixels import open_rgb
+from phasebench.errors import InputError
+from phasebench.judge.findings import FINDINGS
+from phasebench.report import figures, interactive, numbers
+from phasebench.report.figure import Figure
+from phasebench.report.results import Entry, Results, badness, short
+
+SIDE = 448
+"""Pixels of an example picture's longer side in the report."""
+MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
+
+
+def page(results: Results) -> str:
+    """The report as HTML."""
+    places = [_place(results, place) for place in results.places]
+    compared = [
+        {"dataset": dataset, "figures": [_figure(f"models/{dataset}", figure) for figure in drawn]}
+        for dataset, drawn in figures.across(results)
+    ]
+    shown = [figure for group in (*places, *compared) for figure in group["figures"]]
+    data = {
+        "figures": {figure["key"]: figure["plot"] for figure in shown},
+        "words": {f"{p['name']}/{w['id']}": w["data"] for p in places for w in p["words"]},
+        "csv": numbers.tables(results.as_dict()),
+    }
+    html: str = _template().render(
+        places=places,
+        compared=compared,
+        findings=_findings_told(results),
+        marks=MARKS,
+        written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        data=Markup(embedded(data)),  # noqa: S704 (escaped for a script element)
+        csv=list(data["csv"]),
+        library=Markup(interactive.library()),  # noqa: S704
+    )
+    return html
+
+
+def embedded(data: Any) -> str:
+    """JSON that may stand inside a script element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _template() -> Any:
+    loader = PackageLoader("phasebench.report", package_path="")
+    room = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    room.filters["short"] = short
+    return room.get_template("template.html")
+
+
+def _findings_told(results: Results) -> dict[str, dict[str, str]]:
+    """Every finding of the run: id -> claim and source, the paper's first."""
+    seen = {entry["id"] for place in results.places for entry in results.of_kind(place, "finding")}
+    order = [name for name in FINDINGS if name in seen] + sorted(seen - set(FINDINGS))
+    return {
+        name: {
+            "claim": FINDINGS[name].claim if name in FINDINGS else "",
+            "source": FINDINGS[name].source if name in FINDINGS else "",
+        }
+        for name in order
+    }
+
+
+def _place(results: Results, place: str) -> Entry:
+    measured = results.measurement(place)
+    drift = results.of_kind(place, "drift")
+    return {
+        "name": place,
+        "measured": measured,
+        "findings": {entry["id"]: entry for entry in results.of_kind(place, "finding")},
+        "drift": sorted(drift, key=badness, reverse=True),
+        "drifted": [entry for entry in drift if not entry["passed"]],
+        "figures": [_figure(place, figure) for figure in figures.of_place(results, place)],
+        "words": [] if measured is None else [_words(measured, image) for image in measured["words"]],
+        "about": [] if measured is None else _about(measured),
+    }
+
+
+def _figure(place: str, figure: Figure) -> Entry:
+    """What the template needs: the plot, and its numbers as a table for those who cannot see it."""
+    xs = sorted({x for line in figure.lines for x in line.x})
+    columns = [dict(zip(line.x, line.y, strict=True)) for line in figure.lines]
+    return {
+        "key": f"{place}/{figure.id}",
+        "id": figure.id,
+        "title": figure.title,
+        "caption": figure.caption,
+        "axis": "depth" if figure.last is None else "layer",
+        "names": [line.name for line in figure.lines],
+        "rows": [(x, [column.get(x) for column in columns]) for x in xs],
+        "plot": interactive.drawn(figure),
+    }
+
+
+def _words(measured: Entry, image: str) -> Entry:
+    """One example image: the picture, its captions, and the words by layer."""
+    about = measured["pictures"][image]
+    data = {
+        "words": measured["words"][image],
+        "references": about["references"],
+        "grid": measured["patches"],
+    }
+    return {
+        "id": image,
+        "captions": about["captions"],
+        "picture": _picture(Path(about["path"])),
+        "grid": measured["patches"],
+        "last": len(measured["words"][image]) - 1,
+        "data": data,
+    }
+
+
+def _picture(path: Path) -> str | None:
+    """A small copy as a data URL; None where the file cannot be read here."""
+    try:
+        image = open_rgb(path)
+    except (InputError, OSError):
+        return None
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _about(measured: Entry) -> list[tuple[str, str]]:
+    """Provenance, self-test and what happened on the way, as rows."""
+    told = {key: _plain(value) for key, value in measured["provenance"].items()}
+    told["self-test"] = _plain({k: v for k, v in measured["selftest"].items() if v not in (None, {})})
+    told["seconds"] = _plain({k: short(v) for k, v in measured["timing"].items() if v is not None})
+    told["from the store"] = f"{measured['stored']} images"
+    told["skipped"] = "; ".join(f"{s['path']}: {s['reason']}" for s in measured["skipped"])
+    told["broken"] = "; ".join(f"{image}: {where}" for image, where in measured["broken"].items())
+    told["notes"] = "; ".join(measured["notes"])
+    return [(key, value) for key, value in told.items() if value]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -93,6 +93,12 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         help="Write a report with figures, one file that opens offline (needs phasebench[report]).",
     )
     add(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="Write the report's figures as PNG and PDF (needs phasebench[report]).",
+    )
+    add(
         "--store",
         type=Path,
         metavar="DIR",

@@ -13,6 +13,8 @@ from plotly.offline import get_plotlyjs
 from phasebench.report.figure import SOLID, Boundary, Figure, Heat, Line
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
+ROW = 30
+"""Pixels of a row of the legend, which has two entries in each."""
 GREY = "rgba(128, 128, 128, 0.8)"
 SHADE = "rgba(128, 128, 128, 0.18)"
 
@@ -33,14 +35,16 @@ def drawn(figure: Figure) -> dict[str, Any]:
 
 
 def _layout(figure: Figure) -> dict[str, Any]:
+    below = 70 + ROW * math.ceil(len(figure.lines) / 2)
     y = {"title": {"text": figure.label}, "automargin": True}
     if figure.log:
         y |= {"type": "log", "exponentformat": "power", "dtick": 1}
     return {
         "xaxis": _positions_axis() if figure.heat else _x(figure),
         "yaxis": y,
-        "margin": {"l": 60, "r": 16, "t": 44, "b": 56},
-        "legend": {"orientation": "h", "y": -0.26, "yanchor": "top", "x": 0},
+        "height": 330 + below,
+        "margin": {"l": 60, "r": 16, "t": 60 if figure.heat else 36, "b": below},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         "hovermode": "closest",
     }
 
@@ -55,7 +59,7 @@ def _x(figure: Figure) -> dict[str, Any]:
         return {"title": {"text": "relative depth (layer / last layer)"}, "range": [-0.02, 1.02]}
     last = figure.last or 1
     return {
-        "title": {"text": f"layer (of {figure.last}), below it the relative depth"},
+        "title": {"text": f"layer (of {figure.last}), below it the relative depth", "standoff": 10},
         "tickvals": figure.ticks,
         "ticktext": [f"{layer}<br>{layer / last:.2f}" for layer in figure.ticks],
         "range": [-0.02 * last, 1.02 * last],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from phasebench.errors import InputError
 if TYPE_CHECKING:
     from phasebench.report.results import Results
 
-NEEDS = {"--html": ("plotly", "jinja2")}
+NEEDS = {"--html": ("plotly", "jinja2"), "--figures": ("matplotlib",)}
 """What the extra ``report`` brings, by option."""
 
 
@@ -26,7 +26,12 @@ def check(option: Any) -> None:
     for name, path in (("--results", option.results), ("--html", option.html)):
         if path:
             _check_file(name, path)
-            _check_installed(name, NEEDS.get(name, ()))
+            _check_installed(name)
+    if option.figures:
+        if option.figures.exists() and not option.figures.is_dir():
+            raise InputError(f"--figures {option.figures}: is a file; name a folder")
+        _check_parents("--figures", option.figures)
+        _check_installed("--figures")
 
 
 def _check_file(name: str, path: Path) -> None:
@@ -43,8 +48,8 @@ def _check_parents(name: str, path: Path) -> None:
             return
 
 
-def _check_installed(name: str, modules: Sequence[str]) -> None:
-    missing = [module for module in modules if find_spec(module) is None]
+def _check_installed(name: str) -> None:
+    missing = [module for module in NEEDS.get(name, ()) if find_spec(module) is None]
     if missing:
         raise InputError(f"{name} needs {' and '.join(missing)}: pip install 'phasebench[report]'")
 
@@ -59,6 +64,10 @@ def write(option: Any, results: Results) -> Iterator[str]:
 
         _replace(option.html, page(results))
         yield f"report written to {option.html}"
+    if option.figures:
+        from phasebench.report import paper
+
+        yield f"{paper.write(option.figures, results)} figures written to {option.figures}, as PNG and PDF"
 
 
 def _replace(path: Path, text: str) -> None:

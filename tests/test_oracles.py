@@ -104,7 +104,7 @@ def test_every_curve_is_the_known_one(chain: Chain, name: str, noise: float) -> 
     assert set(errors) == set(CURVES)
     assert max(errors.values()) < EXACT, errors
     assert measurement.heatmap is not None
-    assert np.allclose(measurement.heatmap, expected.norms(plan), rtol=EXACT, atol=0)
+    assert np.allclose(measurement.heatmap, expected.norms(plan), rtol=1e-3, atol=0)
     assert not measurement.selftest.unmeasured
     cut = find_phases(plan.inter)
     assert name == "flat" or found(measurement) == (cut.pattern, cut.boundaries)

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from phasebench.cache import cache_folder
+from phasebench.cache import store_folder
 
 DAY = 86400.0
 
@@ -71,7 +71,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     asked = _arguments(arguments)
-    root = asked.store or cache_folder() / "store"
+    root = store_folder(asked.store)
     if asked.store and not root.is_dir():
         sys.stderr.write(f"--store {root}: no such folder\n")
         return 2

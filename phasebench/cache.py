@@ -1,4 +1,4 @@
-"""The cache folder: where bundled models and datasets are assembled; nothing else is written there."""
+"""The cache folder: where bundled models and datasets are assembled and finished images are kept."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ ENVIRONMENT = "PHASEBENCH_CACHE"
 def cache_folder() -> Path:
     """``$PHASEBENCH_CACHE``, or the user's cache folder of this platform."""
     return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_cache_dir("phasebench"))
+
+
+def store_folder(asked: Path | None) -> Path:
+    """Where finished images are kept: ``--store``, or in the cache folder."""
+    return asked or cache_folder() / "store"
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:

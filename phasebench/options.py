@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phasebench.cache import cache_folder
+from phasebench.cache import store_folder
 from phasebench.settings import DEFAULT_IMAGES, Settings
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
@@ -136,6 +136,6 @@ def settings_of(config: pytest.Config) -> Settings:
         max_memory=option.max_memory,
         allow_pickle=option.allow_pickle,
         remote_code=option.trust_remote_code,
-        store=option.store or cache_folder() / "store",
+        store=store_folder(option.store),
         fresh=option.fresh,
     )

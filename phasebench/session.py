@@ -48,8 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
         outputs.check(config.option)
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
-    if config.option.store and config.option.store.exists() and not config.option.store.is_dir():
-        raise pytest.UsageError(f"--store {config.option.store}: is a file; name a folder")
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
     if config.args_source is not config.ArgsSource.ARGS:
         config.args = [str(packaged("cases"))]

@@ -21,6 +21,8 @@ import pytest
 if TYPE_CHECKING:
     from PIL import Image
 
+    from phasebench.datasets.sample import Sample
+    from phasebench.measure.passes import Row
     from phasebench.models.loading import Loaded
 
 LATER = ("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")
@@ -103,6 +105,23 @@ def write_pictures(folder: Path, count: int, split: str = "val") -> Path:
         render(scene).save(folder / split / name)
     write_coco(folder, split, [(name, SIZE, SIZE) for name in names], [captions(scene) for scene in drawn])
     return folder
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    from phasebench.datasets.coco import read_coco
+
+    return read_coco(write_pictures(tmp_path / "pics", 5))
+
+
+@pytest.fixture
+def row(tiny_llava: Loaded, samples: list[Sample]) -> Row:
+    """What a pass over the first of ``samples`` gives."""
+    from phasebench.measure.passes import probed_pass
+    from phasebench.models.adapter import dissect
+
+    inputs = tiny_llava.inputs([samples[0].open()])
+    return probed_pass(dissect(tiny_llava.model, inputs), inputs)[0]
 
 
 Run = Callable[..., pytest.RunResult]

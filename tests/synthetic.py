@@ -1,10 +1,12 @@
-"""Curves whose phases, sinks and peaks are known, with image-to-image noise of chosen size."""
+"""Curves whose phases, sinks and peaks are known, with image-to-image noise of chosen size; odd states."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.finding import Evidence
@@ -48,3 +50,11 @@ def curves(
 
 def evidence(given: Mapping[str, Array], **options: object) -> Evidence:
     return Evidence(curves(given, **options), {})  # type: ignore[arg-type]
+
+
+def states(count: int, width: int, seed: int = 1) -> Tensor:
+    """States of very different sizes, with a dimension that outgrows the others, as real ones have."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, width, generator=draw) * torch.logspace(-3, 3, count)[:, None]
+    rows[:, 5] *= 50
+    return rows

@@ -126,11 +126,12 @@ class Alone:
         self.done: list[Any] = []
         self._fails = fails
 
-    def of(self, batch: Sequence[Any], *, timed: bool) -> None:
+    def of(self, batch: Sequence[Any], *, timed: bool) -> list[Any]:
         assert timed
         self.done.append(batch)
         if self._fails:
             raise ValueError("no such luck")
+        return []
 
 
 @pytest.fixture

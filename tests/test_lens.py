@@ -23,6 +23,7 @@ from phasebench.measure.lens import (
     words,
 )
 from phasebench.models.loading import Loaded
+from tests.synthetic import states
 
 
 def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +149,11 @@ def test_letters_beyond_ascii_are_read_as_they_are_written() -> None:
     assert entries == ["café", "cat"]
     assert Vocabulary(entries).decoded([0, 1]) == {"café", "cat"}
     assert spelled(tokenizer, None) == ""
+
+
+@torch.no_grad()
+def test_one_panel_after_the_other_gives_the_whole_products_answer() -> None:
+    head, rows = nn.Linear(96, 2500), states(70, 96)
+    head.weight[2100:2200] = head.weight[:100]
+    found = lens.panelwise(rows, head.weight, head.bias)
+    assert torch.equal(found, head(rows).argmax(-1))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.measure import lens, screen
+from tests.synthetic import states
 
 if not screen._exact():
     pytest.skip("no exact 8-bit product on this machine", allow_module_level=True)
@@ -21,14 +22,6 @@ def _small_heads_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_head(entries: int, width: int, seed: int = 0) -> nn.Linear:
     torch.manual_seed(seed)
     return nn.Linear(width, entries, bias=False)
-
-
-def states(count: int, width: int, seed: int = 1) -> Tensor:
-    """States of very different sizes, with a dimension that outgrows the others, as real ones have."""
-    draw = torch.Generator().manual_seed(seed)
-    rows = torch.randn(count, width, generator=draw) * torch.logspace(-3, 3, count)[:, None]
-    rows[:, 5] *= 50
-    return rows
 
 
 def decoded(head: nn.Module, rows: Tensor, vocabulary: int | None = None) -> Tensor:
@@ -117,11 +110,3 @@ def test_heads_that_are_more_than_a_float32_weight_have_none() -> None:
         hooked,
     ]
     assert [screen.screen_of(head, None) for head in others] == [None] * 5
-
-
-@torch.no_grad()
-def test_one_panel_after_the_other_gives_the_whole_products_answer() -> None:
-    head, rows = nn.Linear(96, 2500), states(70, 96)
-    head.weight[2100:2200] = head.weight[:100]
-    found = lens.panelwise(rows, head.weight, head.bias)
-    assert torch.equal(found, head(rows).argmax(-1))

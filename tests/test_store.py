@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import shutil
 import subprocess
@@ -16,30 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from phasebench.__main__ import main
-from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
 from phasebench.measure import batches
-from phasebench.measure.passes import Row, probed_pass
+from phasebench.measure.passes import Row
 from phasebench.measure.run import Measurement, measure
-from phasebench.measure.store import DAMAGED, Store, names, pack, unpack
-from phasebench.models.adapter import dissect
+from phasebench.measure.store import Store, pack, unpack
 from phasebench.models.loading import Loaded
 from phasebench.settings import Settings
-from tests.conftest import Run, write_pictures
-
-
-@pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
-    return read_coco(write_pictures(tmp_path / "pics", 5))
-
-
-@pytest.fixture
-def row(tiny_llava: Loaded, samples: list[Sample]) -> Row:
-    inputs = tiny_llava.inputs([samples[0].open()])
-    return probed_pass(dissect(tiny_llava.model, inputs), inputs)[0]
+from tests.conftest import Run
 
 
 def run_on(loaded: Loaded, samples: list[Sample], store: Path | None, **settings: Any) -> Measurement:
@@ -63,65 +48,6 @@ def same(a: Measurement, b: Measurement) -> bool:
             for name, mine in a.examples.items()
         )
     )
-
-
-def test_a_row_comes_back_to_the_last_bit_and_its_norms_to_three_digits(row: Row) -> None:
-    back = unpack(pack(row))
-    assert all(np.array_equal(back.curves[name], row.curves[name], equal_nan=True) for name in row.curves)
-    assert np.array_equal(back.tokens, row.tokens)
-    assert (back.layout, back.seconds, back.plain) == (row.layout, row.seconds, row.plain)
-    assert np.allclose(back.norms, row.norms, rtol=1e-3, atol=1e-6 * row.norms.max())
-    again = unpack(pack(back))
-    assert np.array_equal(again.norms, back.norms)
-
-
-def test_layers_without_attention_and_infinite_states_survive_the_packing(row: Row) -> None:
-    row.norms[0], row.norms[-1, 0] = np.nan, np.inf
-    back = unpack(pack(row))
-    assert np.isnan(back.norms[0]).all()
-    assert np.isinf(back.norms[-1, 0])
-
-
-def test_a_row_of_the_papers_model_takes_less_than_the_documented_size() -> None:
-    """LLaVA-1.5-13B: 41 x 576 tokens of 32000, 40 x 617 norms, at the worst: tokens without any order."""
-    rng = np.random.default_rng(0)
-    curves = {f"curve{i}": rng.normal(size=41).astype(np.float32).astype(float) for i in range(18)}
-    tokens = rng.integers(0, 32000, (41, 576)).astype(np.int32)
-    norms = rng.lognormal(size=(40, 617))
-    layout = {"length": 617, "visual": [[5, 581]], "text": 41}
-    assert len(pack(Row(curves, tokens, norms, layout, 0.1))) < 100_000
-
-
-def test_no_flipped_bit_and_no_cut_gives_a_wrong_row(row: Row) -> None:
-    whole = pack(row)
-    rng = random.Random(0)
-    spoilt = [
-        bytes([*whole[:at], whole[at] ^ (1 << rng.randrange(8)), *whole[at + 1 :]])
-        for at in range(0, len(whole), 3)
-    ]
-    spoilt += [whole[:length] for length in range(0, len(whole), 97)]
-    for data in spoilt:
-        with pytest.raises(DAMAGED):
-            unpack(data)
-
-
-def test_names_are_of_everything_that_enters_the_model(tiny_llava: Loaded, samples: list[Sample]) -> None:
-    one, other = (tiny_llava.inputs([sample.open()]) for sample in samples[:2])
-    changed = {**one, "input_ids": one["input_ids"].clone()}
-    changed["input_ids"][0, -1] += 1
-    both = tiny_llava.inputs([sample.open() for sample in samples[:2]])
-    told = [names("", one), names("", other), names("", changed), names("text", one), names("", both)]
-    assert len({name for group in told for name in group}) == 6
-    assert names("", one) == names("", {key: one[key].clone() for key in reversed(list(one))})
-
-
-def test_tensors_of_other_types_and_shapes_have_other_names() -> None:
-    ids = torch.zeros(1, 4, dtype=torch.int64)
-    told = [
-        names("", {"input_ids": ids, "x": x})
-        for x in (torch.zeros(2, 2), torch.zeros(4), torch.zeros(4, dtype=torch.bfloat16), torch.tensor(0.0))
-    ]
-    assert len({name for (name,) in told}) == 4
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:

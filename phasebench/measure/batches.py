@@ -15,6 +15,8 @@ from phasebench.models.adapter import Anatomy, Inputs
 from phasebench.models.devices import empty_caches
 from phasebench.models.loading import Loaded
 
+Progress = Callable[[int, int], None]
+"""Called with the images done and the images in all."""
 PLAIN = 8
 """Batches whose plain forward pass is timed too, each just before its instrumented one."""
 MOST = 64
@@ -46,11 +48,7 @@ class Passes:
     def of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
         """The same; ``kind`` tells what was done to the model from what it is."""
         inputs = self.loaded.inputs(images)
-        return self.kept(kind, inputs, lambda: self._measured(images, inputs, timed=timed))
-
-    def kept(self, kind: str, inputs: Inputs, measure: Callable[[], list[Row]]) -> list[Row]:
-        """The stored rows of ``inputs``, else those of ``measure``."""
-        return self.store.rows(kind, inputs, measure)
+        return self.store.rows(kind, inputs, lambda: self._measured(images, inputs, timed=timed))
 
     def _measured(self, images: Sequence[Image], inputs: Inputs, *, timed: bool) -> list[Row]:
         plain = None
@@ -73,6 +71,15 @@ class Passes:
         self.halved.append(len(images))
         self.fits = len(images) // 2
         return self._probed(images, None)
+
+
+def rows_of(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress) -> Iterator[Row]:
+    """The rows of these batches, one after the other; after each batch ``progress`` is told."""
+    done, total = 0, sum(map(len, every))
+    for batch in every:
+        yield from passes.of(batch, timed=True)
+        done += len(batch)
+        progress(done, total)
 
 
 def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

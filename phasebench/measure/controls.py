@@ -86,7 +86,7 @@ def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -
         positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False)
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
-        rows += passes.kept("text", {"input_ids": ids_BN, "visual": positions.visual_BN}, watched)
+        rows += passes.store.rows("text", {"input_ids": ids_BN, "visual": positions.visual_BN}, watched)
     return rows
 
 

@@ -52,13 +52,14 @@ class Recalls:
 
     def of(self, row: Row, index: int) -> dict[str, Array]:
         """``recall``, ``recall_other`` and ``lift`` of the image with this number, [L + 1] each."""
-        own, other = self._of(row, self.references[index]), self.other[index]
-        foreign = self._of(row, self.references[other] if other is not None else ())
+        other = self.other[index]
+        references = self.references[index], self.references[other] if other is not None else ()
+        own, foreign = self._of(row, references)
         return {"recall": own, "recall_other": foreign, "lift": own - foreign}
 
     def blank(self, row: Row) -> dict[str, Array]:
         """Mean recall of every image's captions by what was decoded from a blank one."""
-        recalls = [self._of(row, reference) for reference in self.references]
+        recalls = self._of(row, self.references)
         known = [one for one in recalls if np.isfinite(one).all()]
         return {"recall": np.mean(known, axis=0) if known else recalls[0]}
 
@@ -66,11 +67,12 @@ class Recalls:
         """The decoded tokens as text, [L + 1][P]."""
         return [[self.texts[i] if i < len(self.texts) else "" for i in ids] for ids in row.tokens.tolist()]
 
-    def _of(self, row: Row, reference: Collection[str]) -> Array:
-        """Recall of the reference words [L + 1]; NaN where no lens is read."""
+    def _of(self, row: Row, references: Sequence[Collection[str]]) -> list[Array]:
+        """Recall of each collection of reference words [L + 1]; NaN where no lens is read."""
         if not row.tokens.size:
-            return np.full_like(row.curves["inter"], np.nan)
-        return lens.recall(self.vocabulary, row.tokens.tolist(), reference)
+            return [np.full_like(row.curves["inter"], np.nan) for _ in references]
+        tokens_LP = row.tokens.tolist()
+        return [lens.recall(self.vocabulary, tokens_LP, reference) for reference in references]
 
 
 class Reading:

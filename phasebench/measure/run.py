@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
 from phasebench.measure import controls, shards
-from phasebench.measure.batches import Passes, batches, largest_batch
+from phasebench.measure.batches import Passes, Progress, batches, largest_batch, rows_of
 from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.selftest import SelfTest, self_test
 from phasebench.measure.store import Store, definitions
@@ -24,9 +24,6 @@ from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 from phasebench.settings import Settings
-
-Progress = Callable[[int, int], None]
-"""Called with the images done and the images in all."""
 
 
 @dataclass
@@ -84,7 +81,9 @@ def measure(
     every = list(batches(samples, size))
     shards.share(passes, every, progress)
     recalls = Recalls(loaded.processor.tokenizer, samples)
-    reading = _read(passes, every, Reading(anatomy, samples, recalls), progress)
+    reading = Reading(anatomy, samples, recalls)
+    for row in rows_of(passes, every, progress):
+        reading.add(row)
     provenance = _provenance(loaded, dataset, settings, reading.layouts)
     provenance |= {"data": data, "images": len(samples)}
     if tested.unmeasured:
@@ -119,16 +118,6 @@ def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
     root = settings.store if loaded.checkpoint else None
     store = Store(root, about, fresh=settings.fresh, carry=processes.count() > 1)
     return Passes(loaded, anatomy, store, lens_norm=settings.lens_norm)
-
-
-def _read(passes: Passes, every: Sequence[Sequence[Sample]], reading: Reading, progress: Progress) -> Reading:
-    done, total = 0, sum(map(len, every))
-    for batch in every:
-        for row in passes.of(batch, timed=True):
-            reading.add(row)
-        done += len(batch)
-        progress(done, total)
-    return reading
 
 
 def _notes(passes: Passes) -> list[str]:

@@ -7,7 +7,7 @@ those of one process to the last bit. Rows are host data: they travel by gloo, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import distributed
 from phasebench import processes
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
-from phasebench.measure.batches import Passes
+from phasebench.measure.batches import Passes, Progress, rows_of
 
 PATIENCE = timedelta(days=1)
 """How long a process waits for the others' shares; one that died is noticed at once."""
@@ -35,7 +35,7 @@ def agreed(size: int) -> int:
     return min(sizes)
 
 
-def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Callable[[int, int], None]) -> None:
+def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress) -> None:
     """Measure this process's part of the batches, then bring all rows to the first process's store.
 
     Raises:
@@ -46,7 +46,8 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Callable[
         return
     failure = None
     try:
-        _measure_own(passes, every[processes.rank() :: processes.count()], progress)
+        for _ in rows_of(passes, every[processes.rank() :: processes.count()], progress):
+            pass  # the store carries it
     except Exception as error:
         failure = error
     told = _gathered((passes.store.carried, f"{type(failure).__name__}: {failure}" if failure else None))
@@ -60,16 +61,6 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Callable[
             passes.store.adopt(name, data, new=new)
         if failed is not None:
             raise InputError(f"process {number} of {len(told)} failed: {failed}")
-
-
-def _measure_own(
-    passes: Passes, own: Sequence[Sequence[Sample]], progress: Callable[[int, int], None]
-) -> None:
-    done, total = 0, sum(map(len, own))
-    for batch in own:
-        passes.of(batch, timed=True)
-        done += len(batch)
-        progress(done, total)
 
 
 def _gathered(own: Any) -> list[Any]:

@@ -17,7 +17,6 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from torch import Tensor
 
 import phasebench
 from phasebench.curves import Array
+from phasebench.files import write_whole
 from phasebench.measure.passes import Row
 
 ABOUT = "about.json"
@@ -114,31 +114,15 @@ class Store:
     def _write(self, name: str, data: bytes) -> bool:
         if self.folder is None or self.trouble:
             return False
-        partial = self.folder / f".{name}.{uuid4().hex}.partial"
+        about = self.folder / ABOUT  # for whoever looks into the folder: what its rows were measured with
         try:
-            self._settle(self.folder)
-            partial.write_bytes(data)
-            partial.replace(self.folder / f"{name}.npz")
+            if not about.is_file():
+                write_whole(about, (json.dumps(dict(self._about), indent=1) + "\n").encode())
+            write_whole(self.folder / f"{name}.npz", data)
         except OSError as error:
             self.trouble = f"{error.strerror or error} ({self.folder})"
-            _discard(partial)
             return False
         return True
-
-    def _settle(self, folder: Path) -> None:
-        """The folder and, for whoever looks into it, what its rows were measured with."""
-        if not (folder / ABOUT).is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f".{ABOUT}.{uuid4().hex}.partial"
-            partial.write_text(json.dumps(dict(self._about), indent=1) + "\n", encoding="utf-8")
-            partial.replace(folder / ABOUT)
-
-
-def _discard(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def hashed(*parts: bytes) -> str:

@@ -117,13 +117,11 @@ def _cut(findings: Sequence[Entry]) -> tuple[list[str], list[Boundary]]:
     found = next((entry["phases"] for entry in findings if "phases" in entry), None)
     if found is None:
         return [], []
-    names = [f"{ROMAN[k]} {word}" if found["pattern"] == FOUR else word for k, word in _numbered(found)]
+    names = found["pattern"]
+    if names == FOUR:
+        names = [f"{number} {word}" for number, word in zip(ROMAN, names, strict=True)]
     ends = zip(found["layers"], found["low"], found["high"], strict=True)
     return names, [Boundary(*end) for end in ends]
-
-
-def _numbered(found: Entry) -> Iterator[tuple[int, str]]:
-    return enumerate(found["pattern"])
 
 
 def _told(boundaries: Sequence[Boundary]) -> str:

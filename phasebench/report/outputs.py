@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phasebench.errors import InputError
+from phasebench.files import write_whole
 
 if TYPE_CHECKING:
     from phasebench.report.results import Results
@@ -27,9 +28,10 @@ def check(option: Any) -> None:
         if path:
             _check_file(name, path)
             _check_installed(name)
+    if option.store:
+        _check_folder("--store", option.store)
     if option.figures:
-        if option.figures.exists() and not option.figures.is_dir():
-            raise InputError(f"--figures {option.figures}: is a file; name a folder")
+        _check_folder("--figures", option.figures)
         _check_parents("--figures", option.figures)
         _check_installed("--figures")
 
@@ -38,6 +40,11 @@ def _check_file(name: str, path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{name} {path}: is a folder; name a file")
     _check_parents(name, path)
+
+
+def _check_folder(name: str, path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{name} {path}: is a file; name a folder")
 
 
 def _check_parents(name: str, path: Path) -> None:
@@ -57,22 +64,15 @@ def _check_installed(name: str) -> None:
 def write(option: Any, results: Results) -> Iterator[str]:
     """Write what was asked for; a line for each. The numbers come first: nothing that draws can lose them."""
     if option.results:
-        _replace(option.results, json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n")
+        told = json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n"
+        write_whole(option.results, told.encode())
         yield f"results written to {option.results}"
     if option.html:
         from phasebench.report.page import page
 
-        _replace(option.html, page(results))
+        write_whole(option.html, page(results).encode())
         yield f"report written to {option.html}"
     if option.figures:
         from phasebench.report import paper
 
         yield f"{paper.write(option.figures, results)} figures written to {option.figures}, as PNG and PDF"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside it first, so that a file of an earlier run stays whole until this one's is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

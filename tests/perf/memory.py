@@ -52,16 +52,14 @@ def _measure(images: int) -> None:
     from itertools import cycle
 
     from phasebench.cache import cache_folder
-    from phasebench.datasets.registry import bundled_datasets
     from phasebench.measure.run import measure
     from phasebench.settings import Settings
     from tests.conftest import load_tiny
+    from tests.perf.workloads import bundled_scenes
 
     cache = cache_folder()
-    scenes = next(one for one in bundled_datasets() if one.name == "scenes").read(cache)
-    drawn = [
-        replace(scene, id=str(number)) for number, scene in zip(range(images), cycle(scenes), strict=False)
-    ]
+    scenes = cycle(bundled_scenes(cache))
+    drawn = [replace(scene, id=str(number)) for number, scene in zip(range(images), scenes, strict=False)]
     measure(load_tiny("tiny-llava", cache), "scenes", drawn, Settings(), lambda *_: None)
 
 

@@ -12,17 +12,15 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 from torch import distributed
 
 from phasebench.cache import cache_folder
-from phasebench.datasets.registry import bundled_datasets
 from phasebench.measure import shards
-from phasebench.measure.batches import PLAIN, Passes
+from phasebench.measure.batches import PLAIN, Passes, rows_of
 from phasebench.measure.store import Store
-from tests.perf.workloads import Size, Workload, llava
+from tests.perf.workloads import Size, Workload, bundled_scenes, llava
 
 IMAGES, ROUNDS, COUNT = 12, 3, 2
 
@@ -42,8 +40,7 @@ def llava_passes() -> Passes:
 
 def shared(rounds: int = ROUNDS) -> list[float]:
     """In every process: the seconds of one alone, in those of all together, one quotient a round."""
-    scenes = next(one for one in bundled_datasets() if one.name == "scenes").read(cache_folder())
-    every = [[scene] for scene in islice(scenes, IMAGES)]
+    every = [[scene] for scene in bundled_scenes(cache_folder())[:IMAGES]]
     own, quotients = llava_passes(), []
     own.of(every[0])
     shards.agreed(1)  # joins the group
@@ -52,7 +49,7 @@ def shared(rounds: int = ROUNDS) -> list[float]:
         own.store = Store(None, {})
         began = time.perf_counter()
         if os.environ["RANK"] == "0":
-            shards._measure_own(own, every, lambda *_: None)
+            list(rows_of(own, every, lambda *_: None))
         alone = time.perf_counter() - began
         distributed.barrier()
         own.store = Store(None, {}, carry=True)  # what the last round brought is not measured again

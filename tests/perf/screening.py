@@ -7,7 +7,6 @@ reaches the best logit, which would have to be multiplied exactly. Shapes: P sta
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -23,15 +22,13 @@ IMAGES, DIRECTIONS, ROUNDS = 12, (64, 128, 192, 256, 384), 5
 @torch.inference_mode()
 def real_states(cache: Path, images: int) -> tuple[nn.Linear, list[Tensor]]:
     """smol-llava's head and, per scene, its normed visual states at every layer [L + 1, V, D]."""
-    from phasebench.datasets.registry import bundled_datasets
     from phasebench.models.adapter import dissect
     from tests.conftest import load_tiny
     from tests.perf.routes import visual_rows
-    from tests.perf.workloads import Workload
+    from tests.perf.workloads import Workload, bundled_scenes
 
     loaded = load_tiny("smol-llava", cache)
-    scenes = next(one for one in bundled_datasets() if one.name == "scenes").read(cache)
-    batches = [loaded.inputs([sample.open()]) for sample in islice(scenes, images)]
+    batches = [loaded.inputs([sample.open()]) for sample in bundled_scenes(cache)[:images]]
     anatomy = dissect(loaded.model, batches[0])
     layers = len(anatomy.layers) + 1
     rows = [visual_rows(Workload("smol-llava", anatomy, inputs)) for inputs in batches]

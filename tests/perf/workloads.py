@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip import CLIPVisionConfig
 
+from phasebench.datasets.sample import Sample
 from phasebench.measure.positions import Positions
 from phasebench.models.adapter import Anatomy, dissect
 
@@ -74,6 +75,13 @@ def llava(size: Size, device: str = "cpu", dtype: torch.dtype = torch.float32) -
     pixels = torch.randn(size.batch, 3, side, side).to(device, dtype)
     inputs = {"input_ids": ids_BN, "attention_mask": torch.ones_like(ids_BN), "pixel_values": pixels}
     return Workload(f"llava {size.layers} x {size.width}", dissect(model, inputs), inputs)
+
+
+def bundled_scenes(cache: Path) -> list[Sample]:
+    """The bundled scenes, in their order."""
+    from phasebench.datasets.registry import bundled_datasets
+
+    return next(one for one in bundled_datasets() if one.name == "scenes").read(cache)
 
 
 def bundled(name: str, cache: Path) -> Workload:

@@ -121,9 +121,17 @@ def _batch_size(text: str) -> int | None:
     return None if text == "auto" else _positive(text)
 
 
+SETTINGS = pytest.StashKey[Settings]()
+
+
 def settings_of(config: pytest.Config) -> Settings:
-    """The parsed options as ``Settings``."""
-    option = config.option
+    """The parsed options as ``Settings``; the same object throughout a run."""
+    if SETTINGS not in config.stash:
+        config.stash[SETTINGS] = _parsed(config.option)
+    return config.stash[SETTINGS]
+
+
+def _parsed(option: argparse.Namespace) -> Settings:
     return Settings(
         images=option.images,
         seed=option.seed,

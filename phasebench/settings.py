@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_IMAGES = 400
@@ -29,3 +29,5 @@ class Settings:
     """Where rows of finished images are kept; None keeps nothing."""
     fresh: bool = False
     """Measure every image, whatever is in the store."""
+    measured: set[str] = field(default_factory=set, repr=False, compare=False)
+    """Rows that this run has measured, for any of its datasets: they are its own, not an earlier run's."""

@@ -67,16 +67,16 @@ def test_an_interrupted_run_goes_on_where_it_was(
     tiny: Loaded, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     whole = run_on(tiny, samples, None, batch_size=size)
-    settings = Settings(store=tmp_path / "store", batch_size=size)
+    store = tmp_path / "store"
 
     def stop(done: int, _: int) -> None:
         if done >= 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(tiny, "pics", samples, settings, stop)
+        measure(tiny, "pics", samples, Settings(store=store, batch_size=size), stop)
     sizes = counted(monkeypatch)
-    resumed = measure(tiny, "pics", samples, settings, lambda *_: None)
+    resumed = run_on(tiny, samples, store, batch_size=size)
     assert sum(sizes) == 5 - 2 + 1  # and the blank one
     assert resumed.stored == 2
     assert len(resumed.seconds) == 3
@@ -128,6 +128,23 @@ def test_fresh_measures_everything_and_keeps_it(
     assert (again.stored, len(again.seconds)) == (0, 5)
     assert same(first, again)
     assert all(path.stat().st_mtime_ns > before[path] for path in rows_in(store))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_a_run_measured_for_one_data_set_is_its_own_for_the_next(
+    tiny_llava: Loaded,
+    samples: list[Sample],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh: bool,
+) -> None:
+    settings = Settings(store=tmp_path / "store", fresh=fresh)
+    sizes = counted(monkeypatch)
+    measure(tiny_llava, "pics", samples, settings, lambda *_: None)
+    again = measure(tiny_llava, "some of them", samples[:3], settings, lambda *_: None)
+    assert sum(sizes) == 5 + 1
+    assert again.stored == 0
+    assert len(again.seconds) == 3
 
 
 def spoil_bit(path: Path) -> None:

@@ -116,7 +116,8 @@ def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
         **_machine(loaded),
     }
     root = settings.store if loaded.checkpoint else None
-    store = Store(root, about, fresh=settings.fresh, carry=processes.count() > 1)
+    carry = processes.count() > 1
+    store = Store(root, about, fresh=settings.fresh, carry=carry, measured=settings.measured)
     return Passes(loaded, anatomy, store, lens_norm=settings.lens_norm)
 
 

@@ -39,6 +39,7 @@ class Store:
     """Rows by name, in a folder; without one nothing is kept.
 
     Trouble with the disk never ends a measurement: it goes on without keeping, and ``trouble`` says why.
+    ``measured`` is shared by the stores of a run: what one of them kept is no earlier run's to the others.
 
     Attributes:
         folder: where these rows lie, ``<store>/<key>``; None keeps nothing.
@@ -49,17 +50,24 @@ class Store:
     """
 
     def __init__(
-        self, root: Path | None, about: Mapping[str, Any], *, fresh: bool = False, carry: bool = False
+        self,
+        root: Path | None,
+        about: Mapping[str, Any],
+        *,
+        fresh: bool = False,
+        carry: bool = False,
+        measured: set[str] | None = None,
     ) -> None:
-        key = {name: value for name, value in about.items() if name != "model"}
-        self.folder = None if root is None else root / hashed(json.dumps(key, sort_keys=True).encode())
+        determined = {name: value for name, value in about.items() if name != "model"}
+        self._key = hashed(json.dumps(determined, sort_keys=True).encode())
+        self.folder = None if root is None else root / self._key
         self.trouble: str | None = None
         self.damaged = 0
         self._about = about
         self._fresh = fresh
         self._carry = carry
         self._in_memory: dict[str, bytes] = {}
-        self._now: set[str] = set()
+        self._measured = set() if measured is None else measured
         self.carried: dict[str, tuple[bytes, bool]] = {}
 
     def rows(
@@ -79,7 +87,7 @@ class Store:
             data = self._read(name)
             if data is None:
                 return None
-            row = replace(unpack(data), stored=name not in self._now)
+            row = replace(unpack(data), stored=not self._own(name))
         except DAMAGED:
             self.damaged += 1
             return None
@@ -90,7 +98,7 @@ class Store:
     def _read(self, name: str) -> bytes | None:
         if name in self._in_memory:
             return self._in_memory[name]
-        if self.folder is None or (self._fresh and name not in self._now):
+        if self.folder is None or (self._fresh and not self._own(name)):
             return None
         path = self.folder / f"{name}.npz"
         return path.read_bytes() if path.is_file() else None
@@ -98,7 +106,7 @@ class Store:
     def put(self, name: str, row: Row) -> Row:
         """Keep ``row``; gives it as ``get`` will, so that a resumed run sees the same to the last bit."""
         data = pack(row)
-        self._now.add(name)
+        self._note_own(name)
         self._write(name, data)
         if self._carry:
             self.carried[name] = data, True
@@ -107,9 +115,16 @@ class Store:
     def adopt(self, name: str, data: bytes, *, new: bool) -> None:
         """Keep a packed row of another process, if only in memory; ``new`` if this run measured it."""
         if new:
-            self._now.add(name)
+            self._note_own(name)
         if not self._write(name, data):
             self._in_memory[name] = data
+
+    def _own(self, name: str) -> bool:
+        """Whether this run measured the row."""
+        return f"{self._key}/{name}" in self._measured
+
+    def _note_own(self, name: str) -> None:
+        self._measured.add(f"{self._key}/{name}")
 
     def _write(self, name: str, data: bytes) -> bool:
         if self.folder is None or self.trouble:

@@ -1,93 +1,30 @@
-"""``python -m phasebench store``: what the store holds, and how to make room in it."""
+"""``python -m phasebench store`` and ``python -m phasebench calibrate``."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
+from phasebench import shelves
+from phasebench.calibration import command as calibrate
 
-from phasebench.cache import store_folder
-
-DAY = 86400.0
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """The rows that one model left with one set of definitions, precision, device and versions."""
-
-    folder: Path
-    about: dict[str, object]
-    images: int
-    size: int
-    age: float
-    """Days since a row was last written."""
-
-
-def shelves(root: Path) -> Iterator[Shelf]:
-    """Every folder of the store."""
-    from phasebench.measure.store import keys
-
-    for folder, about in keys(root):
-        files = [(path.suffix, path.stat()) for path in folder.iterdir()]
-        newest = max(stat.st_mtime for _, stat in files)
-        images = sum(suffix == ".npz" for suffix, _ in files)
-        size = sum(stat.st_size for _, stat in files)
-        yield Shelf(folder, about, images, size, (time.time() - newest) / DAY)
-
-
-def _table(found: Sequence[Shelf]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "checkpoint", "dtype", "device", "transformers", "rows", "MB", "days", "folder"):
-        table.add_column(column, overflow="fold")
-    for shelf in found:
-        told = [
-            str(shelf.about.get(key, "?"))
-            for key in ("model", "checkpoint", "dtype", "device", "transformers")
-        ]
-        size = [str(shelf.images), f"{shelf.size / 1e6:.2f}", f"{shelf.age:.1f}"]
-        table.add_row(*told, *size, shelf.folder.name)
-    return table
-
-
-def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m phasebench", description=__doc__)
-    command = parser.add_subparsers(required=True, metavar="store").add_parser("store", help="the kept rows")
-    command.add_argument(
-        "--store", type=Path, metavar="DIR", help="its folder (default: in the cache folder)"
-    )
-    command.add_argument("--model", metavar="NAME", help="only what was measured of this model")
-    command.add_argument("--older-than", type=float, metavar="DAYS", help="only what was not added to since")
-    command.add_argument("--clean", action="store_true", help="remove it instead of listing it")
-    return parser.parse_args(arguments)
+COMMANDS = {
+    "store": (shelves, "list what was measured and kept, or make room"),
+    "calibrate": (calibrate, "measure what numerical noise does to the curves"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
-    asked = _arguments(arguments)
-    root = store_folder(asked.store)
-    if asked.store and not root.is_dir():
-        sys.stderr.write(f"--store {root}: no such folder\n")
-        return 2
-    found = [
-        shelf
-        for shelf in shelves(root)
-        if asked.model in (None, shelf.about.get("model"))
-        and (asked.older_than is None or shelf.age > asked.older_than)
-    ]
-    Console(width=None if sys.stdout.isatty() else 140).print(_table(found))
-    total = f"{sum(shelf.images for shelf in found)} rows, {sum(shelf.size for shelf in found) / 1e6:.2f} MB"
-    if asked.clean:
-        for shelf in found:
-            shutil.rmtree(shelf.folder)
-    sys.stdout.write(f"{total} {'removed from' if asked.clean else 'in'} {root}\n")
-    return 0
+    """Run a command; the exit code."""
+    parser = argparse.ArgumentParser("python -m phasebench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
+    for name, (module, told) in COMMANDS.items():
+        command = commands.add_parser(name, help=told)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    asked = parser.parse_args(arguments)
+    return int(asked.run(asked))
 
 
 if __name__ == "__main__":

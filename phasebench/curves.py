@@ -12,7 +12,7 @@ A table of numbers per image and layer, with what was measured beside it. Column
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +30,14 @@ class Curves:
     ``table`` has the index (``image``, ``layer``), images in the order of ``items`` and layers
     0..L; a curve that does not exist at a layer (attention at layer 0) is NaN there. ``items``
     maps an image's id to the item it belongs to: images of one item are not independent.
-    ``provenance`` is plain data: what was measured, with what, on what.
+    ``provenance`` is plain data: what was measured, with what, on what. ``contents`` maps an image's id
+    to the digest of its content, by which it is known again in another measurement.
     """
 
     table: pd.DataFrame
     items: Mapping[str, str]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -43,6 +45,7 @@ class Curves:
         arrays: Mapping[str, Array],
         items: Mapping[str, str],
         provenance: Mapping[str, Any] | None = None,
+        contents: Mapping[str, str] | None = None,
     ) -> Curves:
         """Build the table from one array [images, layers] per curve, images ordered as in ``items``."""
         layers = {values.shape[1] for values in arrays.values()}
@@ -50,7 +53,7 @@ class Curves:
             raise ValueError(f"curves of different lengths: {sorted(layers)}")
         index = pd.MultiIndex.from_product([list(items), range(layers.pop())], names=["image", "layer"])
         table = pd.DataFrame({name: values.reshape(-1) for name, values in arrays.items()}, index=index)
-        return cls(table, dict(items), dict(provenance or {}))
+        return cls(table, dict(items), dict(provenance or {}), dict(contents or {}))
 
     @property
     def names(self) -> list[str]:
@@ -79,15 +82,3 @@ class Curves:
         spread = of_items.groupby(level=1).agg(["std", "count"])
         se = spread["std"] / np.sqrt(spread["count"])
         return pd.DataFrame({"mean": by_layer.mean(), "se": se, "n": by_layer.count()})
-
-    def select(self, images: Sequence[str]) -> Curves:
-        """The same curves for these images only, in this order."""
-        table = pd.concat([self.table.loc[[image]] for image in images])
-        return Curves(table, {image: self.items[image] for image in images}, self.provenance)
-
-
-def merge(parts: Sequence[Curves], order: Sequence[str]) -> Curves:
-    """Join curves of disjoint images, measured apart, into the order of ``order``."""
-    table = pd.concat([part.table for part in parts])
-    items = {image: item for part in parts for image, item in part.items.items()}
-    return Curves(table, items, parts[0].provenance).select(order)

@@ -12,7 +12,7 @@ import pytest
 from phasebench.collector import KEPT, attach
 from phasebench.errors import InputError
 from phasebench.options import settings_of
-from phasebench.places import FOLDERS, PLACE, packaged
+from phasebench.places import BASELINE, FOLDERS, PLACE, packaged
 
 if TYPE_CHECKING:
     from phasebench.judge.finding import Finding
@@ -101,8 +101,9 @@ def _place(request: pytest.FixtureRequest) -> None:
     if "measurement" not in request.fixturenames:
         return
     measured = request.getfixturevalue("measurement")
-    params = request.node.callspec.params
+    params, against = request.node.callspec.params, request.config.option.against
     place = request.node.stash[PLACE] = f"{params['loaded']}/{params['measurement']}"
+    request.node.stash[BASELINE] = f"{against or params['loaded']}/{params['measurement']}"
     told = request.config.stash.setdefault(TOLD, set())
     if place not in told:
         from phasebench.report.results import measurement_entry
@@ -119,8 +120,9 @@ def _place(request: pytest.FixtureRequest) -> None:
 def baseline(request: pytest.FixtureRequest, snapshot: Any) -> Any:
     """syrupy's assertion over ``baselines/<model>/<dataset>/``: ``baseline(name="inter") == record``."""
     from phasebench.judge.baselines import BaselineExtension
+    from phasebench.session import REFERENCE
 
-    return snapshot.use_extension(partial(BaselineExtension, request.config.stash[FOLDERS]))
+    return snapshot.use_extension(partial(BaselineExtension, request.config.stash[REFERENCE]))
 
 
 @pytest.fixture
@@ -163,13 +165,13 @@ def check_drift(
     request: pytest.FixtureRequest, measurement: Measurement, baseline: Any
 ) -> Callable[[str], None]:
     """Compare a curve with its baseline; skipped, and counted as such, where none is recorded."""
-    from phasebench.judge.drift import record
+    from phasebench.judge.record import record
 
     def checked(curve: str) -> None:
         _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
         if _recorded(request, curve) is None and not _updating(request):
-            pytest.skip(f"no baseline for {_place_of(request)}/{curve}; write it with --snapshot-update")
+            pytest.skip(f"no baseline for {_baseline_of(request)}/{curve}; write it with --snapshot-update")
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
         attach(request.node, {**found, "updated": agrees and bool(found["told"])})
@@ -190,14 +192,17 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
 def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
     """The entry of a curve: how it differs from what is recorded before anything is written."""
     from phasebench.judge.baselines import read_record
-    from phasebench.judge.drift import columns, compare, entry
+    from phasebench.judge.drift import entry
+    from phasebench.judge.record import columns
+    from phasebench.session import REFERENCE
 
-    path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{curve}.json")
+    path = request.config.stash[FOLDERS].find(f"{_baseline_of(request)}/{curve}.json")
     if path is None:
         return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": ["first recorded"]}
     try:
         recorded = read_record(path)
-        return {"kind": "drift", **entry(compare(recorded, measured)), "baseline": columns(recorded)}
+        difference = request.config.stash[REFERENCE].compare(recorded, measured)
+        return {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [str(error)]}
 
@@ -206,7 +211,7 @@ def _recorded(request: pytest.FixtureRequest, name: str) -> str | None:
     """The recorded verdict, '' for a curve or an unreadable file, None where nothing is recorded."""
     from phasebench.judge.baselines import read_record
 
-    path = request.config.stash[FOLDERS].find(f"{_place_of(request)}/{name}.json")
+    path = request.config.stash[FOLDERS].find(f"{_baseline_of(request)}/{name}.json")
     if path is None:
         return None
     try:
@@ -219,6 +224,10 @@ def _place_of(request: pytest.FixtureRequest) -> str:
     return str(request.node.stash[PLACE])
 
 
+def _baseline_of(request: pytest.FixtureRequest) -> str:
+    return str(request.node.stash[BASELINE])
+
+
 def _updating(request: pytest.FixtureRequest) -> bool:
     option = request.config.option
     return bool(option.update_snapshots or option.update_new_snapshots_only)
@@ -226,4 +235,6 @@ def _updating(request: pytest.FixtureRequest) -> bool:
 
 def _told(request: pytest.FixtureRequest, name: str, baseline: Any) -> str:
     lines = baseline.get_assert_diff()
-    return "\n".join([f"{_place_of(request)} {name}: {lines[0]}", *lines[1:]])
+    against = request.config.option.against
+    place = f"{_place_of(request)} against {against}" if against else _place_of(request)
+    return "\n".join([f"{place} {name}: {lines[0]}", *lines[1:]])

@@ -12,6 +12,8 @@ from phasebench.settings import DEFAULT_IMAGES, Settings
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
+DEFAULT_EFFECT = 0.5
+"""Half a standard deviation over images: Cohen's 'medium' effect."""
 
 
 def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
@@ -84,6 +86,18 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         action="store_true",
         help="Also measure with the projector re-initialised, and text against text.",
     )
+    add(
+        "--against",
+        metavar="NAME",
+        help="Compare with the baselines of this model instead of the measured one's own.",
+    )
+    add(
+        "--effect",
+        type=_effect,
+        metavar="D",
+        help="With --against: differences up to D standard deviations over images are no drift "
+        f"(default {DEFAULT_EFFECT}).",
+    )
     add("--results", type=Path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
     add(
         "--phasebench-html" if html_taken else "--html",
@@ -114,6 +128,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _effect(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
     return value
 
 

@@ -21,6 +21,15 @@ class Folders:
         places = (self.own / relative, self.packaged / relative)
         return next((path for path in places if path.is_file()), None)
 
+    def recorded(self) -> dict[str, list[str]]:
+        """The datasets that each model has curves or verdicts of."""
+        found: dict[str, set[str]] = {}
+        for root in (self.packaged, self.own):
+            for path in root.glob("*/*/**/*.json"):
+                model, dataset, *_ = path.relative_to(root).parts
+                found.setdefault(model, set()).add(dataset)
+        return {model: sorted(found[model]) for model in sorted(found)}
+
     def judged(self, model: str) -> list[str]:
         """The datasets that verdicts on ``model`` are recorded for."""
         places = [path for root in (self.own, self.packaged) for path in root.glob(f"{model}/*/verdicts")]
@@ -34,6 +43,8 @@ class Folders:
 FOLDERS = pytest.StashKey[Folders]()
 PLACE = pytest.StashKey[str]()
 """On an item: ``<model>/<dataset>``."""
+BASELINE = pytest.StashKey[str]()
+"""On an item: the place whose baselines it is held against, the same but for ``--against``."""
 
 
 def packaged(name: str) -> Path:

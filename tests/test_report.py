@@ -51,7 +51,7 @@ def finding(**changes: Any) -> dict[str, Any]:
 def drift(curve: str, excess: float | None, *, passed: bool, **changes: Any) -> dict[str, Any]:
     entry = {
         "kind": "drift", "place": "m/d", "curve": curve, "layer": 7, "excess": excess,
-        "recorded": 0.5, "measured": 0.6, "passed": passed, "same_images": True, "told": [], "updated": False,
+        "recorded": 0.5, "measured": 0.6, "passed": passed, "shared": 4, "told": [], "updated": False,
     }  # fmt: skip
     return {**entry, **changes}
 

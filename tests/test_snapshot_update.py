@@ -5,7 +5,6 @@ The command lines are those that lose baselines when syrupy is left to discover 
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from phasebench.models.tiny import tiny
 from phasebench.places import packaged
 from tests.conftest import Run, write_pictures
+from tests.test_against import change, moved
 
 pytestmark = pytest.mark.slow
 
@@ -100,9 +100,7 @@ def test_a_model_that_fails_keeps_its_baselines(
 
 def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
     path = recorded / "tiny-llava" / "pics" / "inter.json"
-    record = json.loads(path.read_text())
-    record["layers"][3]["mean"] += 0.5
-    path.write_text(json.dumps(record))
+    change(path, moved(0.5))
     before = contents(recorded)
     run(*BOTH).assert_outcomes(passed=99, failed=1)
     assert contents(recorded) == before
@@ -141,9 +139,7 @@ def test_packaged_baselines_are_read_but_never_written(
     before = contents(packaged)
     assert run().ret == 0
     path = packaged / "tiny-llava" / "pics" / "inter.json"
-    record = json.loads(path.read_text())
-    record["layers"][3]["mean"] += 0.5
-    path.write_text(json.dumps(record))
+    change(path, moved(0.5))
     before = contents(packaged)
     assert run("--snapshot-update").ret == 0
     assert contents(packaged) == before

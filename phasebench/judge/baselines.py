@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,50 @@ from syrupy.data import SnapshotCollections
 from syrupy.extensions.json import JSONSnapshotExtension
 
 from phasebench.errors import InputError
-from phasebench.judge.drift import compare
-from phasebench.places import FOLDERS, PLACE, Folders
+from phasebench.judge.drift import Difference, compare
+from phasebench.judge.record import dump
+from phasebench.judge.tolerance import FILE, Tolerances
+from phasebench.places import BASELINE, FOLDERS, Folders
+
+CURVE = {"layers", "images", "provenance"}
+"""What a curve's record has, at least."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a run is held against.
+
+    Attributes:
+        folders: where baselines lie.
+        tolerances: what numerical noise may do.
+        against: the model whose baselines these are, where it is not the measured one itself.
+        effect: standard deviations over images that it may differ by; None where it may not.
+    """
+
+    folders: Folders
+    tolerances: Tolerances
+    against: str | None = None
+    effect: float | None = None
+
+    @classmethod
+    def of(cls, folders: Folders, against: str | None, effect: float | None) -> Reference:
+        """With the tolerances of the project, or those packaged.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        found = folders.find(FILE) or folders.packaged / FILE
+        return cls(folders, Tolerances.read(found), against, effect)
+
+    def compare(self, recorded: dict[str, Any], measured: dict[str, Any]) -> Difference:
+        """Two records of one curve."""
+        return compare(recorded, measured, self.tolerances, self.effect)
+
+    def agree(self, recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
+        """Whether two records say the same: a curve within what is allowed, a verdict's outcome."""
+        if "verdict" in measured:
+            return bool(recorded.get("verdict") == measured["verdict"])
+        return recorded.keys() >= CURVE and not self.compare(recorded, measured).drifted
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -29,39 +72,18 @@ def read_record(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"baseline {path} is not JSON: {error}") from error
-    if not isinstance(found, dict) or not ({"layers", "provenance"} <= set(found) or "verdict" in found):
-        raise InputError(f"baseline {path} is no record of a curve or verdict")
+    if not isinstance(found, dict) or not (found.keys() >= CURVE or "verdict" in found):
+        raise InputError(
+            f"baseline {path} is no record of a curve or verdict; --snapshot-update writes it anew"
+        )
     return found
-
-
-def dump(data: dict[str, Any]) -> str:
-    """A record as text with one layer a line, so that a difference reads in a diff."""
-    lines = []
-    for key, value in data.items():
-        if key == "layers":
-            rows = ",\n".join("  " + json.dumps(layer) for layer in value)
-            lines.append(f' "layers": [\n{rows}\n ]')
-        else:
-            indent = 1 if isinstance(value, dict) else None
-            text = json.dumps(value, indent=indent).replace("\n", "\n ")
-            lines.append(f" {json.dumps(key)}: {text}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def agree(recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
-    """Whether two records say the same: a curve within tolerance, a verdict's outcome."""
-    if "verdict" in measured:
-        return bool(recorded.get("verdict") == measured["verdict"])
-    if "layers" not in recorded:
-        return False
-    return not compare(recorded, measured).drifted
 
 
 class BaselineExtension(JSONSnapshotExtension):
     """syrupy's storage for baselines; the index of an assertion is its file's name."""
 
-    def __init__(self, folders: Folders) -> None:
-        self.folders = folders
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
 
     def read_snapshot_data_from_location(
         self,
@@ -71,14 +93,15 @@ class BaselineExtension(JSONSnapshotExtension):
         session_id: str,  # noqa: ARG002
     ) -> str | None:
         """The project's own file, or the packaged one in its place."""
-        path = self.folders.find(str(Path(snapshot_location).relative_to(self.folders.own)))
+        folders = self.reference.folders
+        path = folders.find(str(Path(snapshot_location).relative_to(folders.own)))
         return path.read_text(encoding="utf-8") if path else None
 
     @classmethod
     def dirname(cls, *, test_location: Any) -> str:
-        """The project's own folder of this model and dataset."""
+        """The project's own folder of the model and dataset that are compared with."""
         item = test_location.item
-        return str(item.config.stash[FOLDERS].own / item.stash[PLACE])
+        return str(item.config.stash[FOLDERS].own / item.stash[BASELINE])
 
     @classmethod
     def get_file_basename(cls, *, test_location: Any, index: Any) -> str:  # noqa: ARG003 (syrupy's signature)
@@ -104,9 +127,9 @@ class BaselineExtension(JSONSnapshotExtension):
         return dump(data)
 
     def matches(self, *, serialized_data: Any, snapshot_data: Any) -> bool:
-        """Within tolerance; a file that is no record never matches, so that it can be rewritten."""
+        """Within what is allowed; a file that is no record never matches, so that it can be rewritten."""
         try:
-            return agree(json.loads(snapshot_data), json.loads(serialized_data))
+            return self.reference.agree(json.loads(snapshot_data), json.loads(serialized_data))
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
 
@@ -121,6 +144,6 @@ class BaselineExtension(JSONSnapshotExtension):
                 verdict = f"{measured['verdict']} ({measured['detail']})"
                 yield f"recorded: {recorded.get('verdict')}; now: {verdict}"
             else:
-                yield from compare(recorded, measured).told()
+                yield from self.reference.compare(recorded, measured).told()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield f"the recorded baseline cannot be read ({error!r}); rewrite it with --snapshot-update"

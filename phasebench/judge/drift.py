@@ -1,189 +1,224 @@
 """Drift: a measured curve against a recorded one, layer by layer.
 
-Of the same images and checkpoint only numerical noise may differ, so the tolerance is tight: one
-per kind of curve and dtype, in ``tolerances.json``. Of other images the sampling error is added.
+Images that both have are compared each with itself. Of the same checkpoint only numerical noise may
+differ (``judge.tolerance``); of another (``--against``) more is let through, in standard deviations
+over images, and the interval of the difference must exclude it. Without a common image the sampling
+error of both sides is added.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import t
 
-from phasebench.curves import Array, Curves
+from phasebench.curves import Array
+from phasebench.judge.provenance import notes as provenance_notes
+from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
 from phasebench.judge.statistics import plain
+from phasebench.judge.tolerance import FILE, Tolerances
+from phasebench.places import packaged
 
-TOLERANCES = Path(__file__).parent / "tolerances.json"
-DIGITS = 9
-"""Significant digits recorded: what a float32 needs to be read back as it was."""
 LEVEL = 0.05
-"""Chance of a false alarm per curve, over all its layers, when the images differ."""
-TELLING = (
-    "checkpoint",
-    "data",
-    "images",
-    "prompt",
-    "layout",
-    "lens_norm",
-    "dtype",
-    "device",
-    "torch",
-    "transformers",
-)
-"""Provenance whose difference is named beside a drift."""
-
-Record = dict[str, Any]
-
-
-def record(curves: Curves, name: str) -> Record:
-    """A curve as it is kept: mean, standard error and n per layer, and its provenance."""
-    table = curves.summary(name)
-    layers = [
-        {
-            "layer": layer,
-            "mean": plain(row["mean"], DIGITS),
-            "se": plain(row["se"], DIGITS),
-            "n": int(row["n"]),
-        }
-        for layer, (_, row) in enumerate(table.iterrows())
-    ]
-    return {"curve": name, "layers": layers, "provenance": dict(curves.provenance)}
+"""Chance of a false alarm per curve, over all its layers (Bonferroni), where sampling error counts."""
+OTHERS = "compared with other images, within the sampling error of both"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a measured curve differs from the recorded one.
+    """How a measured curve differs from the recorded one; all arrays are per layer [L + 1].
 
     Attributes:
         curve: its name.
-        recorded, measured, allowed: per layer [L + 1]; NaN where a curve has no value.
-        notes: what else differs: provenance, length.
-        same_images: whether both were measured on the same images.
+        recorded, measured: means over the images compared; NaN where a curve has no value.
+        allowed: difference of the means that is let through, half-width included.
+        half: half-width of the interval of the difference, corrected for the number of layers; 0
+            where only noise may differ.
+        apart: root mean square over images of the difference, in what is allowed of it; 0 where
+            images are not held to be equal.
+        spread: standard deviation over the recorded images.
+        shared: how many images both have; with none, others were compared.
+        lengths: layers of the two where they differ; nothing is compared then.
+        notes: what else differs.
     """
 
     curve: str
     recorded: Array
     measured: Array
     allowed: Array
+    half: Array
+    apart: Array
+    spread: Array
+    shared: int
+    lengths: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
-    same_images: bool = True
 
     @property
     def excess(self) -> Array:
-        """Size of the difference in tolerances, per layer; above 1 is drift.
+        """Size of the difference in what is allowed; above 1 is drift.
 
         NaN where both are undefined, infinite where one is or where the lengths differ.
         """
-        if len(self.recorded) != len(self.measured):
+        if self.lengths:
             return np.full(len(self.measured), np.inf)
         size = np.abs(self.measured - self.recorded) / self.allowed
         one_sided = np.isnan(self.measured) != np.isnan(self.recorded)
-        return np.asarray(np.where(one_sided, np.inf, size), dtype=np.float64)
+        return np.asarray(np.where(one_sided, np.inf, np.maximum(size, self.apart)), dtype=np.float64)
+
+    @property
+    def effect(self) -> Array:
+        """The difference in standard deviations over the recorded images (Glass's delta)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((self.measured - self.recorded) / self.spread, dtype=np.float64)
 
     @property
     def drifted(self) -> list[int]:
-        """Layers past the tolerance, worst first."""
+        """Layers past what is allowed, worst first."""
         excess = np.nan_to_num(self.excess, nan=0.0, posinf=np.inf)
         order = np.argsort(-excess, kind="stable")
         return [int(layer) for layer in order if excess[layer] > 1]
 
     @property
     def worst(self) -> int:
-        """The layer that differs most, in tolerances."""
+        """The layer that differs most, in what is allowed."""
         return int(np.nan_to_num(self.excess, nan=-1.0, posinf=np.finfo(float).max).argmax())
 
     def told(self) -> list[str]:
         """At most seven lines: the verdict, the worst layers, what else differs; none without drift."""
-        if len(self.recorded) != len(self.measured):
-            return [f"{self.curve}: {self.notes[0]}"]
+        if self.lengths:
+            before, after = self.lengths
+            return [f"{self.curve}: recorded with {before} layers, measured with {after}", *self.notes[:3]]
         where = self.drifted
         if not where:
             return []
-        lines = [
-            f"{self.curve} drifted at {len(where)} of {len(self.recorded)} layers; worst at layer {where[0]}"
-        ]
-        for layer in where[:3]:
-            old, new = self.recorded[layer], self.measured[layer]
-            change = f"{new - old:+.2g}; allowed {self.allowed[layer]:.2g}"
-            lines.append(f"layer {layer:3d}: {old:.5g} -> {new:.5g} ({change})")
-        return [*lines, *self.notes[:3]]
+        drifted = f"drifted at {len(where)} of {len(self.recorded)} layers; worst at layer {where[0]}"
+        return [f"{self.curve} {drifted}", *map(self._layer, where[:3]), *self.notes[:3]]
+
+    def _layer(self, layer: int) -> str:
+        old, new = self.recorded[layer], self.measured[layer]
+        change, allowed = abs(new - old), self.allowed[layer]
+        told = f"layer {layer:3d}: {old:.5g} -> {new:.5g}"
+        if change <= allowed:
+            return f"{told}: images moved apart, {self.apart[layer]:.2g} times what noise may do"
+        if self.half[layer]:
+            low, high = new - old - self.half[layer], new - old + self.half[layer]
+            return f"{told} ({new - old:+.2g} [{low:.2g}, {high:.2g}], {self.effect[layer]:+.2g} sd)"
+        return f"{told} ({new - old:+.2g}; allowed {allowed:.2g})"
 
 
 def entry(difference: Difference) -> dict[str, Any]:
-    """A difference as plain data, at the layer that differs most in tolerances."""
+    """A difference as plain data, at the layer that differs most in what is allowed."""
     layer = difference.worst
-    excess = float(difference.excess[layer])
+    excess, change = float(difference.excess[layer]), _at(difference.measured - difference.recorded, layer)
+    half = _at(difference.half, layer) or 0.0
     return {
         "curve": difference.curve,
         "layer": layer,
         "excess": excess if math.isfinite(excess) else None,
         "recorded": _at(difference.recorded, layer),
         "measured": _at(difference.measured, layer),
-        "same_images": difference.same_images,
+        "low": None if change is None else change - half,
+        "high": None if change is None else change + half,
+        "effect": None if difference.lengths else _finite(difference.effect[layer]),
+        "shared": difference.shared,
         "told": difference.told(),
     }
 
 
-def columns(recorded: Record) -> dict[str, list[float | None]]:
-    """A recorded curve by columns: layer, mean, se, n."""
-    return {key: [layer[key] for layer in recorded["layers"]] for key in ("layer", "mean", "se", "n")}
-
-
 def _at(values: Array, layer: int) -> float | None:
-    return plain(float(values[layer]), DIGITS) if layer < len(values) else None
+    return plain(float(values[layer]), DIGITS)
 
 
-def compare(recorded: Record, measured: Record) -> Difference:
-    """The difference of two records of one curve."""
-    old, new = _values(recorded, "mean"), _values(measured, "mean")
-    notes = _provenance_notes(recorded["provenance"], measured["provenance"])
-    if len(old) != len(new):
-        notes = (f"recorded with {len(old) - 1} layers, measured with {len(new) - 1}", *notes)
-        return Difference(measured["curve"], old, new, np.full(len(new), np.nan), notes)
-    same = recorded["provenance"].get("data") == measured["provenance"].get("data")
-    return Difference(measured["curve"], old, new, _allowed(recorded, measured, old), notes, same)
-
-
-def _allowed(recorded: Record, measured: Record, old: Array) -> Array:
-    before, after = recorded["provenance"], measured["provenance"]
-    images = np.maximum(1, np.minimum(_values(recorded, "n"), _values(measured, "n")))
-    sides = [_tolerance(str(side.get("dtype")), measured["curve"]) for side in (before, after)]
-    allowed = np.max([a + relative * np.abs(old) + flip / images for a, relative, flip in sides], axis=0)
-    if before.get("data") != after.get("data"):
-        quantile = t.isf(LEVEL / 2 / len(old), np.maximum(1, images - 1))
-        errors = np.hypot(_values(recorded, "se"), _values(measured, "se"))
-        allowed = allowed + quantile * np.nan_to_num(errors, nan=np.inf)
-    return np.asarray(allowed, dtype=np.float64)
+def _finite(value: float) -> float | None:
+    return plain(float(value), 6) if math.isfinite(value) else None
 
 
 @cache
-def _tolerances() -> dict[str, dict[str, tuple[float, float, float]]]:
-    tolerances: dict[str, dict[str, tuple[float, float, float]]] = json.loads(
-        TOLERANCES.read_text(encoding="utf-8")
-    )["tolerances"]
-    return tolerances
+def packaged_tolerances() -> Tolerances:
+    """Those that come with phasebench."""
+    return Tolerances.read(packaged("baselines") / FILE)
 
 
-def _tolerance(dtype: str, curve: str) -> tuple[float, float, float]:
-    """Absolute, relative, and per image (a flip in one of them); an unknown dtype has the loosest."""
-    by_dtype = _tolerances()
-    known = by_dtype.get(dtype, by_dtype["bfloat16"])
-    return known.get(curve, known["default"])
+def compare(
+    recorded: Record, measured: Record, tolerances: Tolerances | None = None, effect: float | None = None
+) -> Difference:
+    """The difference of two records of one curve.
+
+    With ``effect`` the measured checkpoint is another: differences of so many standard deviations over
+    the recorded images are let through, and the interval of the difference decides.
+
+    Raises:
+        InputError: there is no tolerance for these dtypes.
+    """
+    lengths = len(recorded["layers"]) - 1, len(measured["layers"]) - 1
+    if lengths[0] != lengths[1]:
+        blank = np.full(lengths[1] + 1, np.nan)
+        notes = provenance_notes(recorded["provenance"], measured["provenance"])
+        return Difference(measured["curve"], *(blank,) * 6, 0, lengths, notes)
+    known = tolerances or packaged_tolerances()
+    if any(key in recorded["images"] for key in measured["images"]):
+        return _of_images(recorded, measured, known, effect)
+    return _of_samples(recorded, measured, known, effect)
 
 
-def _values(one: Record, key: str) -> Array:
-    values = [layer[key] for layer in one["layers"]]
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+def _of_images(
+    recorded: Record, measured: Record, tolerances: Tolerances, effect: float | None
+) -> Difference:
+    """Each image with itself."""
+    name, notes = measured["curve"], provenance_notes(recorded["provenance"], measured["provenance"])
+    shared = [key for key in measured["images"] if key in recorded["images"]]
+    before, after = rows(recorded, shared), rows(measured, shared)
+    change = after - before
+    old, new = mean(before), mean(after)
+    scatter = np.sqrt(mean(change**2))
+    sd = deviation(before)
+    noise, rms = _noise(recorded, measured, tolerances, old, np.isfinite(change).sum(axis=0))
+    if effect is None:
+        half, apart = np.zeros_like(old), scatter / rms
+        apart[(np.isnan(before) != np.isnan(after)).any(axis=0)] = np.inf
+        allowed = noise
+    else:
+        half, apart = _half(change, [item_of(key, name) for key in shared]), np.zeros_like(old)
+        allowed = noise + effect * np.nan_to_num(sd) + half
+    if len(shared) < max(len(recorded["images"]), len(measured["images"])):
+        notes = (f"compared on the {len(shared)} images that both have", *notes)
+    return Difference(name, old, new, allowed, half, apart, sd, len(shared), notes=notes)
 
 
-def _provenance_notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line a field that differs, layout first in words."""
-    differing = [key for key in TELLING if before.get(key) != after.get(key)]
-    return tuple(f"{key} differs: {before.get(key)} recorded, {after.get(key)} now" for key in differing)
+def _of_samples(
+    recorded: Record, measured: Record, tolerances: Tolerances, effect: float | None
+) -> Difference:
+    """Two samples of images, within the sampling error of both."""
+    name, old, new = measured["curve"], column(recorded, "mean"), column(measured, "mean")
+    images = np.minimum(column(recorded, "n"), column(measured, "n"))
+    noise, _ = _noise(recorded, measured, tolerances, old, images)
+    quantile = t.isf(LEVEL / 2 / len(old), np.maximum(1, images - 1))
+    errors = np.hypot(column(recorded, "se"), column(measured, "se"))
+    half = quantile * np.nan_to_num(errors, nan=np.inf)
+    sd = column(recorded, "se") * np.sqrt(column(recorded, "n"))
+    allowed = noise + (effect or 0.0) * np.nan_to_num(sd) + half
+    notes = (OTHERS, *provenance_notes(recorded["provenance"], measured["provenance"]))
+    return Difference(name, old, new, allowed, half, np.zeros_like(old), sd, 0, notes=notes)
+
+
+def _noise(
+    recorded: Record, measured: Record, tolerances: Tolerances, level: Array, images: Array
+) -> tuple[Array, Array]:
+    dtypes = (str(one["provenance"].get("dtype")) for one in (recorded, measured))
+    seen = tolerances.of(measured["curve"], *dtypes)
+    return tolerances.allowed(measured["curve"], seen, level, images)
+
+
+def _half(change: Array, items: Sequence[str]) -> Array:
+    """Half-width of the interval of the mean difference, images of an item taken together [L + 1]."""
+    names = {item: k for k, item in enumerate(dict.fromkeys(items))}
+    member = np.array([names[item] for item in items])
+    means = np.stack([mean(change[member == k]) for k in range(len(names))])
+    count = np.maximum(1, np.isfinite(means).sum(axis=0))
+    quantile = t.isf(LEVEL / 2 / change.shape[1], np.maximum(1, count - 1))
+    return np.asarray(quantile * np.nan_to_num(deviation(means), nan=np.inf) / np.sqrt(count))

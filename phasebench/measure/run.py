@@ -71,7 +71,7 @@ def measure(
     """
     if not samples:
         raise InputError(f"--dataset {dataset}: no images drawn; raise --images")
-    data = digest(samples)
+    contents = {sample.id: sample.digest() for sample in samples}
     anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
     if settings.controls:
         controls.check_controls(loaded, anatomy)
@@ -85,12 +85,12 @@ def measure(
     for row in rows_of(passes, every, progress):
         reading.add(row)
     provenance = _provenance(loaded, dataset, settings, reading.layouts)
-    provenance |= {"data": data, "images": len(samples)}
+    provenance |= {"data": digest(contents.values()), "images": len(samples)}
     if tested.unmeasured:
         provenance["unmeasured"] = tested.unmeasured
     items = {sample.id: sample.item for sample in samples}
     return Measurement(
-        curves=Curves.from_arrays(reading.arrays(), items, provenance),
+        curves=Curves.from_arrays(reading.arrays(), items, provenance, contents),
         controls=_controls(passes, samples, settings, recalls),
         seconds=reading.seconds,
         plain_seconds=reading.plain,

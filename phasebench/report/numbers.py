@@ -15,7 +15,7 @@ FINDINGS = (
     "differs", "recorded", "detail",
 )  # fmt: skip
 PHASES = ("model", "dataset", "ends", "begins", "layer", "low", "high")
-DRIFT = ("model", "dataset", "curve", "layer", "recorded", "measured", "excess", "same_images")
+DRIFT = ("model", "dataset", "curve", "layer", "recorded", "measured", "excess", "shared")
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:

@@ -162,7 +162,7 @@ def _drift(results: Results, place: str) -> Table | Text | None:
         worst = max(compared, key=badness)
         closest = f"{worst['curve']} at layer {worst['layer']}, {worst['excess']:.2g} of its tolerance"
         text.append(f"drift: none in {len(compared)} curves; closest: {closest}\n", style="green")
-    if not all(entry["same_images"] for entry in compared):
+    if not all(entry["shared"] for entry in compared):
         text.append("other images than the baseline's: compared within sampling error\n", style="yellow")
     text.rstrip()
     return text

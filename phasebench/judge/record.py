@@ -1,0 +1,108 @@
+"""A curve as it is kept: per layer for readers, per image for comparing like with like."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from phasebench.curves import Array, Curves
+from phasebench.judge.statistics import plain
+
+DIGITS = 9
+"""Significant digits of a mean: what a float32 needs to be read back as it was."""
+IMAGE_DIGITS = 6
+"""Significant digits of one image's value: a thirtieth of the smallest tolerance."""
+OF_OTHERS = ("recall_other", "lift")
+"""Curves in which an image's value also depends on which other images were drawn."""
+
+Record = dict[str, Any]
+
+
+def record(curves: Curves, name: str) -> Record:
+    """Mean, standard error and n per layer, every image's values, and the provenance.
+
+    An image goes by its item and the digest of its content, so that it is known again in a run on
+    others; where its value depends on the others, by the digest of them all too.
+    """
+    table = curves.summary(name)
+    layers = [
+        {
+            "layer": layer,
+            "mean": plain(row["mean"], DIGITS),
+            "se": plain(row["se"], DIGITS),
+            "n": int(row["n"]),
+        }
+        for layer, (_, row) in enumerate(table.iterrows())
+    ]
+    values = {
+        key: [plain(value, IMAGE_DIGITS) for value in row]
+        for key, row in zip(_keys(curves, name), curves.array(name).tolist(), strict=True)
+    }
+    return {"curve": name, "layers": layers, "images": values, "provenance": dict(curves.provenance)}
+
+
+def _keys(curves: Curves, name: str) -> list[str]:
+    beside = f" {curves.provenance.get('data')}" if name in OF_OTHERS else ""
+    return [f"{item} {curves.contents.get(image, image)}{beside}" for image, item in curves.items.items()]
+
+
+def item_of(key: str, curve: str) -> str:
+    """The item that an image's key in a record of ``curve`` names."""
+    return key.rsplit(" ", 2 if curve in OF_OTHERS else 1)[0]
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """A record as text with one layer and one image a line, so that a difference reads in a diff."""
+    lines = []
+    for key, value in data.items():
+        if key == "layers":
+            text = _lines("[]", [json.dumps(layer) for layer in value])
+        elif key == "images":
+            text = _lines("{}", [f"{json.dumps(image)}: {json.dumps(row)}" for image, row in value.items()])
+        else:
+            text = json.dumps(value, indent=1 if isinstance(value, dict) else None).replace("\n", "\n ")
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _lines(brackets: str, rows: Sequence[str]) -> str:
+    return f"{brackets[0]}\n" + ",\n".join(f"  {row}" for row in rows) + f"\n {brackets[1]}"
+
+
+def columns(recorded: Record) -> dict[str, list[float | None]]:
+    """A recorded curve by columns: layer, mean, se, n."""
+    return {key: [layer[key] for layer in recorded["layers"]] for key in ("layer", "mean", "se", "n")}
+
+
+def column(recorded: Record, key: str) -> Array:
+    """One column of the layers [L + 1]; NaN where nothing is known."""
+    return numbers([layer[key] for layer in recorded["layers"]])
+
+
+def rows(recorded: Record, keys: Sequence[str]) -> Array:
+    """The values of these images [images, L + 1]; NaN where nothing is known."""
+    return np.stack([numbers(recorded["images"][key]) for key in keys])
+
+
+def numbers(values: Sequence[float | None]) -> Array:
+    """The same with NaN for None."""
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def mean(values: Array) -> Array:
+    """Mean over images of what is known [L + 1]; NaN where nothing is."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0), dtype=np.float64)
+
+
+def deviation(values: Array) -> Array:
+    """Standard deviation over images of what is known [L + 1]; NaN with fewer than two."""
+    known = np.isfinite(values)
+    squares = np.where(known, (values - mean(values)) ** 2, 0).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(squares / (known.sum(axis=0) - 1)), dtype=np.float64)

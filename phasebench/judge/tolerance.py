@@ -1,0 +1,112 @@
+"""What numerical noise may do to a curve: seen by ``python -m phasebench calibrate``, not guessed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phasebench.curves import Array
+from phasebench.errors import InputError
+from phasebench.judge.record import mean
+from phasebench.judge.statistics import ROUNDING
+
+FILE = "tolerances.json"
+"""Its name in a folder of baselines."""
+MARGIN = 3.0
+"""Times what was seen is allowed: another machine's noise is of the same kind, not of the same size."""
+RELATIVE = ("total", "ratio_first5")
+"""Curves without a bound, whose noise grows with their size."""
+FLIP = {"sinks": 1.0, "recall": 0.5, "recall_other": 0.5, "lift": 0.5}
+"""What one near-tie that falls the other way does to an image's value: a position at the sinks' threshold,
+a caption word (of two). One in one image is always allowed: whether a calibration meets one is chance."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The largest differences seen between runs that should agree, over layers.
+
+    Attributes:
+        mean: of the mean over images.
+        rms: the root of the mean square over images.
+        most: of one image.
+    """
+
+    mean: float = 0.0
+    rms: float = 0.0
+    most: float = 0.0
+
+    def widest(self, other: Spread) -> Spread:
+        """The larger of each."""
+        return Spread(*(max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+
+def spread(before: Array, after: Array, curve: str) -> Spread:
+    """What lies between two measurements [images, L + 1] of the same images."""
+    apart = (after - before) / _scale(curve, mean(before))
+    seen = np.abs(mean(apart)), np.sqrt(mean(apart**2)), np.abs(apart)
+    return Spread(*(float(np.nanmax(values, initial=0.0)) for values in seen))
+
+
+def _scale(curve: str, level: Array) -> Array:
+    return np.abs(level) if curve in RELATIVE else np.ones_like(level)
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The spreads seen, by dtype (two, sorted and joined by ``/``, where they differ) and curve."""
+
+    seen: Mapping[str, Mapping[str, Spread]]
+
+    @classmethod
+    def read(cls, path: Path) -> Tolerances:
+        """Read what a calibration wrote.
+
+        Raises:
+            InputError: it cannot be read; the message names the file.
+        """
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["seen"]
+            return cls({d: {name: Spread(**of) for name, of in by.items()} for d, by in found.items()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"tolerances {path} cannot be read ({error!r}); python -m phasebench calibrate writes them"
+            ) from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; to three digits, rounded up."""
+        return {
+            d: {name: {f.name: _up(getattr(of, f.name)) for f in fields(of)} for name, of in by.items()}
+            for d, by in self.seen.items()
+        }
+
+    def of(self, curve: str, before: str, after: str) -> Spread:
+        """The spread to expect of ``curve`` between these dtypes.
+
+        Raises:
+            InputError: none was calibrated for them.
+        """
+        pair = "/".join(sorted({before, after}))
+        if pair not in self.seen:
+            told = f"no tolerance for {pair}; measure one: python -m phasebench calibrate --dtype {after}"
+            raise InputError(told)
+        return self.seen[pair][curve]
+
+    def allowed(self, curve: str, spread: Spread, level: Array, images: Array) -> tuple[Array, Array]:
+        """What may lie between two means over so many ``images``, and the root mean square [L + 1] each.
+
+        ``level`` [L + 1] is one of the means.
+        """
+        flip = max(spread.most, FLIP.get(curve, 0.0))
+        scale, count = _scale(curve, level), np.maximum(1, images)
+        of_mean = (ROUNDING + MARGIN * spread.mean + flip / count) * scale
+        rms = (ROUNDING + MARGIN * spread.rms + flip / np.sqrt(count)) * scale
+        return of_mean, rms
+
+
+def _up(value: float) -> float:
+    return float(f"{value * 1.005:.2e}")

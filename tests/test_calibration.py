@@ -1,0 +1,156 @@
+"""python -m phasebench calibrate: what differs between runs that should agree, seen and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from phasebench.__main__ import main
+from phasebench.calibration import command
+from phasebench.calibration.variations import (
+    PLAIN,
+    VARIATIONS,
+    Padded,
+    Values,
+    Variation,
+    measure_as,
+    measure_elsewhere,
+)
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.judge.record import OF_OTHERS
+from phasebench.judge.tolerance import MARGIN, Spread, Tolerances, spread
+from phasebench.models.loading import Loaded
+from phasebench.names import CURVES
+
+HERE = [variation for variation in VARIATIONS if not variation.elsewhere]
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Values]:
+    return {}
+
+
+def test_a_spread_is_of_the_mean_the_images_and_one_image() -> None:
+    before = np.array([[0.0, 1.0], [0.0, 1.0]])
+    after = before + np.array([[0.0, 0.3], [0.0, -0.1]])
+    found = spread(before, after, "inter")
+    assert (found.mean, found.rms, found.most) == pytest.approx((0.1, 0.05**0.5, 0.3))
+
+
+def test_unbounded_curves_are_relative_to_their_size() -> None:
+    before = np.full((3, 2), 100.0)
+    assert spread(before, before + 1, "total").mean == pytest.approx(0.01)
+    assert spread(before, before + 1, "inter").mean == pytest.approx(1)
+
+
+def test_layers_without_values_do_not_count() -> None:
+    before = np.array([[np.nan, 1.0]])
+    assert spread(before, before, "total") == Spread()
+    nothing = np.full((2, 3), np.nan)
+    assert spread(nothing, nothing, "recall") == Spread()
+
+
+def test_the_widest_is_of_each() -> None:
+    assert Spread(1, 2, 3).widest(Spread(3, 2, 1)) == Spread(3, 2, 3)
+
+
+def test_what_is_allowed_is_a_multiple_of_what_was_seen() -> None:
+    seen, level = Spread(1e-3, 2e-3, 5e-3), np.array([2.0])
+    known = Tolerances({"float32": {"inter": seen, "total": seen}})
+    mean, rms = known.allowed("inter", seen, level, np.array([100]))
+    assert mean == pytest.approx(1e-5 + MARGIN * 1e-3 + 5e-5)
+    assert rms == pytest.approx(1e-5 + MARGIN * 2e-3 + 5e-4)
+    assert known.allowed("total", seen, level, np.array([100]))[0] == pytest.approx(2 * mean)
+
+
+def test_one_near_tie_in_one_image_is_always_allowed() -> None:
+    mean, rms = Tolerances({}).allowed("recall", Spread(), np.array([0.3]), np.array([50]))
+    assert mean == pytest.approx(0.5 / 50, abs=1e-4)
+    assert rms == pytest.approx(0.5 / 50**0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("variation", HERE, ids=lambda variation: variation.name)
+def test_ways_that_should_agree_do(
+    tiny_llava: Loaded, samples: list[Sample], variation: Variation, known: dict[str, Values]
+) -> None:
+    if "plain" not in known:
+        known["plain"] = measure_as(tiny_llava, samples, PLAIN)
+    threads, attention = torch.get_num_threads(), tiny_llava.model.get_decoder().config._attn_implementation
+    values = measure_as(tiny_llava, samples, variation)
+    assert set(values) == set(CURVES)
+    for name, expected in known["plain"].items():
+        if not (variation.backwards and name in OF_OTHERS):
+            assert spread(expected, values[name], name).most < 1e-4, name
+    assert torch.get_num_threads() == threads
+    assert tiny_llava.model.get_decoder().config._attn_implementation == attention
+
+
+def test_padding_is_put_where_it_is_said(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    images = [samples[0].open()]
+    plain = tiny_llava.inputs(images)
+    for padding, kept in ((-3, slice(3, None)), (5, slice(None, -5))):
+        padded = Padded(**vars(tiny_llava), padding=padding).inputs(images)
+        assert torch.equal(padded["input_ids"][:, kept], plain["input_ids"])
+        assert padded["attention_mask"].sum() == plain["attention_mask"].sum()
+        assert torch.equal(padded["pixel_values"], plain["pixel_values"])
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_drift_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--model", "tiny-llava", "--dataset", "scenes", "--images", "2", "--dtype", "bfloat16"]
+    assert main(["calibrate", *arguments, "--baselines", str(tmp_path)]) == 0
+    found = Tolerances.read(tmp_path / "tolerances.json")
+    assert set(found.seen) == {"float32", "bfloat16", "bfloat16/float32"}
+    assert all(set(by) == set(CURVES) for by in found.seen.values())
+    assert (
+        1e-9
+        < found.seen["float32"]["inter"].mean
+        < 1e-5
+        < found.seen["bfloat16/float32"]["inter"].mean
+        < 0.05
+    )
+    told = capsys.readouterr()
+    assert "| `inter` |" in told.out
+    assert "two processes: at most 0.0e+00" in told.err
+    assert "tiny-llava on scenes, bfloat16 against float32: at most" in told.err
+
+
+def test_another_dtype_is_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spreads = {name: Spread(1e-6, 1e-6, 1e-6) for name in CURVES}
+
+    def place(
+        _: object, __: str, ___: str, dtypes: list[str], **____: object
+    ) -> dict[str, dict[str, Spread]]:
+        return dict.fromkeys(dtypes, spreads)
+
+    monkeypatch.setattr(command, "_place", place)
+    for dtype in ("bfloat16", "float16"):
+        assert main(["calibrate", "--dtype", dtype, "--baselines", str(tmp_path / "new")]) == 0
+    path = tmp_path / "new" / "tolerances.json"
+    assert set(Tolerances.read(path).seen) == {"float32", "bfloat16", "float16"}
+    assert json.loads(path.read_text())["about"]["dtypes"] == ["float32", "float16"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--model", "smol-lava"], "smol-lava"), (["--dataset", "secnes"], "secnes")],
+)
+def test_an_unknown_name_is_told(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", *arguments, "--baselines", str(tmp_path)]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_fails_is_named() -> None:
+    with pytest.raises(InputError, match=r"as elsewhere: .*no-such-model"):
+        measure_elsewhere(
+            ["--model", "no-such-model", "--dataset", "scenes", "--dtype", "float32"],
+            Variation("as elsewhere", environment={"A": "b"}),
+        )

@@ -175,7 +175,7 @@ def test_against_another_model_the_effect_and_its_interval_are_told() -> None:
     assert difference.drifted == [5]
     assert difference.effect[5] == pytest.approx(2, rel=0.3)
     found = entry(difference)
-    assert found["low"] < 0.1 < found["high"] < 0.11
+    assert found["low"] < 0.1 < found["high"] < 0.12
     assert "sd)" in difference.told()[1]
 
 
@@ -189,7 +189,7 @@ def test_against_another_model_an_interval_that_reaches_zero_is_no_drift() -> No
         for row in other["images"].values():
             row[:] = (np.array(row) + 0.05 * rng.standard_normal(41)).tolist()
         reds += not agree(one, other, effect=0.0)
-    assert reds <= 12
+    assert reds <= 2
 
 
 def test_images_of_an_item_count_once_in_the_interval() -> None:
@@ -210,7 +210,7 @@ def test_false_alarms_between_samples_are_rare() -> None:
     for seed in range(100):
         one, other = recorded(seed=2 * seed), of_others(recorded(seed=2 * seed + 1))
         reds += not agree(one, other)
-    assert reds <= 12
+    assert reds <= 2
 
 
 def test_small_samples_are_compared_with_care() -> None:
@@ -219,7 +219,7 @@ def test_small_samples_are_compared_with_care() -> None:
     for seed in range(100):
         one, other = recorded(seed=2 * seed, images=4), of_others(recorded(seed=2 * seed + 1, images=4))
         reds += not agree(one, other)
-    assert reds <= 12
+    assert reds <= 2
 
 
 def test_a_single_other_image_cannot_drift() -> None:

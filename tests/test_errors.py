@@ -215,6 +215,15 @@ def test_a_baseline_of_other_layers(run: Run, pytester: pytest.Pytester) -> None
     assert result.ret == FAILED
 
 
+def test_a_dtype_that_was_not_calibrated(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json"
+    path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "float8"'))
+    result = run("-m", "drift")
+    result.assert_outcomes(passed=16, failed=1, deselected=8)
+    result.stdout.fnmatch_lines(["*inter: no tolerance for float32/float8; *calibrate --dtype float32*"])
+
+
 def test_a_verdict_that_changed(run: Run, pytester: pytest.Pytester) -> None:
     run("--snapshot-update")
     path = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from phasebench.models.loading import Loaded
 
 MODELS = ("smol-llava", "smol-instructblip")
-DATASETS = ("scenes", "photos")
+DATASETS = ("scenes",)
 DTYPES = ("float32", "bfloat16", "float16")
 
 

@@ -145,5 +145,7 @@ class BaselineExtension(JSONSnapshotExtension):
                 yield f"recorded: {recorded.get('verdict')}; now: {verdict}"
             else:
                 yield from self.reference.compare(recorded, measured).told()
+        except InputError as error:
+            yield str(error)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield f"the recorded baseline cannot be read ({error!r}); rewrite it with --snapshot-update"

@@ -22,10 +22,12 @@ from phasebench.judge.provenance import notes as provenance_notes
 from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
 from phasebench.judge.statistics import plain
 from phasebench.judge.tolerance import FILE, Tolerances
+from phasebench.names import CURVES
 from phasebench.places import packaged
 
-LEVEL = 0.05
-"""Chance of a false alarm per curve, over all its layers (Bonferroni), where sampling error counts."""
+LEVEL = 0.01
+"""Chance of a false alarm of a model on a dataset, where sampling error counts: over all curves and layers
+(Bonferroni; they move together, so that it is less in truth)."""
 OTHERS = "compared with other images, within the sampling error of both"
 
 
@@ -197,7 +199,7 @@ def _of_samples(
     name, old, new = measured["curve"], column(recorded, "mean"), column(measured, "mean")
     images = np.minimum(column(recorded, "n"), column(measured, "n"))
     noise, _ = _noise(recorded, measured, tolerances, old, images)
-    quantile = t.isf(LEVEL / 2 / len(old), np.maximum(1, images - 1))
+    quantile = _quantile(len(old), images)
     errors = np.hypot(column(recorded, "se"), column(measured, "se"))
     half = quantile * np.nan_to_num(errors, nan=np.inf)
     sd = column(recorded, "se") * np.sqrt(column(recorded, "n"))
@@ -214,11 +216,16 @@ def _noise(
     return tolerances.allowed(measured["curve"], seen, level, images)
 
 
+def _quantile(layers: int, count: Array) -> Array:
+    """Of Student's t, both sides, for one of all curves and layers [L + 1]."""
+    return np.asarray(t.isf(LEVEL / 2 / layers / len(CURVES), np.maximum(1, count - 1)), dtype=np.float64)
+
+
 def _half(change: Array, items: Sequence[str]) -> Array:
     """Half-width of the interval of the mean difference, images of an item taken together [L + 1]."""
     names = {item: k for k, item in enumerate(dict.fromkeys(items))}
     member = np.array([names[item] for item in items])
     means = np.stack([mean(change[member == k]) for k in range(len(names))])
     count = np.maximum(1, np.isfinite(means).sum(axis=0))
-    quantile = t.isf(LEVEL / 2 / change.shape[1], np.maximum(1, count - 1))
+    quantile = _quantile(change.shape[1], count)
     return np.asarray(quantile * np.nan_to_num(deviation(means), nan=np.inf) / np.sqrt(count))

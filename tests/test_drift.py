@@ -202,7 +202,7 @@ def test_images_of_an_item_count_once_in_the_interval() -> None:
         for row, move in zip(other["images"].values(), moves, strict=True):
             row[5] += move
         halves.append(compare(one, other, effect=0.5).half[5])
-    assert halves[1] == pytest.approx(2**0.5 * halves[0], rel=0.1)
+    assert 2**0.5 < halves[1] / halves[0] < 1.3 * 2**0.5  # fewer degrees of freedom too
 
 
 def test_false_alarms_between_samples_are_rare() -> None:

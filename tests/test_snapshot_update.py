@@ -131,7 +131,9 @@ def test_packaged_baselines_are_read_but_never_written(
 ) -> None:
     import phasebench.session
 
+    ours = phasebench.session.packaged("baselines")
     packaged = recorded.rename(pytester.path / "packaged")
+    shutil.copy(ours / "tolerances.json", packaged)
     cases = phasebench.session.packaged("cases")
     monkeypatch.setattr(
         phasebench.session, "packaged", lambda name: packaged if name == "baselines" else cases

@@ -92,7 +92,12 @@ class Screen:
     def _scores(self, rounded_PD: Tensor) -> Tensor:
         """The largest 8-bit score of each block [P, K], in steps of the states."""
         states_PD = (rounded_PD + ZERO).to(torch.uint8)
-        return torch.cat([_block_max(_product(states_PD, *panel)) for panel in self._panels], dim=1)
+        # Filled in place: small results kept between large ones that are let go leave holes in memory.
+        score_PK = states_PD.new_empty(len(states_PD), len(self._norm_K), dtype=torch.float32)
+        parts = torch.split(score_PK, PANEL // BLOCK, dim=1)
+        for panel, part_PK in zip(self._panels, parts, strict=True):
+            part_PK.copy_(_block_max(_product(states_PD, *panel)))
+        return score_PK
 
     def _packed(self, weight_VD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A panel in 8 bits, its steps [V], and the largest norm and rounding error in its blocks [K]."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench.benchmarks import Clock, replay
+from phasebench.benchmarks import Clock, replay, stored
 from phasebench.collector import attach
 from phasebench.places import PLACE
 
@@ -26,4 +26,6 @@ def test_latency(
     provenance = measurement.curves.provenance
     extra = {key: provenance[key] for key in ("device", "dtype", "batch_size", "checkpoint", "data")}
     replay(benchmark, route, request.node.stash[PLACE], seconds, extra)
-    attach(request.node, {"kind": "timing", "route": route, "seconds": sum(seconds) / len(seconds)})
+    before = stored(request.config, route, request.node.stash[PLACE], extra)
+    told = {"route": route, "seconds": sum(seconds) / len(seconds), "stored": before}
+    attach(request.node, {"kind": "timing", **told})

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+LIKE = ("device", "dtype", "batch_size", "data")
+"""What two durations must share to be compared; checkpoints may differ."""
+
 
 class Clock:
     """A clock that stands still until it is told what passed; ``timer=Clock.now``."""
@@ -32,10 +35,31 @@ def replay(benchmark: Any, name: str, place: str, seconds: Sequence[float], extr
     """Hand recorded ``seconds`` to pytest-benchmark under a key that no node id changes."""
     benchmark.group = f"phasebench {name}"
     benchmark.name = f"{name}[{place}]"
-    benchmark.fullname = f"phasebench::{name}[{place}]"
+    benchmark.fullname = _fullname(name, place)
     benchmark.extra_info.update(extra)
     durations = iter(seconds)
     benchmark.pedantic(Clock.advance, setup=lambda: ((next(durations),), {}), rounds=len(seconds))
+
+
+def stored(config: pytest.Config, name: str, place: str, extra: dict[str, Any]) -> float | None:
+    """Mean seconds of the same durations in the last saved benchmark, or that of ``--benchmark-compare``.
+
+    Only of the same images, device, precision and batch size; None where there is none such.
+    """
+    session: Any = config._benchmarksession  # type: ignore[attr-defined]
+    chosen = (session.compare,) if isinstance(session.compare, str) else ()
+    means = [
+        float(bench["stats"]["mean"])
+        for _, run in session.storage.load(*chosen)
+        for bench in run["benchmarks"]
+        if bench["fullname"] == _fullname(name, place)
+        and all(bench["extra_info"].get(key) == extra[key] for key in LIKE)
+    ]
+    return means[-1] if means else None
+
+
+def _fullname(name: str, place: str) -> str:
+    return f"phasebench::{name}[{place}]"
 
 
 @pytest.hookimpl(optionalhook=True)

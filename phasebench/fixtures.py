@@ -88,10 +88,7 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     except Elsewhere:
         pytest.skip("the first process reports")
     except KeyboardInterrupt:
-        config.stash[KEPT] = (
-            f"interrupted; of {loaded.name} on {name} {progress.done} of {len(samples)} images are measured "
-            f"and kept in {settings_of(config).store}; the same command goes on from there"
-        )
+        config.stash[KEPT] = progress.interrupted(settings_of(config).store)
         raise
 
 

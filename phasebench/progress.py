@@ -2,55 +2,92 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from phasebench.measure.batches import Done
 
 EVERY = 10.0
 """Seconds between lines where a line cannot be rewritten (a log)."""
 
 
 class Progress:
-    """Call with (done, total); writes through pytest's terminal reporter, past its capturing."""
+    """Call with ``Done``; writes through pytest's terminal reporter, past its capturing.
+
+    The rate is that of images measured now, over the time spent on them: what an earlier run has
+    measured comes back at once and says nothing of how long the rest takes.
+    """
 
     def __init__(self, config: pytest.Config, label: str) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self._label = label
-        self.done = 0
-        self._began = time.monotonic()
-        self._shown = 0.0
+        self._done: Done | None = None
+        self._measured = 0
+        self._busy = 0.0
+        self._last, self._shown = time.monotonic(), -math.inf
 
     @property
     def _terminal(self) -> bool:
         return bool(self._reporter and self._reporter.isatty)
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` images are measured."""
-        self.done = done
+    def __call__(self, done: Done) -> None:
+        """Show how far the measurement is; the call with no image done starts the clock."""
         now = time.monotonic()
+        if not done.images:
+            self._busy = 0.0
+        elif done.measured > self._measured:
+            self._busy += now - self._last
+        self._last, self._measured, self._done = now, done.measured, done
         pause = 0.2 if self._terminal else EVERY
-        if self._silent or (now - self._shown < pause and done < total):
-            return
-        self._shown = now
-        rate = done / max(now - self._began, 1e-9)
-        text = f"{self._label}: {done}/{total} images, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
-        self._write(text, last=done == total)
+        if done.images and (now - self._shown >= pause or done.images == done.total):
+            self._shown = now
+            self._write(told(done, self._busy), last=done.images == done.total)
 
     def say(self, what: str) -> None:
         """Show what goes on before the first image."""
-        if not self._silent:
-            self._write(f"{self._label}: {what}", last=False)
+        self._write(what, last=False)
 
-    @property
-    def _silent(self) -> bool:
-        return self._reporter is None or self._reporter.verbosity < 0
+    def interrupted(self, store: Path | None) -> str:
+        """What a measurement that was stopped leaves behind, in words."""
+        done = self._done
+        if done is None:
+            return f"interrupted before an image of {self._label} was measured"
+        text = f"interrupted; of {self._label} {done.images} of {done.total} images are measured"
+        if done.trouble:
+            return f"{text}, not all of them kept: {done.trouble}"
+        return f"{text} and kept in {store}; the same command goes on from there"
 
     def _write(self, text: str, *, last: bool) -> None:
+        if self._reporter is None or self._reporter.verbosity < 0:
+            return
         with self._capture.global_and_fixture_disabled():
             if self._terminal:
-                self._reporter.rewrite("" if last else text, erase=True)
+                self._reporter.rewrite("" if last else f"{self._label}: {text}", erase=True)
             else:
                 self._reporter.ensure_newline()
-                self._reporter.write_line(text)
+                self._reporter.write_line(f"{self._label}: {text}")
+
+
+def told(done: Done, busy: float) -> str:
+    """``12/60 images (8 from the store), 1.43/s, 34 s left``; ``busy`` seconds went into those measured."""
+    text = f"{done.images}/{done.total} images"
+    if done.images > done.measured:
+        text += f" ({done.images - done.measured} from the store)"
+    if done.measured:
+        rate = done.measured / max(busy, 1e-9)
+        text += f", {rate:.3g}/s"
+        if done.images < done.total:
+            text += f", {_span((done.total - done.images) / rate)} left"
+    return text
+
+
+def _span(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

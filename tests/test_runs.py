@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from phasebench.datasets.sample import Sample
+from phasebench.measure.batches import Done
 from phasebench.models.tiny import tiny
 from phasebench.names import CURVES, FINDINGS
 from phasebench.progress import Progress
@@ -175,27 +177,26 @@ def test_each_model_goes_to_one_worker(run: Run) -> None:
     assert workers["tiny-llava"] != workers["tiny-instructblip"]
 
 
-def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
+@pytest.mark.parametrize("colour", ["yes", "no"])
+def test_the_terminal_tells_findings_drift_and_curves(run: Run, colour: str) -> None:
     run("--snapshot-update")
-    result = run()
-    result.stdout.fnmatch_lines(
+    result = run(f"--color={colour}")
+    told = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str()).splitlines()
+    screen = told[next(n for n, line in enumerate(told) if "= phasebench tiny-llava/pics =" in line) :]
+    pytest.LineMatcher(screen).fnmatch_lines(
         [
-            "*phasebench tiny-llava/pics*",
-            "llava *, 4 images, 25 positions*",
-            "* ms an image, * x the plain forward pass*",
-            "inter_below_intra *[[]*, *[]]*",
-            "*control blank: *",
-            "drift: none in 17 curves; *",
+            "model   llava, checkpoint *",
+            "images  4, each 16 tokens at * of 25 positions",
+            "inter_below_intra *[[]*, *[]]*same",
+            "no drift in 17 curves; *",
+            "timing: * ms an image, * x the plain forward pass*",
+            "inter: similarity between image and text, by layer",
             "inter * [▁▂▃▄▅▆▇█]*",
         ]
     )
-    assert all(
-        len(line) <= 80
-        for line in result.outlines[
-            result.outlines.index(next(o for o in result.outlines if "phasebench tiny" in o)) :
-        ]
-        if line.startswith(("inter", "drift"))
-    )
+    end = next(n for n, line in enumerate(screen) if line.startswith("---"))
+    assert all(len(line) <= 80 for line in screen[:end])
+    assert ("\x1b[" in result.stdout.str()) is (colour == "yes")
 
 
 def test_quiet_is_quiet(run: Run) -> None:
@@ -222,20 +223,27 @@ def test_durations_are_handed_to_pytest_benchmark(run: Run, pytester: pytest.Pyt
     assert data["machine_info"]["phasebench"]["device"] == "cpu"
 
 
+def test_timing_is_told_against_the_benchmark_saved_last(run: Run, pytester: pytest.Pytester) -> None:
+    run("-m", "latency", "--benchmark-save", "first")
+    (path,) = (pytester.path / ".benchmarks").glob("*/0001_first.json")
+    saved = json.loads(path.read_text())
+    for bench in saved["benchmarks"]:
+        bench["stats"]["mean"] = 2.0
+    path.write_text(json.dumps(saved))
+    told = "against the stored benchmark: pass -9*% (2000 ms), plain -9*% (2000 ms)"
+    run("-m", "latency").stdout.fnmatch_lines([told])
+    run("-m", "latency", "--benchmark-save", "second")
+    run("-m", "latency").stdout.no_fnmatch_line(told)
+    run("-m", "latency", "--benchmark-compare", "0001").stdout.fnmatch_lines([told])
+    others = run("-m", "latency", "--images", "3", "--benchmark-compare", "0001")
+    others.stdout.no_fnmatch_line("against the stored benchmark*")
+
+
 def test_benchmarks_can_be_compared(run: Run, pytester: pytest.Pytester) -> None:
     assert run("-m", "latency", "--benchmark-save", "first").ret == 0
     result = run("-m", "latency", "--benchmark-compare", "--benchmark-compare-fail", "mean:100000%")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["pass[[]tiny-llava/pics[]] (0001_first) *"])
-
-
-def test_progress_is_told_with_rate_and_time_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phasebench.progress.EVERY", 0.0)
-    result = run("-m", "finding", "--snapshot-update")
-    result.stdout.fnmatch_lines(
-        ["*tiny-llava: loading", "*tiny-llava on pics: self-test", "*on pics: 1/4 images, */s, * s left"]
-    )
-    result.stdout.fnmatch_lines(["*tiny-llava on pics: 4/4 images, */s, 0 s left"])
 
 
 def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +268,8 @@ def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.Monke
 def test_ctrl_c_tells_what_is_finished(
     run: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
-    def interrupted(progress: Progress, done: int, _total: int) -> None:
-        if "scene-pairs" in progress._label and done == 2:
+    def interrupted(progress: Progress, done: Done) -> None:
+        if "scene-pairs" in progress._label and done.images == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Progress, "__call__", interrupted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -69,8 +70,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
     whole = run_on(tiny, samples, None, batch_size=size)
     store = tmp_path / "store"
 
-    def stop(done: int, _: int) -> None:
-        if done >= 2:
+    def stop(done: batches.Done) -> None:
+        if done.images >= 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -274,18 +275,23 @@ def test_a_second_run_measures_nothing_and_says_the_same(run: Run, pytester: pyt
     assert fresh.ret == 0
 
 
-def test_after_ctrl_c_the_summary_says_what_is_kept(
-    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+    """Ctrl-C just before a pass."""
     native, passes = batches.probed_pass, list[int]()
 
     def interrupted(*args: Any, **kwargs: Any) -> list[Row]:
         passes.append(1)
-        if len(passes) == 3:
+        if len(passes) == before:
             raise KeyboardInterrupt
         return native(*args, **kwargs)
 
     monkeypatch.setattr(batches, "probed_pass", interrupted)
+
+
+def test_after_ctrl_c_the_summary_says_what_is_kept(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, before=3)
     store = pytester.path / "store"
     stopped = run("--snapshot-update", store=store, no_reraise_ctrlc=True)
     assert stopped.ret == pytest.ExitCode.INTERRUPTED
@@ -298,6 +304,21 @@ def test_after_ctrl_c_the_summary_says_what_is_kept(
     resumed = run("--snapshot-update", store=store)
     assert resumed.ret == 0
     resumed.stdout.fnmatch_lines(["*2 images from the store*"])
+
+
+def test_after_ctrl_c_what_could_not_be_written_is_not_called_kept(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("phasebench.measure.store.write_whole", full)
+    interrupt(monkeypatch, before=3)
+    stopped = run(store=pytester.path / "store", no_reraise_ctrlc=True)
+    stopped.stdout.fnmatch_lines(
+        ["*; of tiny-llava on pics 2 of 4 images are measured, not all of them kept: No space left on *"]
+    )
+    stopped.stdout.no_fnmatch_line("*goes on from there*")
 
 
 def test_the_store_is_listed_and_cleaned(

@@ -15,12 +15,30 @@ from phasebench.models.adapter import Anatomy, Inputs
 from phasebench.models.devices import empty_caches
 from phasebench.models.loading import Loaded
 
-Progress = Callable[[int, int], None]
-"""Called with the images done and the images in all."""
 PLAIN = 8
 """Batches whose plain forward pass is timed too, each just before its instrumented one."""
 MOST = 64
 """Largest batch that ``--batch-size auto`` tries."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a measurement is.
+
+    Attributes:
+        images: those whose rows are known.
+        measured: those of them that went through a pass for it; the others were read from the store.
+        total: images in all.
+        trouble: why not all of them are kept; None if they are.
+    """
+
+    images: int
+    measured: int
+    total: int
+    trouble: str | None = None
+
+
+Progress = Callable[[Done], None]
 
 
 @dataclass
@@ -31,6 +49,7 @@ class Passes:
         store: where their rows are kept.
         fits: images a pass takes since memory ran out; None while it has not.
         halved: the sizes that did not fit.
+        measured: images that went through a pass so far.
     """
 
     loaded: Loaded
@@ -39,6 +58,7 @@ class Passes:
     lens_norm: bool = True
     fits: int | None = None
     halved: list[int] = field(default_factory=list)
+    measured: int = 0
     _plain: int = 0
 
     def of(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
@@ -55,7 +75,9 @@ class Passes:
         if timed and self._plain < PLAIN and self.fits is None:
             self._plain += 1
             plain = plain_pass(self.anatomy, inputs)
-        return [replace(row, plain=plain) for row in self._probed(images, inputs)]
+        rows = [replace(row, plain=plain) for row in self._probed(images, inputs)]
+        self.measured += len(rows)
+        return rows
 
     def _probed(self, images: Sequence[Image], inputs: Inputs | None) -> list[Row]:
         """The rows of a batch; where memory runs out, of its halves, and so from then on."""
@@ -74,12 +96,13 @@ class Passes:
 
 
 def rows_of(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress) -> Iterator[Row]:
-    """The rows of these batches, one after the other; after each batch ``progress`` is told."""
-    done, total = 0, sum(map(len, every))
+    """The rows of these batches, one after the other; ``progress`` is told before them and after each."""
+    images, before, total = 0, passes.measured, sum(map(len, every))
+    progress(Done(0, 0, total))
     for batch in every:
         yield from passes.of(batch, timed=True)
-        done += len(batch)
-        progress(done, total)
+        images += len(batch)
+        progress(Done(images, passes.measured - before, total, passes.store.trouble))
 
 
 def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

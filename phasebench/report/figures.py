@@ -112,7 +112,7 @@ def _without_sinks(entry: Entry, curve: str, colour: int, *, hidden: bool = Fals
     )
 
 
-def _cut(findings: Sequence[Entry]) -> tuple[list[str], list[Boundary]]:
+def cut(findings: Sequence[Entry]) -> tuple[list[str], list[Boundary]]:
     """Names of the phases and what lies between them; as ``four_phases`` found them."""
     found = next((entry["phases"] for entry in findings if "phases" in entry), None)
     if found is None:
@@ -132,7 +132,7 @@ def _told(boundaries: Sequence[Boundary]) -> str:
 
 
 def _phases(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
-    names, boundaries = _cut(findings)
+    names, boundaries = cut(findings)
     lines = [
         *_lines(entry, recorded, ["inter"]),
         _without_sinks(entry, "inter", 3),
@@ -211,7 +211,7 @@ def _shares(entry: Entry, recorded: Entry) -> Figure:
 
 
 def _recall(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
-    names, boundaries = _cut(findings)
+    names, boundaries = cut(findings)
     lines = [
         *_lines(entry, recorded, ("recall", "recall_other", "lift"), (2, 6, 1)),
         *_beside(entry, "blank", "recall", 6),

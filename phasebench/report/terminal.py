@@ -1,43 +1,73 @@
-"""The tables in the terminal, one screen per model and dataset: measured, findings, drift, curves."""
+"""What the terminal shows, one screen per model and dataset: measured, findings, drift, timing, curves."""
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.names import FINDINGS
-from phasebench.report.results import Entry, Results, badness, short
-from phasebench.report.sparkline import sparkline
+from phasebench.report.figure import Boundary, Value
+from phasebench.report.figures import NAMES, cut
+from phasebench.report.judged import drift, findings
+from phasebench.report.plot import MEET, plot, sparkline
+from phasebench.report.results import Entry, Results, short
 
 if TYPE_CHECKING:
     import pytest
 
 SHOWN = ("inter", "intra_visual", "intra_text", "ratio_first5", "total", "recall", "lift")
 """Curves drawn without ``-v``; with it, all of them."""
-STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
+FIRST = "inter"
+"""The curve whose phases are sought, and so the one that is plotted."""
+NARROWEST = 60
+GAP = 2
+"""Columns between those of a table."""
 
 
 def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]:
-    """The summary's lines, as wide and as coloured as the reporter's terminal."""
+    """The summary's lines, as wide and as coloured as the reporter's terminal; none under ``-q``."""
     if reporter.verbosity < 0:
         return
     writer = reporter._tw
     for place in results.places:
-        measured = results.measurement(place)
         reporter.write_sep("=", f"phasebench {place}")
-        parts = [_findings(results, place, writer.fullwidth), _drift(results, place)]
-        if measured is not None:
-            parts = [_measured(measured), *parts, _curves(measured, everything=reporter.verbosity > 0)]
-        for part in parts:
-            if part is not None:
-                yield from render(part, writer.fullwidth, colour=writer.hasmarkup).splitlines()
+        for part in screen(results, place, max(writer.fullwidth, NARROWEST), full=reporter.verbosity > 0):
+            text = render(part, writer.fullwidth, colour=writer.hasmarkup)
+            yield from (line.rstrip() for line in text.splitlines())
+
+
+def screen(results: Results, place: str, width: int, *, full: bool) -> Iterator[RenderableType]:
+    """Everything of one model and dataset, an empty line between its parts."""
+    measured = results.measurement(place)
+    judged = results.of_kind(place, "finding")
+    parts: list[list[RenderableType]] = [
+        [_measured(measured)] if measured else [],
+        list(findings(judged, full=full)),
+        list(drift(results.of_kind(place, "drift"), full=full)),
+        list(_timing(measured, results.of_kind(place, "timing"))) if measured else [],
+        list(_curves(measured, judged, width, full=full)) if measured else [],
+    ]
+    for number, part in enumerate(filter(None, parts)):
+        yield from ["", *part] if number else part
+
+
+def render(part: RenderableType, width: int, *, colour: bool) -> str:
+    """rich's rendering as text, without touching the real terminal."""
+    console = Console(
+        file=StringIO(),
+        width=max(width, NARROWEST),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(part)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
 def skips(results: Results) -> Iterator[str]:
@@ -59,47 +89,6 @@ def _kinds(skipped: list[dict[str, str]]) -> Iterator[str]:
         yield f"{count} {reason} ({first[reason]}{', ...' if count > 1 else ''})"
 
 
-def render(part: RenderableType, width: int, *, colour: bool) -> str:
-    """rich's rendering as text, without touching the real terminal."""
-    console = Console(
-        file=StringIO(),
-        width=max(width, 60),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-        legacy_windows=False,
-    )
-    console.print(part)
-    return str(console.file.getvalue())  # type: ignore[attr-defined]
-
-
-def _measured(entry: Entry) -> Text:
-    source, timing = entry["provenance"], entry["timing"]
-    layout = entry["layout"]
-    shape = (
-        f"{layout['length']} positions, visual {layout['visual']}"
-        if isinstance(layout, dict)
-        else "several layouts"
-    )
-    return Text(
-        f"{source['architecture']} {source['checkpoint']}, {source['images']} images, {shape}\n"
-        f"{source['dtype']} on {source['device']}, torch {source['torch']}, "
-        f"transformers {source['transformers']}\n"
-        f"{_took(timing, entry['stored'])}"
-    )
-
-
-def _took(timing: Entry, stored: int) -> str:
-    """Seconds of the images that this run measured."""
-    kept = f"{stored} images from the store (--fresh measures them again)" if stored else ""
-    if timing["total"] is None:
-        return kept
-    spent = f"{timing['total']:.1f} s: {1e3 * timing['pass']:.0f} ms an image"
-    if timing["ratio"]:
-        spent += f", {timing['ratio']:.2f} x the plain forward pass ({1e3 * timing['plain']:.0f} ms)"
-    return f"{spent}\n{kept}" if kept else spent
-
-
 def notes(results: Results) -> Iterator[str]:
     """What happened while measuring that changes no number, a line each."""
     for place in results.places:
@@ -107,89 +96,100 @@ def notes(results: Results) -> Iterator[str]:
             yield f"{place}: {note}"
 
 
-def _findings(results: Results, place: str, width: int) -> Text | None:
-    """Two or three lines a finding: verdict and number, what the number is, what the controls say."""
-    text = Text()
-    for entry in sorted(results.of_kind(place, "finding"), key=_paper_order):
-        text.append(f"{entry['id']:<24}")
-        text.append(f"{entry['verdict']:<14}", style=STYLES[entry["verdict"]])
-        text.append(_interval(entry))
-        if entry["recorded"] not in (None, entry["verdict"]):
-            text.append(f"  recorded: {entry['recorded']}", style="bold")
-        text.append("\n")
-        for line in (entry["detail"], *map(_control, entry["controls"])):
-            text.append("".join(f"{part}\n" for part in _indented(line, width)), style="dim")
-    return text if text.plain else None
-
-
-def _indented(line: str, width: int) -> list[str]:
-    return textwrap.wrap(line, width - 1, initial_indent="    ", subsequent_indent="      ")
-
-
-def _control(entry: Entry) -> str:
-    """``control blank: 0.12, differs by +0.3 [0.2, 0.4]``; the last part only where it is known."""
-    words = {True: "differs by", False: "not told apart:", None: "undecided:"}[entry["differs"]]
-    apart = f"{words} {_interval({**entry, 'value': entry['difference']})}"
-    note = f" ({entry['note']})" if entry["note"] else ""
-    return f"control {entry['control']}: {short(entry['value'])}{note}, {apart}"
-
-
-def _paper_order(entry: Entry) -> int:
-    return FINDINGS.index(entry["id"]) if entry["id"] in FINDINGS else len(FINDINGS)
-
-
-def _interval(entry: Entry) -> str:
-    if entry["value"] is None:
-        return "-"
-    low, high = (short(entry[key]) for key in ("low", "high"))
-    return f"{short(entry['value'])} [{low}, {high}]"
-
-
-def _drift(results: Results, place: str) -> Table | Text | None:
-    """The curves that drifted, worst first; or how near the nearest came, and what was rewritten."""
-    entries = results.of_kind(place, "drift")
-    if not entries:
-        return None
-    red = sorted((entry for entry in entries if not entry["passed"]), key=badness, reverse=True)
-    if red:
-        return _drifted(red, len(entries))
-    text = Text()
-    updated = [entry["curve"] for entry in entries if entry["updated"]]
-    if updated:
-        text.append(f"baselines written: {', '.join(updated)}\n", style="yellow")
-    compared = [entry for entry in entries if entry["excess"] is not None and not entry["updated"]]
-    if compared:
-        worst = max(compared, key=badness)
-        closest = f"{worst['curve']} at layer {worst['layer']}, {worst['excess']:.2g} of its tolerance"
-        text.append(f"drift: none in {len(compared)} curves; closest: {closest}\n", style="green")
-    if not all(entry["shared"] for entry in compared):
-        text.append("other images than the baseline's: compared within sampling error\n", style="yellow")
-    text.rstrip()
-    return text
-
-
-def _drifted(red: list[Entry], of: int) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in (f"drift in {len(red)} of {of} curves", "layer", "recorded", "now", "x tolerance"):
-        table.add_column(column)
-    for entry in red:
-        values = [short(entry.get(key)) for key in ("recorded", "measured", "excess")]
-        table.add_row(Text(entry["curve"], style="red"), str(entry["layer"]), *values)
+def _measured(entry: Entry) -> Table:
+    """Model and revision, images, where it ran, and the seconds it took."""
+    source = entry["provenance"]
+    revision = f"{source['source']}, " if "source" in source else ""
+    machine = f"{source['device']}, {source['dtype']}"
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    for label, text in (
+        ("model", f"{source['architecture']}, {revision}checkpoint {source['checkpoint']}"),
+        ("images", f"{source['images']}, {_layout(entry['layout'])}"),
+        ("ran on", f"{machine}, torch {source['torch']}, transformers {source['transformers']}"),
+        ("took", _took(entry["timing"]["total"], entry["stored"])),
+    ):
+        table.add_row(label, text)
     return table
 
 
-def _curves(entry: Entry, *, everything: bool) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("curve", "layers 0 to L", "first", "least", "most", "last"):
-        table.add_column(column, no_wrap=True)
-    for name, curve in entry["curves"].items():
-        if everything or name in SHOWN:
-            table.add_row(name, sparkline(curve["mean"]), *_marks(curve["mean"]))
+def _layout(layout: object) -> str:
+    if not isinstance(layout, dict):
+        return "in several layouts"
+    tokens = sum(end - start for start, end in layout["visual"])
+    spans = ", ".join(f"{start}-{end - 1}" for start, end in layout["visual"])
+    return f"each {tokens} tokens at {spans} of {layout['length']} positions"
+
+
+def _took(seconds: Value, stored: int) -> str:
+    """Seconds of the images that this run measured; the others are said to come from the store."""
+    kept = f"{stored} images from the store (--fresh measures them again)" if stored else ""
+    spent = "" if seconds is None else f"{seconds:.1f} s"
+    return "; ".join(filter(None, (spent, kept)))
+
+
+def _timing(entry: Entry, replayed: list[Entry]) -> Iterator[Text]:
+    """Per image, against the plain forward pass, and against the stored benchmark where there is one."""
+    timing = entry["timing"]
+    if timing["total"] is None:
+        return
+    text = f"timing: {1e3 * timing['pass']:.0f} ms an image"
+    if timing["ratio"]:
+        text += f", {timing['ratio']:.2f} x the plain forward pass ({1e3 * timing['plain']:.0f} ms)"
+    yield Text(text)
+    changes = [_change(route) for route in replayed if route.get("stored")]
+    if changes:
+        yield Text(f"against the stored benchmark: {', '.join(changes)}")
+
+
+def _change(route: Entry) -> str:
+    change = 100 * (route["seconds"] / route["stored"] - 1)
+    return f"{route['route']} {change:+.1f} % ({1e3 * route['stored']:.0f} ms)"
+
+
+def _curves(entry: Entry, judged: list[Entry], width: int, *, full: bool) -> Iterator[RenderableType]:
+    """The first curve plotted, the others in a row of blocks; with ``full`` also a table by layer."""
+    names, boundaries = cut(judged)
+    mean = entry["curves"][FIRST]["mean"]
+    drawn = plot(mean, names, boundaries, width=min(width - 14, 2 * len(mean)))
+    if drawn:
+        yield Text(f"{FIRST}: similarity between {NAMES[FIRST].replace(' to ', ' and ')}, by layer", "bold")
+        yield from (Text(line, no_wrap=True, overflow="ignore") for line in drawn)
+        yield ""
+    shown = [name for name in entry["curves"] if full or name in SHOWN]
+    yield _rows(entry, shown, boundaries, width)
+    if full:
+        yield ""
+        yield _by_layer(entry)
+
+
+def _rows(entry: Entry, names: list[str], boundaries: list[Boundary], width: int) -> Table:
+    """Name, blocks and three numbers of each curve; the blocks have the room that the others leave."""
+    means = {name: entry["curves"][name]["mean"] for name in names}
+    columns = [names, *zip(*map(_marks, means.values()), strict=True)]
+    heads = ("curve", "least", "most", "last")
+    taken = sum(max(map(len, (head, *column))) + GAP for head, column in zip(heads, columns, strict=True))
+    ends = [boundary.layer for boundary in boundaries]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    table.add_column(heads[0], no_wrap=True, min_width=max(map(len, names)))
+    table.add_column(f"layers 0 to L{f', {MEET} phases meet' if ends else ''}", no_wrap=True)
+    for head in heads[1:]:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, mean in means.items():
+        table.add_row(name, sparkline(mean, ends, width - taken), *_marks(mean))
     return table
 
 
-def _marks(mean: list[Any]) -> list[str]:
+def _marks(mean: list[Value]) -> list[str]:
     known = [value for value in mean if value is not None]
-    if not known:
-        return ["-"] * 4
-    return [short(value) for value in (known[0], min(known), max(known), known[-1])]
+    return [short(value) for value in (min(known), max(known), known[-1])] if known else ["-"] * 3
+
+
+def _by_layer(entry: Entry) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("layer", *SHOWN):
+        table.add_column(column, justify="right", no_wrap=True)
+    columns = (entry["curves"][name]["mean"] for name in SHOWN)
+    for layer, values in enumerate(zip(*columns, strict=True)):
+        table.add_row(str(layer), *map(short, values))
+    return table

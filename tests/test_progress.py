@@ -1,0 +1,153 @@
+"""The line that is told while a model is measured: how far, how fast, how long still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from phasebench.measure.batches import Done
+from phasebench.progress import Progress, told
+from tests.conftest import Run
+
+
+class Reporter:
+    """Keeps what is written to a terminal or a log."""
+
+    def __init__(self, verbosity: int, terminal: bool) -> None:
+        self.verbosity, self.isatty = verbosity, terminal
+        self.lines: list[str] = []
+
+    def ensure_newline(self) -> None:
+        pass
+
+    def write_line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def rewrite(self, text: str, erase: bool) -> None:
+        assert erase
+        self.lines.append(text)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that stands still; call it with the seconds that pass."""
+    now = [100.0]
+    monkeypatch.setattr("phasebench.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    return passes
+
+
+def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Reporter]:
+    reporter = Reporter(verbosity, terminal)
+    plugins = {
+        "terminalreporter": reporter,
+        "capturemanager": SimpleNamespace(global_and_fixture_disabled=nullcontext),
+    }
+    config = SimpleNamespace(pluginmanager=SimpleNamespace(get_plugin=plugins.__getitem__))
+    return Progress(config, "m on d"), reporter  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("done", "busy", "line"),
+    [
+        (Done(3, 3, 4), 1.5, "3/4 images, 2/s, 0 s left"),
+        (Done(2, 2, 62), 4.0, "2/62 images, 0.5/s, 2 min left"),
+        (Done(1, 1, 401), 60.0, "1/401 images, 0.0167/s, 6.7 h left"),
+        (Done(12, 4, 60), 8.0, "12/60 images (8 from the store), 0.5/s, 96 s left"),
+        (Done(9, 0, 60), 0.0, "9/60 images (9 from the store)"),
+        (Done(60, 60, 60), 30.0, "60/60 images, 2/s"),
+    ],
+)
+def test_what_is_told(done: Done, busy: float, line: str) -> None:
+    assert told(done, busy) == line
+
+
+def test_images_from_the_store_are_no_measure_of_the_rate(clock: Callable[[float], None]) -> None:
+    """Two images that take ten seconds each, the first after thirty that come back at once."""
+    shown, reporter = progress()
+    shown(Done(0, 0, 32))
+    for images in range(1, 31):
+        clock(0.01)
+        shown(Done(images, 0, 32))
+    for images in (31, 32):
+        clock(10.0)
+        shown(Done(images, images - 30, 32))
+    assert reporter.lines == [
+        "m on d: 1/32 images (1 from the store)",
+        "m on d: 31/32 images (30 from the store), 0.1/s, 10 s left",
+        "m on d: 32/32 images (30 from the store), 0.1/s",
+    ]
+
+
+def test_the_clock_starts_with_the_first_image_not_with_the_loading(clock: Callable[[float], None]) -> None:
+    shown, reporter = progress()
+    clock(100.0)
+    shown(Done(0, 0, 2))
+    clock(2.0)
+    shown(Done(1, 1, 2))
+    assert reporter.lines == ["m on d: 1/2 images, 0.5/s, 2 s left"]
+
+
+def test_a_second_round_has_a_clock_of_its_own(clock: Callable[[float], None]) -> None:
+    """Of several processes the first goes over its share, then over everything."""
+    shown, reporter = progress()
+    for seconds in (50.0, 1.0):
+        shown(Done(0, 0, 1))
+        clock(seconds)
+        shown(Done(1, 1, 1))
+    assert reporter.lines == ["m on d: 1/1 images, 0.02/s", "m on d: 1/1 images, 1/s"]
+
+
+def test_a_log_has_a_line_every_ten_seconds_a_terminal_five_a_second(clock: Callable[[float], None]) -> None:
+    for terminal, lines in ((False, 3), (True, 6)):
+        shown, reporter = progress(terminal=terminal)
+        for images in range(6):
+            shown(Done(images, images, 5))
+            clock(4.0)
+        assert len(reporter.lines) == lines - terminal
+        assert reporter.lines[-1] == ("" if terminal else "m on d: 5/5 images, 0.25/s")
+
+
+def test_quiet_is_quiet(clock: Callable[[float], None]) -> None:
+    shown, reporter = progress(verbosity=-1)
+    shown.say("self-test")
+    shown(Done(1, 1, 1))
+    assert reporter.lines == []
+
+
+@pytest.mark.parametrize(
+    ("done", "left"),
+    [
+        (None, "interrupted before an image of m on d was measured"),
+        (
+            Done(2, 1, 4),
+            "interrupted; of m on d 2 of 4 images are measured and kept in s; "
+            "the same command goes on from there",
+        ),
+        (
+            Done(2, 1, 4, "No space left"),
+            "interrupted; of m on d 2 of 4 images are measured, not all of them kept: No space left",
+        ),
+    ],
+)
+def test_what_an_interrupted_measurement_leaves(done: Done | None, left: str) -> None:
+    shown, _ = progress(verbosity=-1)
+    if done:
+        shown(done)
+    assert shown.interrupted(Path("s")) == left
+
+
+def test_a_run_tells_what_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phasebench.progress.EVERY", 0.0)
+    result = run("-m", "finding", "--snapshot-update")
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava: loading", "*tiny-llava on pics: self-test", "*on pics: 1/4 images, */s, * s left"]
+    )
+    result.stdout.fnmatch_lines(["*tiny-llava on pics: 4/4 images, */s"])

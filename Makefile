@@ -2,17 +2,21 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+# Two processes of one thread each: tiny products cost more on several, and two processes would fight for the cores.
+WORKERS ?= -n 2 --dist worksteal
 
 .PHONY: bench test quick lint picture perf perf-rivals clean
 
 bench: $(READY)
 	$(BIN)/pytest --phasebench
 
+test quick: export OMP_NUM_THREADS = 1
+
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 quick: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(WORKERS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -12,7 +12,7 @@ A table of numbers per image and layer, with what was measured beside it. Column
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,23 @@ class Curves:
 
     def summary(self, name: str) -> pd.DataFrame:
         """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""
-        column = self.table[name]
-        by_layer = column.groupby(level="layer")
-        items = [self.items[image] for image in column.index.get_level_values("image")]
-        of_items = column.groupby([pd.Index(items), column.index.get_level_values("layer")]).mean()
-        spread = of_items.groupby(level=1).agg(["std", "count"])
-        se = spread["std"] / np.sqrt(spread["count"])
-        return pd.DataFrame({"mean": by_layer.mean(), "se": se, "n": by_layer.count()})
+        values = self.array(name)
+        numbers = {item: number for number, item in enumerate(dict.fromkeys(self.items.values()))}
+        of_items, _ = _means(values, [numbers[item] for item in self.items.values()])
+        (spread,), (count,) = _means((of_items - _means(of_items)[0]) ** 2)
+        (mean,), (n,) = _means(values)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            se = np.sqrt(spread / (count - 1))
+        return pd.DataFrame({"mean": mean, "se": se, "n": n}, pd.RangeIndex(len(n), name="layer"))
+
+
+def _means(values: Array, groups: Sequence[int] | None = None) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Mean of what is known in each group of rows, and how many there are [groups, L + 1]; NaN of none."""
+    member = np.zeros(len(values), dtype=np.int64) if groups is None else np.asarray(groups)
+    known = ~np.isnan(values)
+    totals = np.zeros((member.max() + 1, values.shape[1]))
+    counts = np.zeros_like(totals, dtype=np.int64)
+    np.add.at(totals, member, np.where(known, values, 0.0))
+    np.add.at(counts, member, known)
+    with np.errstate(invalid="ignore"):
+        return totals / counts, counts

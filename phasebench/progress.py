@@ -69,6 +69,8 @@ class Progress:
         with self._capture.global_and_fixture_disabled():
             if self._terminal:
                 self._reporter.rewrite("" if last else f"{self._label}: {text}", erase=True)
+                if last:
+                    self._reporter.rewrite("")  # the results of the cases go on at the line's start
             else:
                 self._reporter.ensure_newline()
                 self._reporter.write_line(f"{self._label}: {text}")

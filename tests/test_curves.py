@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from phasebench.curves import Curves
@@ -57,3 +58,16 @@ def test_the_error_counts_items_not_images() -> None:
     pairs = Curves.from_arrays({"inter": values}, {str(i): str(i // 2) for i in range(40)})
     expected = values[::2].std(axis=0, ddof=1) / 20**0.5
     assert np.allclose(pairs.summary("inter")["se"], expected)
+
+
+def test_the_summary_is_pandas_own_with_gaps_and_items() -> None:
+    rng = np.random.default_rng(3)
+    values = np.where(rng.random((30, 8)) < 0.2, np.nan, rng.normal(size=(30, 8)))
+    values[:, 0], values[1:, 1], values[4:, 2] = np.nan, np.nan, np.nan
+    curves = Curves.from_arrays({"inter": values}, {str(i): str(i // 3) for i in range(30)})
+    frame = pd.DataFrame(values)
+    of_items = frame.groupby([i // 3 for i in range(30)]).mean()
+    table = curves.summary("inter")
+    assert np.allclose(table["mean"], frame.mean(), equal_nan=True, atol=1e-12)
+    assert np.allclose(table["se"], of_items.sem(), equal_nan=True, atol=1e-12)
+    assert list(table["n"]) == list(frame.count())

@@ -27,9 +27,11 @@ class Reporter:
     def write_line(self, text: str) -> None:
         self.lines.append(text)
 
-    def rewrite(self, text: str, erase: bool) -> None:
-        assert erase
-        self.lines.append(text)
+    def rewrite(self, text: str, erase: bool = False) -> None:
+        if erase:
+            self.lines.append(text)
+        else:
+            assert text == ""
 
 
 @pytest.fixture

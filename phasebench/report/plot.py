@@ -49,10 +49,10 @@ def plot(
     phases: Sequence[str] = (),
     boundaries: Sequence[Boundary] = (),
     *,
-    width: int = 62,
+    width: int = 68,
     height: int = 8,
 ) -> list[str]:
-    """A curve over layers 0..L in a frame of at most ``width`` x ``height`` characters inside.
+    """A curve over layers 0..L in a frame of ``width`` x ``height`` characters inside.
 
     It is drawn in quarter blocks: braille is finer, but few monospaced fonts have it. A vertical line stands
     at every boundary; below are its layer, with the interval where there is room, and the phases' names.
@@ -61,7 +61,6 @@ def plot(
     if not known:
         return []
     size = len(values)
-    width = width // size * size or width  # as many columns for every layer, where there are enough
     ends = [boundary.layer for boundary in boundaries]
     drawn = uniplot.plot_to_string(
         list(known.values()), list(known), lines=True, color=False, width=width, height=height,

@@ -25,6 +25,9 @@ SHOWN = ("inter", "intra_visual", "intra_text", "ratio_first5", "total", "recall
 FIRST = "inter"
 """The curve whose phases are sought, and so the one that is plotted."""
 NARROWEST = 60
+WIDEST = 68
+"""Columns of a plot where there is room; ``AXIS`` are those of its frame and its numbers."""
+AXIS = 12
 GAP = 2
 """Columns between those of a table."""
 
@@ -151,7 +154,7 @@ def _curves(entry: Entry, judged: list[Entry], width: int, *, full: bool) -> Ite
     """The first curve plotted, the others in a row of blocks; with ``full`` also a table by layer."""
     names, boundaries = cut(judged)
     mean = entry["curves"][FIRST]["mean"]
-    drawn = plot(mean, names, boundaries, width=min(width - 14, 2 * len(mean)))
+    drawn = plot(mean, names, boundaries, width=min(width - AXIS, WIDEST))
     if drawn:
         yield Text(f"{FIRST}: similarity between {NAMES[FIRST].replace(' to ', ' and ')}, by layer", "bold")
         yield from (Text(line, no_wrap=True, overflow="ignore") for line in drawn)

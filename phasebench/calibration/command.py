@@ -59,15 +59,14 @@ def run(asked: argparse.Namespace) -> int:
 
 def _calibrate(asked: argparse.Namespace) -> None:
     dtypes = sorted(set(asked.dtype or DTYPES) | {"float32"}, key=DTYPES.index)
+    path, datasets = asked.baselines / FILE, asked.dataset or DATASETS
+    before = Tolerances.read(path).seen if path.is_file() else {}
     seen: dict[str, dict[str, Spread]] = {}
-    datasets = asked.dataset or DATASETS
     for name in asked.model or MODELS:
         for dataset in datasets:
             _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
-    path = asked.baselines / FILE
-    before = Tolerances.read(path).seen if path.is_file() else {}
-    found = {"about": _about(asked, dtypes), "seen": Tolerances({**before, **seen}).as_dict()}
-    write_whole(path, _dump(found).encode())
+            found = {"about": _about(asked, dtypes), "seen": Tolerances({**before, **seen}).as_dict()}
+            write_whole(path, _dump(found).encode())
     sys.stdout.write(f"{_table(Tolerances(seen))}\n\nwritten to {path}\n")
 
 

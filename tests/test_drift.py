@@ -205,6 +205,7 @@ def test_images_of_an_item_count_once_in_the_interval() -> None:
     assert 2**0.5 < halves[1] / halves[0] < 1.3 * 2**0.5  # fewer degrees of freedom too
 
 
+@pytest.mark.slow
 def test_false_alarms_between_samples_are_rare() -> None:
     reds = 0
     for seed in range(100):

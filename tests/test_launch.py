@@ -124,6 +124,7 @@ class Alone:
     def __init__(self, *, fails: bool = False) -> None:
         self.store = Store(None, {}, carry=True)
         self.done: list[Any] = []
+        self.measured = 0
         self._fails = fails
 
     def of(self, batch: Sequence[Any], *, timed: bool) -> list[Any]:

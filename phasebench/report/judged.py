@@ -126,8 +126,10 @@ def _calm(entries: Sequence[Entry]) -> Iterator[Text]:
         worst = compared[0]
         nearest = f"{worst['curve']}, layer {worst['layer']}: {worst['excess']:.2f} x allowed"
         yield Text(f"no drift in {len(compared)} curves; nearest: {nearest}", style="green")
-    if not all(entry["shared"] for entry in compared):
-        yield Text("other images than the baseline's: compared within sampling error", style="bold")
+    others = [entry["curve"] for entry in compared if not entry["shared"]]
+    if others:
+        told = "all" if len(others) == len(compared) else ", ".join(others)
+        yield Text(f"compared with other images, within the sampling error: {told}", style="bold")
 
 
 def _table(entries: Sequence[Entry]) -> Table:

@@ -1,4 +1,4 @@
-"""A picture of a run: ``pytest --phasebench --color=yes | python -m phasebench.report.picture out.svg``.
+"""A picture of a run: ``pytest --phasebench --color=yes | python -m phasebench.report.picture FILE TITLE``.
 
 Keeps what lies between the first table of phasebench and the next section of another plugin.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 84
+WIDTH = 80
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -40,4 +40,5 @@ def picture(lines: Iterable[str], title: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(picture(sys.stdin, "pytest --phasebench"), encoding="utf-8")
+    target, title = sys.argv[1:]
+    Path(target).write_text(picture(sys.stdin, title), encoding="utf-8")

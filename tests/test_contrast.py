@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.contrast import Contrast, Means, contrasts
+from phasebench.judge.contrast import Contrast, contrasts
 from phasebench.judge.finding import Evidence
 from phasebench.judge.findings import FINDINGS
-from phasebench.judge.statistics import Estimate
+from phasebench.judge.statistics import Estimate, Means
 from tests.synthetic import FOUR, curves
 
 IMAGES = 40

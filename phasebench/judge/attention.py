@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from phasebench.curves import Array
-from phasebench.judge.contrast import Means, contrasts
+from phasebench.judge.contrast import contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Verdict, verdict
-from phasebench.judge.statistics import estimate, resampled_means
+from phasebench.judge.statistics import Means, estimate, estimates
 
 MIDDLE = 0.5
 """Depth from which layers count as middle and deep."""
@@ -20,22 +20,24 @@ LAST_FEW = 0.925
 def judge_attention_sinks(evidence: Evidence) -> Verdict:
     """Fig. 4: the first 5 positions get more than the mean of the others, the more so from the middle on.
 
-    The numbers are the smallest ratio over layers 1..L, against 1, and the later half's mean ratio
+    The numbers are the ratio at each of layers 1..L, against 1, and the later half's mean ratio
     minus the earlier's, against 0.
     """
     mean = evidence.curves.mean("ratio_first5")
     layers = np.flatnonzero(np.isfinite(mean))  # some models attend at some layers only
-    mean, resamples = mean[layers], resampled_means(evidence.curves, "ratio_first5")[:, layers]
-    below = int((mean <= 1).sum())
+    found = estimates(evidence.curves, ("ratio_first5",), lambda means: means["ratio_first5"][..., layers])
+    growth = estimate(
+        evidence.curves, ("ratio_first5",), lambda means: _later(means["ratio_first5"][..., layers])
+    )
     conditions = [
-        Condition(
-            f"smallest ratio at layer {layers[mean.argmin()]}",
-            estimate(mean.min(), resamples.min(axis=1)),
-            1.0,
+        *(
+            Condition(f"ratio at layer {layer}", ratio, 1.0, family="ratio")
+            for layer, ratio in zip(layers, found, strict=True)
         ),
-        Condition("later half's ratio minus the earlier's", estimate(float(_later(mean)), _later(resamples))),
+        Condition("later half's ratio minus the earlier's", growth),
     ]
-    told = f"ratio above 1 at {len(mean) - below} of {len(mean)} layers, {np.mean(mean):.2f} on average"
+    above = int((mean[layers] > 1).sum())
+    told = f"ratio above 1 at {above} of {len(layers)} layers, {np.mean(mean[layers]):.2f} on average"
     beside = contrasts(evidence.curves, evidence.controls, ("ratio_first5",), _average_ratio)
     return verdict(conditions, told, beside)
 
@@ -59,20 +61,19 @@ def judge_attention_rise_and_drop(evidence: Evidence) -> Verdict:
     beforehand: a peak chosen on the same images would flatter itself.
     """
     mean = evidence.curves.mean("total")
-    resamples = resampled_means(evidence.curves, "total")
+    rise, drop = (
+        estimate(evidence.curves, ("total",), lambda means, of=of: of(means["total"]))  # type: ignore[misc]
+        for of in (_rise, _drop)
+    )
     conditions = [
-        Condition("middle and deep above early", estimate(float(_rise(mean)), _rise(resamples))),
-        Condition("late layers above the last few", estimate(float(_drop(mean)), _drop(resamples))),
+        Condition("middle and deep above early", rise),
+        Condition("late layers above the last few", drop),
     ]
     peak = int(np.nanargmax(mean))
     told = f"largest at layer {peak} of {len(mean) - 1}"
-    beside = contrasts(evidence.curves, evidence.controls, ("total",), _rise_and_drop)
+    lesser = _rise if rise.value < drop.value else _drop
+    beside = contrasts(evidence.curves, evidence.controls, ("total",), lambda means: lesser(means["total"]))
     return verdict(conditions, told, beside)
-
-
-def _rise_and_drop(means: Means) -> Array:
-    """The smaller of rise and drop [...]: the claim needs both."""
-    return np.minimum(_rise(means["total"]), _drop(means["total"]))
 
 
 def _mean(total: Array, start: float, end: float) -> Array:

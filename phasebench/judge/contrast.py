@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.statistics import ROUNDING, Estimate, estimate, plain, resampled_means, weights
-
-Means = Mapping[str, Array]
-"""Curve name -> its mean [L + 1], or bootstrap replicates of it [R, L + 1]."""
-Statistic = Callable[[Means], Array]
-"""One number [] of a set of means, or one for each replicate [R]."""
+from phasebench.judge.statistics import (
+    ROUNDING,
+    Estimate,
+    Statistic,
+    jackknife_errors,
+    plain,
+    replicates,
+    student,
+)
 
 
 @dataclass(frozen=True)
@@ -62,23 +65,27 @@ def contrasts(
     statistic: Statistic,
     note: Callable[[Curves], str] = lambda _: "",
 ) -> tuple[Contrast, ...]:
-    """The statistic of ``names``' means against every control that has these curves.
+    """The statistic [] of ``names``' means against every control that has these curves.
 
-    Both sides are resampled, each over its own images; a control of one image has no spread.
+    The same items are compared each with itself; others add their own error. A control of one image has no
+    spread.
     """
-    value, resampled = _both(measured, names, statistic)
+    value, left = replicates(measured, names, statistic)
     found = []
     for control, curves in controls.items():
         if set(names) <= set(curves.names):
-            there, spread = _both(curves, names, statistic)
-            if len(curves.items) == 1:
-                spread = np.full_like(resampled, there)
-            gap = estimate(value - there, resampled - spread)
-            found.append(Contrast(control, there, gap, note(curves)))
+            there, left_there = replicates(curves, names, statistic)
+            items, error = _gap_error(measured, left, curves, left_there)
+            gap = student(float(value - there), error, items, len(measured.items))
+            found.append(Contrast(control, float(there), gap, note(curves)))
     return tuple(found)
 
 
-def _both(curves: Curves, names: tuple[str, ...], statistic: Statistic) -> tuple[float, Array]:
-    value = float(statistic({name: curves.mean(name) for name in names}))
-    drawn = weights(list(curves.items.values()))
-    return value, statistic({name: resampled_means(curves, name, drawn) for name in names})
+def _gap_error(measured: Curves, left: Array, control: Curves, left_there: Array) -> tuple[int, float]:
+    """How many items the difference rests on, and its standard error."""
+    if measured.items == control.items:
+        return len(left), float(jackknife_errors(left - left_there))
+    if len(control.items) == 1:
+        return len(left), float(jackknife_errors(left))
+    errors = jackknife_errors(left), jackknife_errors(left_there)
+    return min(len(left), len(left_there)), float(np.hypot(*errors))

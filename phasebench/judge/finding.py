@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -27,13 +27,25 @@ class Outcome(str, Enum):
         return self.value
 
 
+RANKING = (Outcome.DOES_NOT_HOLD, Outcome.UNDECIDED, Outcome.HOLDS)
+"""Worst first: of several conditions the worst decides."""
+
+
 @dataclass(frozen=True)
 class Condition:
-    """One inequality of a claim: ``estimate`` must exceed ``bound``."""
+    """One inequality of a claim: ``estimate`` must exceed ``bound``.
+
+    Attributes:
+        what: what it is about, in words.
+        estimate: the number with its interval.
+        bound: what it must exceed.
+        family: what it has in common with others (the same at each layer), which are told as one.
+    """
 
     what: str
     estimate: Estimate
     bound: float = 0.0
+    family: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -43,6 +55,38 @@ class Condition:
         if self.estimate.high < self.bound - ROUNDING:
             return Outcome.DOES_NOT_HOLD
         return Outcome.UNDECIDED
+
+    @property
+    def room(self) -> float:
+        """How far the value lies above the bound, in standard errors."""
+        return _ratio(self.estimate.value - self.bound, self._error)
+
+    @property
+    def margin(self) -> float:
+        """How far the interval lies beyond the bound, in standard errors; negative where it contains it."""
+        above, below = self.estimate.low - self.bound, self.bound - self.estimate.high
+        return _ratio(max(above, below) - ROUNDING, self._error)
+
+    def images_needed(self, count: int) -> int | None:
+        """How many images would decide it, if the value stayed; None where no number would.
+
+        It is one of ``count`` conditions of its claim.
+        """
+        found = self.estimate
+        away = abs(found.value - self.bound) - ROUNDING
+        quantile = found.quantile(1 if found.value > self.bound else count)
+        reach = (away / quantile) ** 2 - found.fixed**2
+        if not (away > 0 and reach > 0 and found.images and math.isfinite(found.error)):
+            return None
+        return math.ceil(found.images * found.error**2 / reach)
+
+    @property
+    def _error(self) -> float:
+        return math.hypot(self.estimate.error, self.estimate.fixed, ROUNDING)
+
+
+def _ratio(distance: float, error: float) -> float:
+    return distance / error if error > 0 else math.copysign(math.inf, distance)
 
 
 @dataclass(frozen=True)
@@ -55,6 +99,10 @@ class Verdict:
         detail: the number in words: which layer, which condition.
         controls: the finding's number where there is nothing to see, and whether it differs.
         data: more plain data for results and reports; no part of what is recorded.
+        margin: how far the deciding end of the interval lies beyond its bound, in standard errors, so how
+            far the verdict is from flipping; negative where undecided; NaN or infinite without an error.
+        images_needed: of an undecided verdict, how many images would decide it if the number stayed;
+            None where no number would.
     """
 
     outcome: Outcome
@@ -64,12 +112,20 @@ class Verdict:
     detail: str
     controls: tuple[Contrast, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    margin: float = math.nan
+    images_needed: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; numbers to six digits, NaN as None."""
+        """Plain data; numbers to six digits, NaN and infinity as None."""
         numbers = {key: plain(getattr(self, key), 6) for key in ("value", "low", "high")}
-        controls = {"controls": [contrast.as_dict() for contrast in self.controls]}
-        return {"verdict": str(self.outcome), **numbers, "detail": self.detail, **controls}
+        return {
+            "verdict": str(self.outcome),
+            **numbers,
+            "margin": plain(self.margin, 3) if math.isfinite(self.margin) else None,
+            "images_needed": self.images_needed,
+            "detail": self.detail,
+            "controls": [contrast.as_dict() for contrast in self.controls],
+        }
 
 
 @dataclass(frozen=True)
@@ -113,18 +169,18 @@ class Finding:
 def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contrast, ...] = ()) -> Verdict:
     """The verdict on a claim that needs all its conditions.
 
-    One condition that fails decides; otherwise one that is undecided does. The number shown is the
-    deciding condition's: the one with the least room above its bound, in interval widths.
+    It holds when each condition holds by itself: a claim that is wrong has a condition that is wrong, so that
+    no correction is needed (intersection-union). It does not hold when one fails, whose interval is corrected
+    for their number (Bonferroni). The number shown is the deciding condition's: of the worst outcome the one
+    with the least room above its bound, in standard errors.
     """
-    ranking = [Outcome.DOES_NOT_HOLD, Outcome.UNDECIDED, Outcome.HOLDS]
-    worst = min(conditions, key=lambda c: (ranking.index(c.outcome), _room(c)))
+    judged = [replace(c, estimate=c.estimate.corrected(len(conditions))) for c in conditions]
+    worst = min(judged, key=lambda c: (RANKING.index(c.outcome), c.room))
     shown = worst.estimate
-    wanting = [c.what for c in conditions if c is not worst and c.outcome is not Outcome.HOLDS]
-    told = "; ".join([worst.what, *(f"also {what}" for what in wanting), detail])
-    return Verdict(worst.outcome, shown.value, shown.low, shown.high, told, controls)
-
-
-def _room(condition: Condition) -> float:
-    width = condition.estimate.high - condition.estimate.low
-    room = condition.estimate.value - condition.bound
-    return room / width if width > 0 else math.copysign(math.inf, room)
+    wanting = (c.family or c.what for c in judged if c.outcome is not Outcome.HOLDS)
+    others = dict.fromkeys(what for what in wanting if what not in (worst.what, worst.family))
+    told = "; ".join([worst.what, *(f"also {what}" for what in others), *([detail] if detail else [])])
+    needed = worst.images_needed(len(judged)) if worst.outcome is Outcome.UNDECIDED else None
+    return Verdict(
+        worst.outcome, shown.value, shown.low, shown.high, told, controls, {}, worst.margin, needed
+    )

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from phasebench.curves import Array
 from phasebench.judge.contrast import Contrast, contrasts
-from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
-from phasebench.judge.phases import FOUR, find_phases, fit_pattern
-from phasebench.judge.similarity import REFITS, boundary_replicates
-from phasebench.judge.statistics import Estimate, estimate, resampled_means, weights
+from phasebench.judge.cuts import REFITS, boundary_replicates, phases_of
+from phasebench.judge.finding import Condition, Evidence, Finding, Verdict, verdict
+from phasebench.judge.phases import FOUR, Phases
+from phasebench.judge.similarity import judge_four_phases
+from phasebench.judge.statistics import (
+    Estimate,
+    estimate,
+    estimates,
+    percentile,
+    resampled_means,
+    weights,
+)
 
 PEAK_DEPTH = 33 / 40
 """The paper's peak: layer 33 of 40."""
 NEAR = 0.1
 """How far from it, in relative depth, still counts as near."""
-WIDE = 0.3
-"""An interval of depths wider than this decides nothing."""
 
 
 def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
@@ -26,25 +35,22 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     layer's; the peak's depth within ``NEAR`` of 0.825. 'There' is the mean over the layers within
     ``NEAR`` of 0.825, fixed beforehand: a peak chosen on the same images would flatter itself.
     """
-    mean = evidence.curves.mean("recall")
-    drawn = weights(list(evidence.curves.items.values()))
-    resamples = resampled_means(evidence.curves, "recall", drawn)
-    lifts = resampled_means(evidence.curves, "lift", drawn)
-    lift = estimate(float(_near(evidence.curves.mean("lift"))), _near(lifts))
-    last, peak = len(mean) - 1, int(np.nanargmax(mean))
-    depth = estimate(peak / last, peaks(resamples) / last)
+    curves = evidence.curves
+    mean = curves.mean("recall")
+    last, peak = curves.last, int(np.nanargmax(mean))
+    depth = percentile(peak / last, peaks(resampled_means(curves, "recall")) / last)
     quarter = round(last / 4)
+    lift = estimate(curves, ("lift",), lambda means: _near(means["lift"]))
+    rise, fall = estimates(
+        curves,
+        ("recall",),
+        lambda means: _near(means["recall"])[..., None] - means["recall"][..., [quarter, last]],
+    )
     conditions = [
         Condition("lift near depth 0.825", lift),
-        Condition(
-            "recall near depth 0.825 above a quarter of the depth",
-            estimate(float(_near(mean)) - mean[quarter], _near(resamples) - resamples[:, quarter]),
-        ),
-        Condition(
-            "recall near depth 0.825 above the last layer",
-            estimate(float(_near(mean)) - mean[-1], _near(resamples) - resamples[:, -1]),
-        ),
-        Condition("nearness of the peak to depth 0.825", _nearness(depth)),
+        Condition("recall near depth 0.825 above a quarter of the depth", rise),
+        Condition("recall near depth 0.825 above the last layer", fall),
+        Condition("nearness of the peak to depth 0.825", _nearness(depth, PEAK_DEPTH)),
     ]
     near = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
     told = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"
@@ -64,11 +70,12 @@ def peaks(resamples: Array) -> Array:
     return np.where(known, filled.argmax(axis=1).astype(np.float64), np.nan)
 
 
-def _nearness(depth: Estimate) -> Estimate:
-    """``NEAR`` minus the distance to the paper's depth: above 0 when near."""
-    distances = sorted(abs(edge - PEAK_DEPTH) for edge in (depth.low, depth.high))
-    nearest = 0.0 if depth.low <= PEAK_DEPTH <= depth.high else distances[0]
-    return Estimate(NEAR - abs(depth.value - PEAK_DEPTH), NEAR - distances[1], NEAR - nearest)
+def _nearness(depth: Estimate, target: float, near: float = NEAR) -> Estimate:
+    """``near`` minus the distance to ``target``: above 0 when near."""
+    distances = sorted(abs(edge - target) for edge in (depth.low, depth.high))
+    nearest = 0.0 if depth.low <= target <= depth.high else distances[0]
+    value = near - abs(depth.value - target)
+    return Estimate(value, near - distances[1], near - nearest, depth.error)
 
 
 def _recall_beside(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:
@@ -81,32 +88,39 @@ def _recall_beside(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:
 def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     """Section 3.3: recall peaks at the boundary of phases III and IV.
 
-    The number is the peak's depth minus the boundary's. It holds when its interval, widened by one
-    layer, contains 0 and is not wider than ``WIDE``; without four phases there is no such boundary.
+    The number is the peak's depth minus the boundary's. The claim is that they lie near each other, so the
+    interval's far end must be near too; without four phases there is no such boundary.
     """
-    inter, recalls = evidence.curves.mean("inter"), evidence.curves.mean("recall")
-    found = find_phases(inter)
+    curves = evidence.curves
+    found = phases_of(curves)
     if found.pattern != FOUR:
-        nan = float("nan")
-        return Verdict(Outcome.DOES_NOT_HOLD, nan, nan, nan, f"no phase IV: inter has {found}")
-    drawn = weights(list(evidence.curves.items.values()), REFITS)
-    last = len(inter) - 1
-    recall = resampled_means(evidence.curves, "recall", drawn)
-    boundaries = boundary_replicates(resampled_means(evidence.curves, "inter", drawn), FOUR)[:, 2]
-    peak, boundary = int(np.nanargmax(recalls)), fit_pattern(inter, FOUR).boundaries[2]
-    apart = estimate((peak - boundary) / last, (peaks(recall) - boundaries) / last)
-    lift = estimate(
-        evidence.curves.mean("lift")[peak], resampled_means(evidence.curves, "lift", drawn)[:, peak]
-    )
-    told = f"recall peaks at layer {peak}, phase IV begins at layer {boundary}; lift {lift.value:+.3f}"
-    return Verdict(_apart_outcome(apart, lift, 1 / last), apart.value, apart.low, apart.high, told)
+        return _no_boundary(evidence, found)
+    drawn = weights(list(curves.items.values()), REFITS)
+    last, peak = curves.last, int(np.nanargmax(curves.mean("recall")))
+    boundaries = boundary_replicates(resampled_means(curves, "inter", drawn), FOUR)[:, 2]
+    moved = (peaks(resampled_means(curves, "recall", drawn)) - boundaries) / last
+    apart = percentile((peak - found.boundaries[2]) / last, moved)
+    lift = estimate(curves, ("lift",), lambda means: means["lift"][..., peak])
+    conditions = [
+        Condition("nearness of the peak to the boundary", _nearness(apart, 0.0, _whole_layers(last))),
+        Condition("lift at the peak", lift),
+    ]
+    begins = found.boundaries[2]
+    told = f"recall peaks at layer {peak}, phase IV begins at layer {begins}; lift {lift.value:+.3f}"
+    return replace(verdict(conditions, told), value=apart.value, low=apart.low, high=apart.high)
 
 
-def _apart_outcome(apart: Estimate, lift: Estimate, layer: float) -> Outcome:
-    if apart.low > layer or apart.high < -layer or lift.high < 0:
-        return Outcome.DOES_NOT_HOLD
-    decided = apart.high - apart.low <= WIDE and lift.low > 0  # False also where either is NaN
-    return Outcome.HOLDS if decided else Outcome.UNDECIDED
+def _whole_layers(last: int) -> float:
+    """``NEAR`` between two layers, so that none lies on its edge; at least one layer is near."""
+    return (max(1, math.floor(NEAR * last)) + 0.5) / last
+
+
+def _no_boundary(evidence: Evidence, found: Phases) -> Verdict:
+    """As sure as that there are no four phases."""
+    phases = judge_four_phases(Evidence(evidence.curves, {}))
+    nan = math.nan
+    told = f"no phase IV: inter has {found}"
+    return Verdict(phases.outcome, nan, nan, nan, told, (), {}, phases.margin, phases.images_needed)
 
 
 LENS_RECALL_PEAK = Finding(

@@ -16,8 +16,6 @@ from phasebench.judge.statistics import ROUNDING
 
 MOST = 6
 """Longest pattern that competes."""
-NOISE = 0.02
-"""Wiggles below this share of a curve's range are not worth an interval."""
 RISE, FALL = 1, -1
 WORDS = {RISE: "rise", FALL: "fall"}
 FOUR = (RISE, FALL, RISE, FALL)
@@ -43,13 +41,26 @@ class Phases:
         return ", ".join(WORDS[sign] for sign in self.pattern)
 
 
-def find_phases(curve: Array) -> Phases:
-    """The pattern that wins on ``curve`` [L + 1], of one to ``MOST`` intervals."""
-    tables = _errors(curve)
+def find_phases(curve: Array, noise: float = 0.0) -> Phases:
+    """The pattern that wins on ``curve`` [L + 1], of one to ``MOST`` intervals.
+
+    ``noise`` is the standard error of the curve's layers; its own roughness is added to it.
+    """
+    tables, floor = _errors(curve), max(np.hypot(roughness(curve), noise), ROUNDING)
     return min(
         (fit_pattern(curve, pattern, tables) for pattern in _patterns()),
-        key=lambda phases: _price(phases, curve),
+        key=lambda phases: _price(phases, len(curve), floor),
     )
+
+
+def roughness(curve: Array) -> float:
+    """Standard deviation of a curve's layers [L + 1] about a smooth one, from its second differences.
+
+    The median is 0 for straight lines with turning points, and hardly moved by a slow bend (after
+    Gasser, Sroka and Jennen-Steinmetz 1986); 0.6745 is the median of a standard normal's size.
+    """
+    bends = np.diff(curve, 2)
+    return float(np.median(np.abs(bends)) / (0.6745 * np.sqrt(6))) if len(bends) else 0.0
 
 
 def fit_pattern(curve: Array, pattern: Pattern, tables: dict[int, Array] | None = None) -> Phases:
@@ -77,11 +88,9 @@ def heights(curve: Array, phases: Phases) -> Array:
     return np.asarray(steps * np.asarray(phases.pattern), dtype=np.float64)
 
 
-def _price(phases: Phases, curve: Array) -> float:
+def _price(phases: Phases, size: int, floor: float) -> float:
     """Bayesian information criterion; a boundary and a direction are two parameters an interval."""
-    size = len(curve)
-    floor = max(NOISE * np.ptp(curve), ROUNDING) ** 2
-    return float(size * np.log(phases.error / size + floor) + 2 * len(phases.pattern) * np.log(size))
+    return float(size * np.log(phases.error / size + floor**2) + 2 * len(phases.pattern) * np.log(size))
 
 
 @lru_cache(maxsize=1)

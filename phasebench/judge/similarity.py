@@ -2,109 +2,94 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.contrast import Contrast, Means, contrasts
+from phasebench.judge.contrast import Contrast, contrasts
+from phasebench.judge.cuts import SIX, boundary_estimates, height_estimates, phases_of, smallest
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
-from phasebench.judge.phases import FOUR, WORDS, Phases, find_phases, fit_pattern, heights
-from phasebench.judge.statistics import ROUNDING, Estimate, estimate, plain, resampled_means, weights
+from phasebench.judge.phases import FOUR, WORDS, Phases, fit_pattern, heights
+from phasebench.judge.statistics import Estimate, Means, estimates, plain
 
-REFITS = 200
-"""Resamples that are cut into phases anew; each costs some milliseconds."""
-STABLE = 0.95
-"""Share of the resamples in which a pattern must win for the answer to be decided."""
 MODALITIES = ("inter", "intra_visual", "intra_text")
+WITHIN = MODALITIES[1:]
 
 
 def judge_inter_below_intra(evidence: Evidence) -> Verdict:
     """Fig. 3: at every layer from 1 on, inter < min(intra_visual, intra_text).
 
-    The number is the smallest margin over layers, with its bootstrap interval.
+    Each layer and modality is a condition of its own: the smallest of many margins, taken as one number,
+    would lie too low by chance. The number is the margin with the least room, in standard errors.
     """
-    margin = _margins({name: evidence.curves.mean(name) for name in MODALITIES})
-    drawn = weights(list(evidence.curves.items.values()))
-    resamples = {name: resampled_means(evidence.curves, name, drawn) for name in MODALITIES}
-    layer = int(margin.argmin()) + 1
-    reversed_at = (np.flatnonzero(margin < 0) + 1).tolist()
+    found = estimates(evidence.curves, MODALITIES, lambda means: _flat(_margins(means)))
+    places = [(layer, name) for layer in range(1, evidence.curves.last + 1) for name in WITHIN]
+    conditions = [
+        Condition(f"margin to {name} at layer {layer}", margin, family="margin")
+        for (layer, name), margin in zip(places, found, strict=True)
+    ]
+    reversed_at = sorted(
+        {layer for (layer, _), margin in zip(places, found, strict=True) if margin.value < 0}
+    )
     told = f"inter is higher at layers {_spans(reversed_at)}" if reversed_at else "nowhere reversed"
-    condition = Condition(f"smallest margin at layer {layer}", estimate(margin.min(), _smallest(resamples)))
-    beside = contrasts(evidence.curves, evidence.controls, MODALITIES, _smallest)
-    return verdict([condition], told, beside)
+    least = int(np.nanargmin([margin.value for margin in found]))
+    beside = contrasts(
+        evidence.curves, evidence.controls, MODALITIES, lambda means: _flat(_margins(means))[..., least]
+    )
+    return verdict(conditions, told, beside)
 
 
 def _margins(means: Means) -> Array:
-    """min(intra) - inter at layers 1..L [..., L]."""
-    inter, visual, text = (means[name][..., 1:] for name in MODALITIES)
-    return np.asarray(np.minimum(visual, text) - inter, dtype=np.float64)
+    """Each intra minus inter at layers 1..L [..., L, 2]."""
+    inter, *within = (means[name][..., 1:] for name in MODALITIES)
+    return np.stack([intra - inter for intra in within], axis=-1)
 
 
-def _smallest(means: Means) -> Array:
-    return np.asarray(_margins(means).min(axis=-1), dtype=np.float64)
+def _flat(margins: Array) -> Array:
+    return margins.reshape(*margins.shape[:-2], -1)
 
 
 def judge_four_phases(evidence: Evidence) -> Verdict:
-    """Fig. 1: inter rises, falls, rises, falls. The number is the smallest interval's height.
+    """Fig. 1: inter rises, falls, rises, falls. The number is the height with the least room.
 
-    The pattern must win against the others, on the mean and in ``STABLE`` of the resamples, and
-    every interval's height must exceed 0. Each resample is cut anew for the pattern and for the
-    boundaries; heights are taken at the boundaries of the mean.
+    Each of the four heights, at the boundaries that fit best, must exceed what is called a phase
+    (``cuts.smallest``). Where six phases are each beyond chance, four are not the answer.
     """
-    mean = evidence.curves.mean("inter")
-    resamples = resampled_means(evidence.curves, "inter")[:REFITS]
-    found = find_phases(mean)
-    four = fit_pattern(mean, FOUR)
-    of_heights = [
-        estimate(height, column)
-        for height, column in zip(heights(mean, four), heights(resamples, four).T, strict=True)
+    curves = evidence.curves
+    found, mean = phases_of(curves), curves.mean("inter")
+    boundaries = boundary_estimates(curves, found)
+    judged = found if found.pattern == SIX else fit_pattern(mean, FOUR)
+    conditions = [
+        Condition(f"height of phase {number}", height, smallest(mean))
+        for number, height in enumerate(height_estimates(curves, judged), start=1)
     ]
-    shown = min(of_heights, key=lambda height: height.value)
-    boundaries = _boundaries(found, resamples)
+    told = verdict(
+        conditions, _told(found, boundaries, conditions, curves.last), _phases_beside(evidence, judged)
+    )
     data = {"phases": _phases_data(found, boundaries)}
-    if not np.isfinite(resamples).all():
-        few = f"{found}; too few images"
-        return Verdict(Outcome.UNDECIDED, shown.value, shown.low, shown.high, few, data=data)
-    share = float(np.mean([find_phases(row).pattern == FOUR for row in resamples]))
-    outcome = _phases_outcome(found, share, of_heights)
-    detail = f"{found}; {_boundaries_told(boundaries, len(mean) - 1)}"
-    if found.pattern == FOUR:
-        detail += "; heights " + ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in of_heights)
-    return Verdict(outcome, shown.value, shown.low, shown.high, detail, _phases_beside(evidence, four), data)
+    outcome = Outcome.DOES_NOT_HOLD if found.pattern == SIX else told.outcome
+    return replace(told, outcome=outcome, data=data)
 
 
-def _phases_beside(evidence: Evidence, four: Phases) -> tuple[Contrast, ...]:
-    """The smallest height at the measured curve's boundaries, there and in each control."""
+def _phases_beside(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:
+    """The smallest height of the measured curve, between the same layers, there and in each control."""
+    least = int(np.argmin(heights(evidence.curves.mean("inter"), judged)))
 
-    def smallest(means: Means) -> Array:
-        return np.asarray(heights(means["inter"], four).min(axis=-1), dtype=np.float64)
+    def height(means: Means) -> Array:
+        return heights(means["inter"], judged)[..., least]
 
     def pattern(curves: Curves) -> str:
-        return str(find_phases(curves.mean("inter")))
+        return str(phases_of(curves))
 
-    return contrasts(evidence.curves, evidence.controls, ("inter",), smallest, pattern)
-
-
-def _phases_outcome(found: Phases, share: float, of_heights: list[Estimate]) -> Outcome:
-    if found.pattern != FOUR:
-        return Outcome.DOES_NOT_HOLD if share <= 1 - STABLE else Outcome.UNDECIDED
-    if share >= STABLE and all(height.low > ROUNDING for height in of_heights):
-        return Outcome.HOLDS
-    return Outcome.UNDECIDED
+    return contrasts(evidence.curves, evidence.controls, ("inter",), height, pattern)
 
 
-def boundary_replicates(resamples: Array, pattern: tuple[int, ...]) -> Array:
-    """The boundaries of ``pattern`` in each resample [R, intervals - 1]; NaN where it has no values."""
-    unknown = (np.nan,) * (len(pattern) - 1)
-    rows = [fit_pattern(row, pattern).boundaries if np.isfinite(row).all() else unknown for row in resamples]
-    return np.array(rows, dtype=np.float64)
-
-
-def _boundaries(found: Phases, resamples: Array) -> list[Estimate]:
-    """The layers at which one phase ends and the next begins."""
-    replicates = boundary_replicates(resamples, found.pattern)
-    return [estimate(layer, column) for layer, column in zip(found.boundaries, replicates.T, strict=True)]
+def _told(found: Phases, boundaries: list[Estimate], conditions: list[Condition], last: int) -> str:
+    heights_told = [c.estimate for c in conditions]
+    numbers = ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in heights_told)
+    return f"{found}; {_boundaries_told(boundaries, last)}; heights {numbers}"
 
 
 def _phases_data(found: Phases, boundaries: list[Estimate]) -> dict[str, Any]:

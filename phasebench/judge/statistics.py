@@ -1,12 +1,17 @@
-"""Intervals over images: the clustered bootstrap, by items."""
+"""Intervals over images: Student's t on a jackknife by items; the bootstrap where a number is a layer.
+
+An image's values are independent of another's only where they belong to different items, so items are
+what is left out and drawn. ``docs/statistics.md`` has what each interval covers in simulations.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import t
 
 from phasebench.curves import Array, Curves
 
@@ -19,14 +24,43 @@ ROUNDING = 1e-5
 """What is smaller decides nothing: it may be the rounding of float32, which is alike in every image, so that
 no interval over images shows it for what it is. All numbers that are judged are of the order of 1."""
 
+Means = Mapping[str, Array]
+"""Curve name -> its mean [L + 1], or replicates of it [R, L + 1]."""
+Statistic = Callable[[Means], Array]
+"""Numbers [...] of a set of means, or as many for each replicate [R, ...]."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval at ``LEVEL``."""
+    """A value with its interval.
+
+    Attributes:
+        value, low, high: the value and the interval's ends; NaN where there are too few items.
+        error: standard error over items: what shrinks with more images.
+        fixed: standard deviation that more images leave as it is.
+        items, images: how many it rests on; 0 items where the ends do not come from Student's t.
+        level: the interval's.
+    """
 
     value: float
     low: float
     high: float
+    error: float = math.nan
+    fixed: float = 0.0
+    items: int = 0
+    images: int = 0
+    level: float = LEVEL
+
+    def quantile(self, count: int = 1) -> float:
+        """How many standard errors the interval's end is away, one of ``count`` (Bonferroni)."""
+        freedom = self.items - 1 if self.items else math.inf
+        return float(t.isf((1 - self.level) / 2 / count, freedom))
+
+    def corrected(self, count: int) -> Estimate:
+        """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
+        if not self.items:
+            return self
+        return replace(self, high=self.value + self.quantile(count) * math.hypot(self.error, self.fixed))
 
 
 def plain(value: float, digits: int) -> float | None:
@@ -34,13 +68,73 @@ def plain(value: float, digits: int) -> float | None:
     return None if math.isnan(value) else float(f"{value:.{digits}g}")
 
 
-def estimate(value: float, resampled: Array) -> Estimate:
-    """A percentile interval around ``value`` from its bootstrap replicates [R]."""
+def student(
+    value: float, error: float, items: int, images: int, *, fixed: float = 0.0, level: float = LEVEL
+) -> Estimate:
+    """Student's t interval around ``value``; without ends from fewer than ``FEWEST`` items."""
+    found = Estimate(value, math.nan, math.nan, error, fixed, items, images, level)
+    if items < FEWEST:
+        return found
+    half = found.quantile() * math.hypot(error, fixed)
+    return replace(found, low=value - half, high=value + half)
+
+
+def estimates(
+    curves: Curves, names: Sequence[str], statistic: Statistic, *, fixed: float = 0.0, level: float = LEVEL
+) -> list[Estimate]:
+    """Each number of a smooth statistic of the curves' means [K], with its interval over items."""
+    values, left = replicates(curves, names, statistic)
+    items, images = len(left), len(curves.items)
+    errors = jackknife_errors(left)
+    return [
+        student(float(value), float(error), items, images, fixed=fixed, level=level)
+        for value, error in zip(values, errors, strict=True)
+    ]
+
+
+def estimate(curves: Curves, names: Sequence[str], statistic: Statistic) -> Estimate:
+    """The one number of a smooth statistic of the curves' means, with its interval over items."""
+    (found,) = estimates(curves, names, lambda means: np.asarray(statistic(means))[..., None])
+    return found
+
+
+def replicates(curves: Curves, names: Sequence[str], statistic: Statistic) -> tuple[Array, Array]:
+    """The statistic of the means [...], and of the means without each item in turn [items, ...]."""
+    values = statistic({name: curves.mean(name) for name in names})
+    left = statistic({name: means_without(curves, name) for name in names})
+    return np.asarray(values, dtype=np.float64), np.asarray(left, dtype=np.float64)
+
+
+def jackknife_errors(left: Array) -> Array:
+    """Standard errors [...] from the values without each item [items, ...]; of a mean, its usual one."""
+    count = len(left)
+    return np.asarray(np.sqrt((count - 1) * left.var(axis=0)), dtype=np.float64)
+
+
+def means_without(curves: Curves, name: str) -> Array:
+    """A curve's mean without each item in turn [items, L + 1]; NaN values of an image are left out."""
+    values, member = curves.array(name), members(list(curves.items.values()))
+    known = np.isfinite(values)
+    belongs = (member[None] == np.arange(member.max() + 1)[:, None]).astype(np.float64)
+    totals, counts = belongs @ np.where(known, values, 0.0), belongs @ known.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = (totals.sum(axis=0) - totals) / (counts.sum(axis=0) - counts)
+    return np.asarray(without, dtype=np.float64)
+
+
+def members(items: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """The number of each image's item, counted in order of appearance [images]."""
+    names = {item: k for k, item in enumerate(dict.fromkeys(items))}
+    return np.array([names[item] for item in items], dtype=np.intp)
+
+
+def percentile(value: float, resampled: Array) -> Estimate:
+    """A percentile interval from bootstrap replicates [R]: for numbers that are layers."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
-        return Estimate(float(value), float("nan"), float("nan"))
+        return Estimate(float(value), math.nan, math.nan)
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), float(low), float(high), float(finite.std()))
 
 
 def weights(items: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> Array:
@@ -48,12 +142,12 @@ def weights(items: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) 
 
     Rows sum to 1; NaN with fewer than ``FEWEST`` items.
     """
-    names = {item: k for k, item in enumerate(dict.fromkeys(items))}
-    if len(names) < FEWEST:
+    member = members(items)
+    count = int(member.max()) + 1
+    if count < FEWEST:
         return np.full((resamples, len(items)), np.nan)
-    member = np.array([names[item] for item in items])
-    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
-    counts = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])[:, member]
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    counts = np.stack([np.bincount(row, minlength=count) for row in drawn])[:, member]
     return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 

@@ -1,0 +1,94 @@
+"""A mean curve cut into phases, with what its images say of heights and boundaries (paper section 3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phasebench.curves import Array, Curves
+from phasebench.judge.phases import FOUR, Pattern, Phases, find_phases, fit_pattern, heights, roughness
+from phasebench.judge.statistics import (
+    ROUNDING,
+    Estimate,
+    estimates,
+    percentile,
+    replicates,
+    resampled_means,
+    weights,
+)
+
+REFITS = 200
+"""Resamples that are cut into phases anew; each costs some milliseconds."""
+HEIGHT_LEVEL = 0.975
+"""Of the heights' intervals: boundaries are chosen on the same images, which makes heights look larger than
+they are. ``docs/statistics.md`` has what this lets through."""
+SMALLEST = 0.01
+"""Share of the curve's range below which no height is called a phase, however sure it is."""
+SIX: Pattern = (*FOUR, 1, -1)
+"""The shortest pattern in which four phases can be found although there are more."""
+CHANCE = 3.0
+"""Roughness must exceed so many times what sampling makes of it to count as the curve's own."""
+
+
+def phases_of(curves: Curves, name: str = "inter") -> Phases:
+    """The phases of a curve's mean: four where each is more than noise, else the pattern that wins."""
+    mean = curves.mean(name)
+    six, four = fit_pattern(mean, SIX), fit_pattern(mean, FOUR)
+    pairs = len(mean) * (len(mean) - 1) // 2
+    if all(_beyond(height, smallest(mean), pairs) for height in height_estimates(curves, six, name)):
+        return six
+    if all(_beyond(height, smallest(mean)) for height in height_estimates(curves, four, name)):
+        return four
+    return find_phases(mean, sampling_noise(curves, name))
+
+
+def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:
+    """Whether a height is more than noise; of a single image only the layers' own roughness is known."""
+    error = np.hypot(np.nan_to_num(height.error), height.fixed)
+    return bool(height.value - height.quantile(count) * error > bound + ROUNDING)
+
+
+def smallest(mean: Array) -> float:
+    """What a height must exceed to be a phase's, on a mean curve [L + 1]; more than rounding."""
+    return float(max(SMALLEST * np.ptp(mean), 2 * ROUNDING))
+
+
+def height_estimates(curves: Curves, phases: Phases, name: str = "inter") -> list[Estimate]:
+    """Each interval's height, at boundaries that stay as they are, with its interval at ``HEIGHT_LEVEL``.
+
+    Besides its error over images a height has that of the curve's own roughness: two layers that
+    happen to lie high and low are no phase, however many images agree on where they lie.
+    """
+    rough = np.sqrt(2) * own_roughness(curves, name)
+    return estimates(
+        curves, (name,), lambda means: heights(means[name], phases), fixed=float(rough), level=HEIGHT_LEVEL
+    )
+
+
+def own_roughness(curves: Curves, name: str = "inter") -> float:
+    """The roughness of the mean curve, beyond what the noise of its images makes."""
+    bends, left = replicates(curves, (name,), lambda means: np.diff(means[name], 2))
+    if not bends.size:
+        return 0.0
+    sampled = np.nan_to_num((len(left) - 1) * left.var(axis=0).mean()) / 6
+    return float(np.sqrt(max(0.0, roughness(curves.mean(name)) ** 2 - CHANCE * sampled)))
+
+
+def sampling_noise(curves: Curves, name: str = "inter") -> float:
+    """Standard error of the mean curve about its own level, over layers; 0 for a single item."""
+    _, left = replicates(curves, (name,), lambda means: means[name])
+    shape = left - left.mean(axis=1, keepdims=True)
+    return float(np.nan_to_num(np.sqrt((len(left) - 1) * shape.var(axis=0).mean())))
+
+
+def boundary_replicates(resamples: Array, pattern: Pattern) -> Array:
+    """The boundaries of ``pattern`` in each resample [R, intervals - 1]; NaN where it has no values."""
+    unknown = (np.nan,) * (len(pattern) - 1)
+    rows = [fit_pattern(row, pattern).boundaries if np.isfinite(row).all() else unknown for row in resamples]
+    return np.array(rows, dtype=np.float64)
+
+
+def boundary_estimates(curves: Curves, found: Phases, name: str = "inter") -> list[Estimate]:
+    """The layers at which one phase ends and the next begins; each resample is cut anew."""
+    drawn = weights(list(curves.items.values()), REFITS)
+    anew = boundary_replicates(resampled_means(curves, name, drawn), found.pattern)
+    return [percentile(layer, column) for layer, column in zip(found.boundaries, anew.T, strict=True)]

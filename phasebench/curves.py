@@ -71,7 +71,7 @@ class Curves:
 
     def mean(self, name: str) -> Array:
         """Mean over images, per layer [L + 1]; NaN where no image has a value."""
-        return self.summary(name)["mean"].to_numpy(dtype=np.float64)
+        return self.table[name].groupby(level="layer").mean().to_numpy(dtype=np.float64)
 
     def summary(self, name: str) -> pd.DataFrame:
         """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""

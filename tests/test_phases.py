@@ -13,8 +13,8 @@ from phasebench.judge.phases import (
     FALL,
     FOUR,
     RISE,
-    _errors,
     _isotonic_errors,
+    errors,
     find_phases,
     fit_pattern,
     heights,
@@ -36,7 +36,7 @@ def test_the_errors_are_those_of_scipys_isotonic_regression(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_boundaries_are_the_best_of_all(seed: int) -> None:
     curve = np.random.default_rng(seed).normal(size=9).cumsum()
-    tables = _errors(curve)
+    tables = errors(curve)
     best = min(
         sum(tables[sign][a, b] for sign, a, b in zip(FOUR, (0, *cut), (*cut, 8), strict=True))
         for cut in itertools.combinations(range(1, 8), 3)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.phases import FOUR, Pattern, Phases, find_phases, fit_pattern, heights, roughness
+from phasebench.judge.phases import (
+    FOUR,
+    Pattern,
+    Phases,
+    errors,
+    find_phases,
+    fit_pattern,
+    heights,
+    roughness,
+)
 from phasebench.judge.statistics import (
     ROUNDING,
     Estimate,
@@ -18,10 +27,10 @@ from phasebench.judge.statistics import (
 
 REFITS = 200
 """Resamples that are cut into phases anew; each costs some milliseconds."""
-HEIGHT_LEVEL = 0.975
+HEIGHT_LEVEL = 0.97
 """Of the heights' intervals: boundaries are chosen on the same images, which makes heights look larger than
 they are. ``docs/statistics.md`` has what this lets through."""
-SMALLEST = 0.01
+SMALLEST = 0.005
 """Share of the curve's range below which no height is called a phase, however sure it is."""
 SIX: Pattern = (*FOUR, 1, -1)
 """The shortest pattern in which four phases can be found although there are more."""
@@ -31,14 +40,23 @@ CHANCE = 3.0
 
 def phases_of(curves: Curves, name: str = "inter") -> Phases:
     """The phases of a curve's mean: four where each is more than noise, else the pattern that wins."""
+    return sure_phases(curves, name) or find_phases(curves.mean(name), sampling_noise(curves, name))
+
+
+def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:
+    """Four phases, or six, where each is more than noise.
+
+    Of six each must be beyond what any two layers could show by chance (Bonferroni over their pairs).
+    """
     mean = curves.mean(name)
-    six, four = fit_pattern(mean, SIX), fit_pattern(mean, FOUR)
+    tables = errors(mean)
+    six, four = fit_pattern(mean, SIX, tables), fit_pattern(mean, FOUR, tables)
     pairs = len(mean) * (len(mean) - 1) // 2
     if all(_beyond(height, smallest(mean), pairs) for height in height_estimates(curves, six, name)):
         return six
     if all(_beyond(height, smallest(mean)) for height in height_estimates(curves, four, name)):
         return four
-    return find_phases(mean, sampling_noise(curves, name))
+    return None
 
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:
@@ -66,11 +84,11 @@ def height_estimates(curves: Curves, phases: Phases, name: str = "inter") -> lis
 
 def own_roughness(curves: Curves, name: str = "inter") -> float:
     """The roughness of the mean curve, beyond what the noise of its images makes."""
-    bends, left = replicates(curves, (name,), lambda means: np.diff(means[name], 2))
-    if not bends.size:
+    mean, left = replicates(curves, (name,), lambda means: means[name])
+    if len(mean) < 3:
         return 0.0
-    sampled = np.nan_to_num((len(left) - 1) * left.var(axis=0).mean()) / 6
-    return float(np.sqrt(max(0.0, roughness(curves.mean(name)) ** 2 - CHANCE * sampled)))
+    sampled = np.nan_to_num((len(left) - 1) * np.diff(left, 2).var(axis=0).mean()) / 6
+    return float(np.sqrt(max(0.0, roughness(mean) ** 2 - CHANCE * sampled)))
 
 
 def sampling_noise(curves: Curves, name: str = "inter") -> float:
@@ -91,4 +109,4 @@ def boundary_estimates(curves: Curves, found: Phases, name: str = "inter") -> li
     """The layers at which one phase ends and the next begins; each resample is cut anew."""
     drawn = weights(list(curves.items.values()), REFITS)
     anew = boundary_replicates(resampled_means(curves, name, drawn), found.pattern)
-    return [percentile(layer, column) for layer, column in zip(found.boundaries, anew.T, strict=True)]
+    return [percentile(layer, column, 1.0) for layer, column in zip(found.boundaries, anew.T, strict=True)]

@@ -38,7 +38,7 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     curves = evidence.curves
     mean = curves.mean("recall")
     last, peak = curves.last, int(np.nanargmax(mean))
-    depth = percentile(peak / last, peaks(resampled_means(curves, "recall")) / last)
+    depth = percentile(peak / last, peaks(resampled_means(curves, "recall")) / last, 1 / last)
     quarter = round(last / 4)
     lift = estimate(curves, ("lift",), lambda means: _near(means["lift"]))
     rise, fall = estimates(
@@ -75,7 +75,7 @@ def _nearness(depth: Estimate, target: float, near: float = NEAR) -> Estimate:
     distances = sorted(abs(edge - target) for edge in (depth.low, depth.high))
     nearest = 0.0 if depth.low <= target <= depth.high else distances[0]
     value = near - abs(depth.value - target)
-    return Estimate(value, near - distances[1], near - nearest, depth.error)
+    return Estimate(value, near - distances[1], near - nearest, depth.error, depth.fixed)
 
 
 def _recall_beside(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:
@@ -99,7 +99,7 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     last, peak = curves.last, int(np.nanargmax(curves.mean("recall")))
     boundaries = boundary_replicates(resampled_means(curves, "inter", drawn), FOUR)[:, 2]
     moved = (peaks(resampled_means(curves, "recall", drawn)) - boundaries) / last
-    apart = percentile((peak - found.boundaries[2]) / last, moved)
+    apart = percentile((peak - found.boundaries[2]) / last, moved, 1 / last)
     lift = estimate(curves, ("lift",), lambda means: means["lift"][..., peak])
     conditions = [
         Condition("nearness of the peak to the boundary", _nearness(apart, 0.0, _whole_layers(last))),

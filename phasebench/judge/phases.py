@@ -46,7 +46,7 @@ def find_phases(curve: Array, noise: float = 0.0) -> Phases:
 
     ``noise`` is the standard error of the curve's layers; its own roughness is added to it.
     """
-    tables, floor = _errors(curve), max(np.hypot(roughness(curve), noise), ROUNDING)
+    tables, floor = errors(curve), max(np.hypot(roughness(curve), noise), ROUNDING)
     return min(
         (fit_pattern(curve, pattern, tables) for pattern in _patterns()),
         key=lambda phases: _price(phases, len(curve), floor),
@@ -65,7 +65,7 @@ def roughness(curve: Array) -> float:
 
 def fit_pattern(curve: Array, pattern: Pattern, tables: dict[int, Array] | None = None) -> Phases:
     """The best boundaries of one pattern on ``curve`` [L + 1]."""
-    tables = tables or _errors(curve)
+    tables = tables or errors(curve)
     size = len(curve)
     best = tables[pattern[0]][0].copy()
     previous = []
@@ -102,7 +102,7 @@ def _patterns() -> tuple[Pattern, ...]:
     )
 
 
-def _errors(curve: Array) -> dict[int, Array]:
+def errors(curve: Array) -> dict[int, Array]:
     """Squared error of the isotonic fit of every interval [i..j], both directions [L + 1, L + 1]."""
     size = len(curve)
     tables = {}

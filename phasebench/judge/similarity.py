@@ -58,19 +58,29 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     (``cuts.smallest``). Where six phases are each beyond chance, four are not the answer.
     """
     curves = evidence.curves
-    found, mean = phases_of(curves), curves.mean("inter")
+    found = phases_of(curves)
+    judged, conditions = height_conditions(curves, found)
     boundaries = boundary_estimates(curves, found)
-    judged = found if found.pattern == SIX else fit_pattern(mean, FOUR)
+    detail = _told(found, boundaries, conditions, curves.last)
+    told = verdict(conditions, detail, _phases_beside(evidence, judged))
+    data = {"phases": _phases_data(found, boundaries)}
+    return replace(told, outcome=phases_outcome(found, told.outcome), data=data)
+
+
+def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, list[Condition]]:
+    """Which intervals are judged, the four or the six that were found, and that each be a phase."""
+    mean = curves.mean("inter")
+    judged = found if found and found.pattern == SIX else fit_pattern(mean, FOUR)
     conditions = [
         Condition(f"height of phase {number}", height, smallest(mean))
         for number, height in enumerate(height_estimates(curves, judged), start=1)
     ]
-    told = verdict(
-        conditions, _told(found, boundaries, conditions, curves.last), _phases_beside(evidence, judged)
-    )
-    data = {"phases": _phases_data(found, boundaries)}
-    outcome = Outcome.DOES_NOT_HOLD if found.pattern == SIX else told.outcome
-    return replace(told, outcome=outcome, data=data)
+    return judged, conditions
+
+
+def phases_outcome(found: Phases | None, outcome: Outcome) -> Outcome:
+    """What the heights' conditions say of four phases: six are not four."""
+    return Outcome.DOES_NOT_HOLD if found and found.pattern == SIX else outcome
 
 
 def _phases_beside(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import ndtri, stdtrit
 
 from phasebench.curves import Array, Curves
 
@@ -53,8 +53,8 @@ class Estimate:
 
     def quantile(self, count: int = 1) -> float:
         """How many standard errors the interval's end is away, one of ``count`` (Bonferroni)."""
-        freedom = self.items - 1 if self.items else math.inf
-        return float(t.isf((1 - self.level) / 2 / count, freedom))
+        share = 1 - (1 - self.level) / 2 / count
+        return float(stdtrit(self.items - 1, share) if self.items else ndtri(share))
 
     def corrected(self, count: int) -> Estimate:
         """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
@@ -100,8 +100,8 @@ def estimate(curves: Curves, names: Sequence[str], statistic: Statistic) -> Esti
 
 def replicates(curves: Curves, names: Sequence[str], statistic: Statistic) -> tuple[Array, Array]:
     """The statistic of the means [...], and of the means without each item in turn [items, ...]."""
-    values = statistic({name: curves.mean(name) for name in names})
-    left = statistic({name: means_without(curves, name) for name in names})
+    both = {name: _means_and_without(curves, name) for name in names}
+    values, left = (statistic({name: pair[which] for name, pair in both.items()}) for which in (0, 1))
     return np.asarray(values, dtype=np.float64), np.asarray(left, dtype=np.float64)
 
 
@@ -111,15 +111,15 @@ def jackknife_errors(left: Array) -> Array:
     return np.asarray(np.sqrt((count - 1) * left.var(axis=0)), dtype=np.float64)
 
 
-def means_without(curves: Curves, name: str) -> Array:
-    """A curve's mean without each item in turn [items, L + 1]; NaN values of an image are left out."""
+def _means_and_without(curves: Curves, name: str) -> tuple[Array, Array]:
+    """A curve's mean [L + 1], and without each item in turn [items, L + 1]; an image's NaN is left out."""
     values, member = curves.array(name), members(list(curves.items.values()))
     known = np.isfinite(values)
     belongs = (member[None] == np.arange(member.max() + 1)[:, None]).astype(np.float64)
     totals, counts = belongs @ np.where(known, values, 0.0), belongs @ known.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        without = (totals.sum(axis=0) - totals) / (counts.sum(axis=0) - counts)
-    return np.asarray(without, dtype=np.float64)
+        mean = totals.sum(axis=0) / counts.sum(axis=0)
+        return mean, (totals.sum(axis=0) - totals) / (counts.sum(axis=0) - counts)
 
 
 def members(items: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -128,13 +128,16 @@ def members(items: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     return np.array([names[item] for item in items], dtype=np.intp)
 
 
-def percentile(value: float, resampled: Array) -> Estimate:
-    """A percentile interval from bootstrap replicates [R]: for numbers that are layers."""
+def percentile(value: float, resampled: Array, step: float = 0.0) -> Estimate:
+    """A percentile interval from bootstrap replicates [R]: for numbers that are layers, ``step`` apart.
+
+    A layer is no better known than to the step, however many resamples agree on it.
+    """
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
         return Estimate(float(value), math.nan, math.nan)
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(value), float(low), float(high), float(finite.std()))
+    return Estimate(float(value), float(low), float(high), float(finite.std()), step / math.sqrt(12))
 
 
 def weights(items: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> Array:

@@ -1,0 +1,1 @@
+"""What the intervals cover and how often verdicts are wrong, simulated on recorded images."""

@@ -1,0 +1,98 @@
+"""``python -m tests.statistics [SECTION ...]`` writes ``docs/statistics.md``, or prints these sections only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.statistics import coverage, shapes, verdicts
+from tests.statistics.populations import MODELS
+
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "docs" / "statistics.md"
+TEXT = ROOT / "tests" / "statistics" / "statistics.md"
+SCENES = tuple(f"{model}, scenes" for model in MODELS)
+ALL = (*SCENES, "independent layers")
+IMAGES = (50, 100, 400)
+
+
+def table(head: Sequence[str], rows: Iterable[str]) -> str:
+    """A table in Markdown."""
+    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows])
+
+
+def section(head: Sequence[str], row: Callable[[Any], str], cells: Sequence[Any]) -> str:
+    """A table whose rows are made side by side, a process a core."""
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return table(head, pool.map(row, cells))
+
+
+def means() -> str:
+    head = ("images of", "curve", "layers", *(f"{images} images" for images in coverage.IMAGES))
+    rows = [coverage.student_row(cell) for cell in coverage.cells()]
+    return table(head, [*rows, *(coverage.rare_row(curve) for curve in ("recall", "lift"))])
+
+
+def methods() -> str:
+    head = ("curve", "images", "Student's t", "percentile", "BCa", "bootstrap t")
+    cells = [(*which, images) for which in coverage.METHODS for images in coverage.IMAGES]
+    return section(head, coverage.methods_row, cells)
+
+
+def margins() -> str:
+    head = ("noise of", "inter touches its bound", "images", "verdict", "bootstrap of the smallest covers")
+    cells = [(name, where, n) for name in ALL for where in verdicts.TOUCHES for n in (50, 400)]
+    return section(head, verdicts.margins_row, cells)
+
+
+def flat() -> str:
+    return section(
+        ("noise of", "images", "flat"), verdicts.flat_row, [(name, n) for name in ALL for n in IMAGES]
+    )
+
+
+def fewer() -> str:
+    head = ("truth", "noise of", "20 standard errors high", "80 standard errors high")
+    cells = [(name, shape) for shape in shapes.FEWER if shape != "flat" for name in ALL]
+    return section(head, verdicts.fewer_row, cells)
+
+
+def power() -> str:
+    head = ("noise of", "boundaries of 30", "height", *(f"{images} images" for images in IMAGES))
+    turns = (shapes.PAPER, shapes.EVEN, shapes.BUNDLED)
+    cells = [(name, turn, 5) for name in ALL for turn in turns]
+    return section(
+        head, verdicts.power_row, [*cells, *((ALL[0], shapes.EVEN, height) for height in (3, 4, 7))]
+    )
+
+
+def boundaries() -> str:
+    head = ("noise of", "turns", "boundaries of 30", "height", "images", "covered", "width")
+    cells = [
+        (name, turn, shapes.EVEN, images, height)
+        for name in SCENES
+        for turn, height, images in verdicts.TURNS
+    ]
+    return section(head, verdicts.boundaries_row, cells)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "means": means,
+    "methods": methods,
+    "margins": margins,
+    "flat": flat,
+    "fewer": fewer,
+    "power": power,
+    "boundaries": boundaries,
+}
+
+if __name__ == "__main__":
+    if chosen := sys.argv[1:]:  # some sections, printed
+        print("\n\n".join(SECTIONS[name]() for name in chosen))
+    else:
+        written = TEXT.read_text(encoding="utf-8").format(**{name: make() for name, make in SECTIONS.items()})
+        PATH.write_text(written, encoding="utf-8")

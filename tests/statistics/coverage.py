@@ -1,0 +1,154 @@
+"""How often intervals of a mean contain the truth: Student's t beside three bootstraps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import norm, t
+
+from phasebench.curves import Array
+from phasebench.judge.statistics import LEVEL
+from tests.statistics.populations import JUDGED, MODELS, recorded
+
+TAIL = (1 - LEVEL) / 2
+IMAGES = (24, 50, 100, 400)
+RARE = 0.1
+"""Share of the items off the commonest value below which a layer's values are called rare events."""
+Interval = tuple[Array, Array]
+Method = Callable[[Array, Array, np.random.Generator], Interval]
+
+
+def by_item(model: str, dataset: str, curve: str) -> Array:
+    """Recorded values [items, layers] where they differ between items."""
+    values = recorded(model, dataset, curve).mean(axis=1)
+    return values[:, values.std(axis=0) > 1e-9]
+
+
+def rare(values: Array) -> np.ndarray:
+    """Which layers [layers] have the same value in nearly every item."""
+    commonest = np.median(values, axis=0)
+    return (np.abs(values - commonest) > 1e-9).mean(axis=0) < RARE
+
+
+def moments(counts: Array, values: Array) -> tuple[Array, Array]:
+    """Mean and standard error of the samples [S, layers] in which item k is drawn counts[:, k] times."""
+    drawn = counts.sum(axis=1, keepdims=True)
+    mean = counts @ values / drawn
+    variance = np.maximum(0, counts @ values**2 / drawn - mean**2)
+    return mean, np.sqrt(variance / (drawn - 1))
+
+
+def student_coverage(values: Array, items: int, rng: np.random.Generator, samples: int) -> Array:
+    """Share of samples [layers] whose Student's t interval contains the mean of ``values``."""
+    counts = rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float)
+    mean, error = moments(counts, values)
+    away = np.abs(mean - values.mean(axis=0))
+    return (away <= t.isf(TAIL, items - 1) * error + 1e-12).mean(axis=0)
+
+
+def intervals(counts: Array, values: Array, rng: np.random.Generator, resamples: int) -> dict[str, Interval]:
+    """Each method's interval [layers] from one sample, in which item k was drawn counts[k] times."""
+    items = int(counts.sum())
+    mean, error = (row[0] for row in moments(counts[None], values))
+    again = rng.multinomial(items, counts / items, size=resamples).astype(float)
+    means, errors = moments(again, values)
+    half = t.isf(TAIL, items - 1) * error
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = np.nan_to_num((means - mean) / errors, posinf=0, neginf=0)
+    low, high = np.quantile(ratios, [TAIL, 1 - TAIL], axis=0)
+    return {
+        "Student's t": (mean - half, mean + half),
+        "percentile": tuple(np.quantile(means, [TAIL, 1 - TAIL], axis=0)),  # type: ignore[dict-item]
+        "BCa": bca(counts, values, means),
+        "bootstrap t": (mean - high * error, mean - low * error),
+    }
+
+
+def bca(counts: Array, values: Array, means: Array) -> Interval:
+    """Efron's bias-corrected and accelerated interval [layers]; the jackknife of a mean is its skewness."""
+    items, size = counts.sum(), len(means)
+    mean = counts @ values / items
+    away = values - mean
+    skewness = (counts @ away**3 / items) / np.maximum(1e-300, counts @ away**2 / items) ** 1.5
+    acceleration = skewness / (6 * np.sqrt(items))
+    below = ((means < mean).sum(axis=0) + (means == mean).sum(axis=0) / 2) / size
+    bias = norm.ppf(np.clip(below, 1 / size, 1 - 1 / size))
+    ends = []
+    for tail in (TAIL, 1 - TAIL):
+        z = bias + norm.ppf(tail)
+        share = norm.cdf(bias + z / (1 - acceleration * z))
+        ends.append(np.array([np.quantile(means[:, k], share[k]) for k in range(values.shape[1])]))
+    return ends[0], ends[1]
+
+
+def compared(values: Array, items: int, seed: int, samples: int, resamples: int) -> dict[str, Array]:
+    """Method -> mean over layers of (coverage, truth below the interval, truth above it, width to t's)."""
+    rng = np.random.default_rng(seed)
+    truth = values.mean(axis=0)
+    found: dict[str, list[Array]] = {}
+    for counts in rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float):
+        made = intervals(counts, values, rng, resamples)
+        student = np.maximum(1e-12, made["Student's t"][1] - made["Student's t"][0])
+        for name, (low, high) in made.items():
+            below, above = truth < low - 1e-12, truth > high + 1e-12
+            row = (~below & ~above), below, above, (high - low) / student
+            found.setdefault(name, []).append(np.mean(row, axis=1))
+    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+
+
+def spread(covered: Array) -> str:
+    """Coverages in percent: the lowest, the median, the highest."""
+    low, middle, high = 100 * np.quantile(covered, [0, 0.5, 1])
+    return f"{low:.1f} - **{middle:.1f}** - {high:.1f}"
+
+
+def cells() -> list[tuple[str, str, str]]:
+    """The curves whose means are tried: both models, single images and pairs."""
+    return [(m, d, c) for m in MODELS for d in ("scenes", "scene-pairs") for c in JUDGED]
+
+
+def student_row(cell: tuple[str, str, str], samples: int = 4000) -> str:
+    """A table's row: the lowest, median and highest coverage over layers, at each number of images."""
+    model, dataset, curve = cell
+    values, each = by_item(*cell), recorded(*cell).shape[1]
+    values = values[:, ~rare(values)]
+    shown = []
+    for images in IMAGES:
+        if not values.shape[1]:
+            shown.append("-")
+            continue
+        rng = np.random.default_rng(images)
+        shown.append(spread(student_coverage(values, images // each, rng, samples)))
+    return f"| {model}, {dataset} | `{curve}` | {values.shape[1]} | {' | '.join(shown)} |"
+
+
+def rare_row(curve: str, samples: int = 4000) -> str:
+    """The same for all layers whose values are rare events, of both models' scenes and pairs together."""
+    found: dict[int, list[float]] = {images: [] for images in IMAGES}
+    for model, dataset, name in cells():
+        if name == curve:
+            values = by_item(model, dataset, curve)
+            values, each = values[:, rare(values)], recorded(model, dataset, curve).shape[1]
+            for images in IMAGES:
+                rng = np.random.default_rng(images)
+                found[images] += student_coverage(values, images // each, rng, samples).tolist()
+    shown = [spread(np.array(covered)) for covered in found.values()]
+    return f"| all, rare layers | `{curve}` | {len(found[50])} | {' | '.join(shown)} |"
+
+
+METHODS = (
+    ("smol-llava", "inter"),
+    ("smol-llava", "ratio_first5"),
+    ("smol-instructblip", "total"),
+    ("smol-llava", "recall"),
+)
+
+
+def methods_row(cell: tuple[str, str, int], samples: int = 1000, resamples: int = 999) -> str:
+    """A table's row: what each method covers, and its width in Student's."""
+    model, curve, images = cell
+    values = by_item(model, "scenes", curve)
+    found = compared(values[:, ~rare(values)], images, images, samples, resamples)
+    shown = [f"{100 * c:.1f} ({w:.2f})" for c, _, _, w in found.values()]
+    return f"| {model} `{curve}` | {images} | {' | '.join(shown)} |"

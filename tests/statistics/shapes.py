@@ -1,0 +1,70 @@
+"""Mean curves whose phases are known, in standard errors of what they are measured with."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from phasebench.curves import Array
+from phasebench.judge.phases import FOUR
+from tests.statistics.populations import Population
+
+PAPER, EVEN, BUNDLED = (2, 8, 25), (8, 15, 23), (5, 20, 29)
+"""Boundaries of 30: at the paper's depths, evenly spread, and where they lie in smol-instructblip."""
+PLATEAU = 4
+"""Layers for which a curve with plateaus stays where it turns."""
+
+
+def steps(ends: tuple[int, ...], layers: int) -> Array:
+    """What takes each interval's height from a curve [intervals, layers]."""
+    eye = np.eye(layers)
+    return np.array([eye[b] - eye[a] for a, b in pairwise(ends)])
+
+
+def four(population: Population, boundaries: tuple[int, ...], images: int, height: float) -> Array:
+    """Straight lines whose every height is ``height`` of its own standard errors [L + 1]."""
+    last = len(population.truth["inter"]) - 1
+    ends = (0, *boundaries, last)
+    errors = population.error(steps(ends, last + 1), images)
+    values = np.concatenate([[0], np.cumsum(height * errors * np.asarray(FOUR))])
+    return np.interp(np.arange(last + 1), ends, values)
+
+
+def four_with_plateaus(
+    population: Population, boundaries: tuple[int, ...], images: int, height: float
+) -> Array:
+    """The same, but the curve stays at each turning point for ``PLATEAU`` layers from there on."""
+    last = len(population.truth["inter"]) - 1
+    sharp = four(population, boundaries, images, height)
+    points = {0: 0.0, last: sharp[last]}
+    for boundary in boundaries:
+        points |= {boundary: sharp[boundary], min(boundary + PLATEAU, last - 1): sharp[boundary]}
+    return np.interp(np.arange(last + 1), sorted(points), [points[x] for x in sorted(points)])
+
+
+FEWER: dict[str, dict[float, float]] = {
+    "flat": {0: 0, 1: 0},
+    "rise": {0: 0, 1: 1},
+    "fall": {0: 0, 1: -1},
+    "rise, then flat": {0: 0, 0.17: 1, 1: 1},
+    "flat, then rise": {0: 0, 0.83: 0, 1: 1},
+    "two steps up": {0: 0, 0.17: 0, 0.27: 0.5, 0.5: 0.5, 0.6: 1, 1: 1},
+    "rise, fall": {0: 0, 0.3: 1, 1: 0},
+    "rise, fall, flat": {0: 0, 0.17: 1, 0.33: 0, 1: 0},
+    "rise, fall, rise": {0: 0, 0.1: 1, 0.3: 0, 1: 1},
+    "rise, fall, rise, flat": {0: 0, 0.13: 1, 0.3: 0, 0.47: 1, 1: 1},
+    "fall, rise, fall, rise": {0: 1, 0.25: 0, 0.5: 1, 0.75: 0, 1: 1},
+}
+"""Depth -> height of curves that are not rise, fall, rise, fall."""
+MONOTONE = ("flat", "rise", "fall", "rise, then flat", "flat, then rise", "two steps up")
+
+
+def fewer(name: str, population: Population, images: int, size: float) -> Array:
+    """One of ``FEWER``, ``size`` standard errors of the curve's shape high [L + 1]."""
+    last = len(population.truth["inter"]) - 1
+    rows = population.deviations["inter"].mean(axis=1)
+    shape = rows - rows.mean(axis=1, keepdims=True)
+    error = np.sqrt(shape.var(axis=0).mean() * population.deviations["inter"].shape[1] / images)
+    points = FEWER[name]
+    return size * error * np.interp(np.arange(last + 1) / last, list(points), list(points.values()))

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap, t, ttest_1samp
 
-from phasebench.judge.statistics import estimate, resampled_means, weights
+from phasebench.curves import Array, Curves
+from phasebench.judge.statistics import (
+    LEVEL,
+    Estimate,
+    Means,
+    estimate,
+    estimates,
+    jackknife_errors,
+    percentile,
+    replicates,
+    resampled_means,
+    student,
+    weights,
+)
 from tests.synthetic import FOUR, curves
+
+
+def one_layer(values: Array, items: list[str] | None = None) -> Curves:
+    names = items or [str(k) for k in range(len(values))]
+    return Curves.from_arrays({"inter": values[:, None]}, {str(k): name for k, name in enumerate(names)})
+
+
+def only(means: Means) -> Array:
+    return means["inter"][..., 0]
 
 
 def test_weights_are_shares() -> None:
@@ -28,36 +51,105 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert not np.array_equal(weights(items, seed=3), weights(items, seed=4))
 
 
-def test_the_interval_of_a_mean_is_that_of_the_normal_theory() -> None:
+@pytest.mark.parametrize("count", [3, 10, 200])
+def test_the_interval_of_a_mean_is_students(count: int) -> None:
+    values = np.random.default_rng(count).gamma(2, size=count)
+    found, theirs = estimate(one_layer(values), ("inter",), only), ttest_1samp(values, 0)
+    low, high = theirs.confidence_interval(LEVEL)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.value, found.items, found.images) == (pytest.approx(values.mean()), count, count)
+
+
+def test_the_error_of_a_ratio_is_that_of_the_delta_method() -> None:
     rng = np.random.default_rng(0)
-    values = rng.normal(size=400)
-    means = weights([str(i) for i in range(400)], resamples=4000) @ values
-    found = estimate(values.mean(), means)
-    half = 1.96 * values.std() / 20
-    assert found.low == pytest.approx(values.mean() - half, abs=0.01)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.01)
+    a, b = 2 + 0.1 * rng.standard_normal(300), 5 + 0.2 * rng.standard_normal(300)
+    both = Curves.from_arrays(
+        {"inter": a[:, None], "total": b[:, None]}, {str(k): str(k) for k in range(300)}
+    )
+    found = estimate(both, ("inter", "total"), lambda means: (means["inter"] / means["total"])[..., 0])
+    ratio = a.mean() / b.mean()
+    assert found.value == pytest.approx(ratio)
+    assert found.error == pytest.approx((a - ratio * b).std(ddof=1) / b.mean() / np.sqrt(300), rel=0.01)
 
 
 def test_clustering_widens_the_interval_of_copied_images() -> None:
     values = np.repeat(np.random.default_rng(1).normal(size=50), 2)
     pairs = [str(i // 2) for i in range(100)]
-    together, apart = (
-        estimate(0, weights(items) @ values) for items in (pairs, [str(i) for i in range(100)])
-    )
-    assert together.high - together.low > 1.25 * (apart.high - apart.low)
+    together, apart = (estimate(one_layer(values, items), ("inter",), only) for items in (pairs, None))
+    assert together.error == pytest.approx(np.sqrt(2) * apart.error, rel=0.02)
+    assert (together.items, together.images) == (50, 100)
 
 
-def test_resampled_means_leave_missing_values_out() -> None:
+def test_items_of_different_sizes_weigh_by_their_images() -> None:
+    values, items = np.array([1.0, 2.0, 6.0, 4.0]), ["a", "a", "b", "c"]
+    value, left = replicates(one_layer(values, items), ("inter",), only)
+    assert value == pytest.approx(3.25)
+    assert left == pytest.approx([5.0, 7 / 3, 3.0])
+
+
+def test_missing_values_are_left_out() -> None:
     measured = curves({"inter": FOUR}, images=10, noise=0.01)
     table = measured.table.copy()
     table.loc[("3", 5), "inter"] = np.nan
-    broken = type(measured)(table, measured.items)
-    means = resampled_means(broken, "inter")
-    assert np.isfinite(means).all()
-    assert means[:, 5].mean() == pytest.approx(FOUR[5], abs=0.02)
+    broken = Curves(table, measured.items)
+    assert resampled_means(broken, "inter")[:, 5].mean() == pytest.approx(FOUR[5], abs=0.02)
+    value, left = replicates(broken, ("inter",), lambda means: means["inter"])
+    assert value == pytest.approx(broken.mean("inter"))
+    assert left[3, 5] == pytest.approx(value[5])
+    assert np.isfinite(left).all()
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_too_few_items_have_no_interval(images: int) -> None:
+    found = estimate(one_layer(np.arange(images, dtype=float)), ("inter",), only)
+    assert np.isnan([found.low, found.high]).all()
+    assert found.value == (images - 1) / 2
+
+
+def test_a_corrected_end_is_bonferronis() -> None:
+    found = student(1.0, 0.1, 20, 20)
+    corrected = found.corrected(60)
+    assert corrected.low == found.low
+    assert corrected.high == pytest.approx(1 + 0.1 * t.isf(0.025 / 60, 19))
+    assert found.corrected(1).high == pytest.approx(found.high)
+
+
+def test_what_more_images_leave_widens_the_interval() -> None:
+    assert student(0, 3, 50, 50, fixed=4).high == pytest.approx(5 / 3 * student(0, 3, 50, 50).high)
+
+
+def test_given_ends_stay_as_they_are() -> None:
+    given = Estimate(1, 0, 2)
+    assert given.corrected(9) is given
+    assert given.quantile() == pytest.approx(1.96, abs=1e-3)
+
+
+def test_a_percentile_interval_of_layers_is_no_finer_than_a_layer() -> None:
+    found = percentile(3, np.full(100, 3.0), 1.0)
+    assert (found.low, found.high, found.error) == (3, 3, 0)
+    assert found.fixed == pytest.approx(1 / np.sqrt(12))
+
+
+def test_a_percentile_interval_is_scipys() -> None:
+    values = np.random.default_rng(0).exponential(size=(40, 1))
+    means = resampled_means(one_layer(values[:, 0]), "inter", weights([str(k) for k in range(40)], 4000))
+    found = percentile(values.mean(), means[:, 0])
+    theirs = bootstrap((values[:, 0],), np.mean, n_resamples=4000, method="percentile", rng=1)
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.03)
 
 
 def test_an_estimate_of_nothing_is_nan() -> None:
-    found = estimate(0.0, np.array([np.nan, np.nan]))
+    found = percentile(0.0, np.array([np.nan, np.nan]))
     assert np.isnan(found.low)
     assert np.isnan(found.high)
+
+
+def test_each_number_has_its_own_interval() -> None:
+    measured = curves({"inter": FOUR}, images=30, noise=0.01)
+    found = estimates(measured, ("inter",), lambda means: means["inter"])
+    assert [one.value for one in found] == pytest.approx(measured.mean("inter"))
+    assert [one.error for one in found] == pytest.approx(measured.summary("inter")["se"])
+
+
+def test_the_jackknife_of_nothing_that_varies_is_0() -> None:
+    assert jackknife_errors(np.ones((5, 3))).tolist() == [0, 0, 0]

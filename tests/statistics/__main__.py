@@ -1,4 +1,4 @@
-"""``python -m tests.statistics [SECTION ...]`` writes ``docs/statistics.md``, or prints these sections only."""
+"""``python -m tests.statistics [SECTION ...]`` writes ``docs/statistics.md``, or prints these sections."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Two processes of one thread each: tiny products cost more on several, and two processes would fight for the cores.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: bench test quick lint picture perf perf-rivals clean
+.PHONY: bench test quick lint picture perf perf-rivals statistics clean
 
 bench: $(READY)
 	$(BIN)/pytest --phasebench
@@ -40,6 +40,10 @@ picture: $(READY)
 
 perf: $(READY)
 	$(BIN)/python -m tests.perf
+
+# About ten minutes on two cores.
+statistics: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.statistics
 
 # nnsight and TransformerLens beside what phasebench needs; torch stays as it is pinned.
 perf-rivals: .ci/requirements.lock

@@ -71,7 +71,8 @@ class Curves:
 
     def mean(self, name: str) -> Array:
         """Mean over images, per layer [L + 1]; NaN where no image has a value."""
-        return self.table[name].groupby(level="layer").mean().to_numpy(dtype=np.float64)
+        (mean,), _ = _means(self.array(name))
+        return np.asarray(mean, dtype=np.float64)
 
     def summary(self, name: str) -> pd.DataFrame:
         """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""

@@ -108,7 +108,7 @@ def cells() -> list[tuple[str, str, str]]:
     return [(m, d, c) for m in MODELS for d in ("scenes", "scene-pairs") for c in JUDGED]
 
 
-def student_row(cell: tuple[str, str, str], samples: int = 4000) -> str:
+def student_row(cell: tuple[str, str, str], samples: int = 2000) -> str:
     """A table's row: the lowest, median and highest coverage over layers, at each number of images."""
     model, dataset, curve = cell
     values, each = by_item(*cell), recorded(*cell).shape[1]
@@ -123,7 +123,7 @@ def student_row(cell: tuple[str, str, str], samples: int = 4000) -> str:
     return f"| {model}, {dataset} | `{curve}` | {values.shape[1]} | {' | '.join(shown)} |"
 
 
-def rare_row(curve: str, samples: int = 4000) -> str:
+def rare_row(curve: str, samples: int = 2000) -> str:
     """The same for all layers whose values are rare events, of both models' scenes and pairs together."""
     found: dict[int, list[float]] = {images: [] for images in IMAGES}
     for model, dataset, name in cells():
@@ -145,7 +145,7 @@ METHODS = (
 )
 
 
-def methods_row(cell: tuple[str, str, int], samples: int = 1000, resamples: int = 999) -> str:
+def methods_row(cell: tuple[str, str, int], samples: int = 300, resamples: int = 999) -> str:
     """A table's row: what each method covers, and its width in Student's."""
     model, curve, images = cell
     values = by_item(model, "scenes", curve)

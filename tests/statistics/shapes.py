@@ -46,18 +46,16 @@ def four_with_plateaus(
 FEWER: dict[str, dict[float, float]] = {
     "flat": {0: 0, 1: 0},
     "rise": {0: 0, 1: 1},
-    "fall": {0: 0, 1: -1},
     "rise, then flat": {0: 0, 0.17: 1, 1: 1},
     "flat, then rise": {0: 0, 0.83: 0, 1: 1},
     "two steps up": {0: 0, 0.17: 0, 0.27: 0.5, 0.5: 0.5, 0.6: 1, 1: 1},
-    "rise, fall": {0: 0, 0.3: 1, 1: 0},
     "rise, fall, flat": {0: 0, 0.17: 1, 0.33: 0, 1: 0},
     "rise, fall, rise": {0: 0, 0.1: 1, 0.3: 0, 1: 1},
     "rise, fall, rise, flat": {0: 0, 0.13: 1, 0.3: 0, 0.47: 1, 1: 1},
     "fall, rise, fall, rise": {0: 1, 0.25: 0, 0.5: 1, 0.75: 0, 1: 1},
 }
 """Depth -> height of curves that are not rise, fall, rise, fall."""
-MONOTONE = ("flat", "rise", "fall", "rise, then flat", "flat, then rise", "two steps up")
+MONOTONE = ("flat", "rise", "rise, then flat", "flat, then rise", "two steps up")
 
 
 def fewer(name: str, population: Population, images: int, size: float) -> Array:

@@ -49,7 +49,7 @@ def _told(found: Shares) -> str:
     return " / ".join(f"{100 * found[outcome]:.1f}" for outcome in Outcome)
 
 
-def fewer_row(cell: tuple[str, str], samples: int = 300, images: int = 100) -> str:
+def fewer_row(cell: tuple[str, str], samples: int = 100, images: int = 100) -> str:
     """A table's row: a curve without four phases, at two sizes."""
     name, shape = cell
     base, told = population(name), []
@@ -60,7 +60,7 @@ def fewer_row(cell: tuple[str, str], samples: int = 300, images: int = 100) -> s
     return f"| {shape} | {name} | {' | '.join(told)} |"
 
 
-def flat_row(cell: tuple[str, int], samples: int = 1000) -> str:
+def flat_row(cell: tuple[str, int], samples: int = 400) -> str:
     """A table's row: a flat curve at one number of images."""
     name, images = cell
     base = population(name)
@@ -78,7 +78,7 @@ def power_row(cell: tuple[str, tuple[int, ...], int], samples: int = 600) -> str
     return f"| {name} | {boundaries} | {height} | {' | '.join(told)} |"
 
 
-def boundaries_row(cell: tuple[str, str, tuple[int, ...], int, int], samples: int = 80) -> str:
+def boundaries_row(cell: tuple[str, str, tuple[int, ...], int, int], samples: int = 40) -> str:
     """What the boundaries' intervals contain of the truth; of a plateau, any of its layers."""
     name, turn, boundaries, images, height = cell
     base, rng = population(name), np.random.default_rng(images)

@@ -1,0 +1,122 @@
+"""Phases of a mean curve, held against the noise that is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from phasebench.curves import Array, Curves
+from phasebench.judge.cuts import (
+    SIX,
+    boundary_estimates,
+    height_estimates,
+    own_roughness,
+    phases_of,
+    sampling_noise,
+    smallest,
+    sure_phases,
+)
+from phasebench.judge.finding import Outcome
+from phasebench.judge.findings import FINDINGS
+from phasebench.judge.phases import FOUR, RISE, fit_pattern, roughness
+from tests.synthetic import FOUR as CURVE
+from tests.synthetic import RISING, curves, evidence, through
+
+WAVES = through({0: 0, 7: 1, 14: 0, 20: 1, 27: 0, 33: 1, 40: 0})
+
+
+def measured(mean: Array, noise: float = 0.01, **options: int) -> Curves:
+    return curves({"inter": mean}, noise=noise, **options)
+
+
+def zigzag(size: float) -> Array:
+    return size * (-1.0) ** np.arange(41)
+
+
+@pytest.mark.parametrize("dip", [0.02, 0.05, 0.1])
+def test_a_slight_decline_is_found_where_the_images_agree(dip: float) -> None:
+    shallow = through({0: 0, 3: 0.4, 10: 0.4 - 0.7 * dip, 33: 0.7, 40: 0.5})
+    found = phases_of(measured(shallow, noise=0.005, images=200))
+    assert found.pattern == FOUR
+    assert np.allclose(found.boundaries, (3, 10, 33), atol=1)
+
+
+def test_the_same_decline_is_undecided_where_they_do_not() -> None:
+    shallow = through({0: 0, 3: 0.4, 10: 0.38, 33: 0.7, 40: 0.5})
+    told = FINDINGS["four_phases"].verdict(evidence({"inter": shallow}, noise=0.1, images=20))
+    assert told.outcome is Outcome.UNDECIDED
+    assert told.margin < 0
+
+
+def test_six_phases_are_not_four() -> None:
+    assert phases_of(measured(WAVES)).pattern == SIX
+    told = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.01))
+    assert told.outcome is Outcome.DOES_NOT_HOLD
+    assert told.margin > 0
+    assert told.detail.startswith("height of phase")
+    assert len(told.data["phases"]["layers"]) == 5
+
+
+def test_a_rise_has_no_sure_phases() -> None:
+    assert sure_phases(measured(RISING)) is None
+    assert phases_of(measured(RISING)).pattern == (RISE,)
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.1])
+def test_roughness_of_noise_is_not_the_curves_own(noise: float) -> None:
+    rough = own_roughness(measured(CURVE, noise=noise))
+    assert rough < noise / np.sqrt(60)
+
+
+def test_a_curves_own_roughness_is_seen_whatever_the_images() -> None:
+    few, many = (own_roughness(measured(CURVE + zigzag(0.02), 0.01, images=n)) for n in (30, 400))
+    assert few == pytest.approx(many, rel=0.1)
+    assert many > 0.02
+
+
+def test_zigzag_makes_no_phases_however_many_images() -> None:
+    rough = measured(RISING + zigzag(0.03), 0.001, images=400)
+    assert sure_phases(rough) is None
+    rising = evidence({"inter": RISING + zigzag(0.03)}, noise=0.001, images=400)
+    told = FINDINGS["four_phases"].verdict(rising)
+    assert told.outcome is not Outcome.HOLDS
+    assert told.images_needed is None
+
+
+def test_straight_lines_and_turns_are_not_rough() -> None:
+    assert roughness(CURVE) == pytest.approx(0, abs=1e-12)
+    assert roughness(np.array([0.0, 1.0])) == 0
+
+
+def test_roughness_is_the_size_of_independent_noise() -> None:
+    noise = 0.3 * np.random.default_rng(0).standard_normal(4000)
+    assert roughness(noise) == pytest.approx(0.3, rel=0.05)
+
+
+def test_sampling_noise_leaves_out_what_all_layers_share() -> None:
+    shift = np.random.default_rng(0).standard_normal((50, 1)) + np.zeros(11)
+    shifted = Curves.from_arrays({"inter": shift}, {str(k): str(k) for k in range(50)})
+    assert sampling_noise(shifted) == pytest.approx(0, abs=1e-12)
+    assert sampling_noise(measured(CURVE, 0.2)) == pytest.approx(0.2 / np.sqrt(60), rel=0.1)
+
+
+def test_heights_have_their_errors() -> None:
+    found = height_estimates(measured(CURVE, 0.01), fit_pattern(CURVE, FOUR))
+    assert [h.value for h in found] == pytest.approx([0.4, 0.1, 0.4, 0.2], abs=0.01)
+    assert [h.error for h in found] == pytest.approx(4 * [0.01 * np.sqrt(2 / 60)], rel=0.4)
+
+
+def test_boundaries_have_intervals_with_the_truth() -> None:
+    found = boundary_estimates(measured(CURVE, 0.05), fit_pattern(CURVE, FOUR))
+    for boundary, truth in zip(found, (3, 10, 33), strict=True):
+        assert boundary.low <= truth <= boundary.high
+
+
+def test_of_one_image_the_phases_are_told_all_the_same() -> None:
+    assert phases_of(measured(CURVE, 0.0, images=1)).pattern == FOUR
+    assert phases_of(measured(RISING + zigzag(0.02), 0.0, images=1)).pattern != FOUR
+
+
+def test_what_is_flat_to_rounding_has_no_phase() -> None:
+    assert smallest(np.full(41, 0.3)) > 1e-5
+    assert smallest(CURVE) == pytest.approx(0.005 * 0.7)

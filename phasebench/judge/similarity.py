@@ -70,7 +70,7 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
 def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, list[Condition]]:
     """Which intervals are judged, the four or the six that were found, and that each be a phase."""
     mean = curves.mean("inter")
-    judged = found if found and found.pattern == SIX else fit_pattern(mean, FOUR)
+    judged = found if found and found.pattern in (FOUR, SIX) else fit_pattern(mean, FOUR)
     conditions = [
         Condition(f"height of phase {number}", height, smallest(mean))
         for number, height in enumerate(height_estimates(curves, judged), start=1)

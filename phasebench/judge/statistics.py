@@ -58,7 +58,7 @@ class Estimate:
 
     def corrected(self, count: int) -> Estimate:
         """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
-        if not self.items:
+        if self.items < FEWEST:
             return self
         return replace(self, high=self.value + self.quantile(count) * math.hypot(self.error, self.fixed))
 

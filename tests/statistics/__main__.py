@@ -33,7 +33,7 @@ def section(head: Sequence[str], row: Callable[[Any], str], cells: Sequence[Any]
 
 def means() -> str:
     head = ("images of", "curve", "layers", *(f"{images} images" for images in coverage.IMAGES))
-    rows = [coverage.student_row(cell) for cell in coverage.cells()]
+    rows = [coverage.student_row(cell) for cell in coverage.cells() if coverage.common(cell).size]
     return table(head, [*rows, *(coverage.rare_row(curve) for curve in ("recall", "lift"))])
 
 

@@ -108,16 +108,17 @@ def cells() -> list[tuple[str, str, str]]:
     return [(m, d, c) for m in MODELS for d in ("scenes", "scene-pairs") for c in JUDGED]
 
 
+def common(cell: tuple[str, str, str]) -> Array:
+    """Recorded values [items, layers] that are no rare events."""
+    values = by_item(*cell)
+    return values[:, ~rare(values)]
+
+
 def student_row(cell: tuple[str, str, str], samples: int = 2000) -> str:
     """A table's row: the lowest, median and highest coverage over layers, at each number of images."""
     model, dataset, curve = cell
-    values, each = by_item(*cell), recorded(*cell).shape[1]
-    values = values[:, ~rare(values)]
-    shown = []
+    values, each, shown = common(cell), recorded(*cell).shape[1], []
     for images in IMAGES:
-        if not values.shape[1]:
-            shown.append("-")
-            continue
         rng = np.random.default_rng(images)
         shown.append(spread(student_coverage(values, images // each, rng, samples)))
     return f"| {model}, {dataset} | `{curve}` | {values.shape[1]} | {' | '.join(shown)} |"
@@ -145,10 +146,9 @@ METHODS = (
 )
 
 
-def methods_row(cell: tuple[str, str, int], samples: int = 300, resamples: int = 999) -> str:
+def methods_row(cell: tuple[str, str, int], samples: int = 200, resamples: int = 999) -> str:
     """A table's row: what each method covers, and its width in Student's."""
     model, curve, images = cell
-    values = by_item(model, "scenes", curve)
-    found = compared(values[:, ~rare(values)], images, images, samples, resamples)
+    found = compared(common((model, "scenes", curve)), images, images, samples, resamples)
     shown = [f"{100 * c:.1f} ({w:.2f})" for c, _, _, w in found.values()]
     return f"| {model} `{curve}` | {images} | {' | '.join(shown)} |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,13 +187,14 @@ def test_draw_keeps_the_order_and_takes_all_there_is() -> None:
 
 def test_the_digest_follows_contents_and_captions(tmp_path: Path) -> None:
     read = read_coco(write_pictures(tmp_path / "set", 2))
-    before = digest(read)
-    assert digest(read) == before
-    assert digest(read[:1]) != before
+    before = [sample.digest() for sample in read]
+    assert [sample.digest() for sample in read] == before
+    assert len({digest(before), digest(before[:1]), digest(reversed(before))}) == 3
     Image.new("RGB", (96, 96)).save(read[1].path)
-    assert digest(read) != before
+    assert [sample.digest() == known for sample, known in zip(read, before, strict=True)] == [True, False]
+    assert replace(read[0], captions=("a cat",)).digest() != before[0]
 
 
 def test_the_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing or unreadable: .*y\.png"):
-        digest([Sample("y", tmp_path / "y.png", ("a",), "y")])
+        Sample("y", tmp_path / "y.png", ("a",), "y").digest()

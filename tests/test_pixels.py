@@ -12,7 +12,7 @@ from PIL import Image
 
 from phasebench.datasets import pixels
 from phasebench.datasets.pixels import ImageError, open_rgb
-from phasebench.datasets.sample import Sample, digest
+from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -178,5 +178,5 @@ def test_a_file_that_is_not_read_in_time_is_no_end_of_the_run(
         open_rgb(tmp_path / "x.png")
     assert caught.value.reason == "not read in time"
     with pytest.raises(InputError, match="not read within"):
-        digest([Sample("x", tmp_path / "x.png", ("a cat",), "x")])
+        Sample("x", tmp_path / "x.png", ("a cat",), "x").digest()
     (tmp_path / "x.png").open("wb").close()  # lets the readers go

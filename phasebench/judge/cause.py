@@ -1,0 +1,73 @@
+"""The likely cause of a drift, read off which curves moved and from which layer on.
+
+A layer's states depend on what came before it alone, so that the first that moved tells where to look;
+the lens alone looks through final norm and output head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from phasebench.judge.drift import Difference
+from phasebench.judge.provenance import layout
+from phasebench.names import ATTENTION, LENS, SIMILARITY
+
+IMAGE = "before the language model: image preprocessing, vision encoder or projector"
+TEXT = "before the language model: text embeddings or tokenizer"
+EITHER = "before the language model: what enters its first block"
+HEAD = "final norm or output head: only what the lens decodes moved"
+OF_ALL = "or what all blocks share: order of the tokens, positions, mask, precision, a setting"
+
+
+def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """One sentence, or nothing where nothing drifted or the curves do not tell.
+
+    ``differences`` are all curves of one model and dataset; ``before`` and ``after`` the provenance of
+    what was recorded and measured.
+    """
+    moved = {one.curve: min(one.drifted) for one in differences if one.drifted}
+    if not moved:
+        return ""
+    if different := next((one.lengths for one in differences if one.lengths), None):
+        return f"blocks are missing or added: {different[0]} -> {different[1]}"
+    return _of_prompt(before, after) or _of_layers(moved)
+
+
+def _of_prompt(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The prompt is not the recorded one: everything else may follow from it."""
+    layouts = before.get("layout"), after.get("layout")
+    both = all(isinstance(one, Mapping) for one in layouts)
+    changed = layout(*layouts) if both and layouts[0] != layouts[1] else ""  # type: ignore[arg-type]
+    if before.get("prompt") != after.get("prompt"):
+        also = f", and with it the prompt's layout: {changed}" if changed else ""
+        return f"the prompt's text changed (chat template, or --prompt){also}"
+    return f"the prompt's layout changed, not its text (processor or tokenizer): {changed}" if changed else ""
+
+
+def _of_layers(moved: Mapping[str, int]) -> str:
+    """``moved``: curve -> the first layer past what is allowed."""
+    states = min((moved[name] for name in SIMILARITY if name in moved), default=None)
+    rows = min((moved[name] for name in ATTENTION if name in moved), default=None)
+    known = [layer for layer in (states, rows) if layer is not None]
+    if not known:
+        return HEAD if any(name in moved for name in LENS) else ""
+    first = min(known)
+    if first == 0:
+        return _of_entry(moved)
+    if first == 1 and rows != 1 and moved.get("intra_text") != 1:
+        return f"{IMAGE} (only image tokens moved at layer 1: the size of what enters block 1)"
+    return _of_block(first, rows)
+
+
+def _of_entry(moved: Mapping[str, int]) -> str:
+    image, text = (moved.get(name) == 0 for name in ("intra_visual", "intra_text"))
+    if image == text:
+        return EITHER
+    return IMAGE if image else TEXT
+
+
+def _of_block(first: int, rows: int | None) -> str:
+    """A block's attention is seen before what the block gives."""
+    part = "its attention or what it reads" if rows == first else "behind its attention"
+    return f"block 1, {OF_ALL}" if first == 1 else f"block {first}, {part}: layers before it are as recorded"

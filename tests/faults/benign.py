@@ -1,0 +1,153 @@
+"""Variations that must not be called drift: ways of running, of saving, of drawing images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from phasebench.calibration.variations import PLAIN, Values, Variation, measure_as
+from phasebench.curves import Curves
+from phasebench.datasets.sample import Sample, digest
+from phasebench.judge.drift import Difference, compare
+from phasebench.judge.record import OF_OTHERS, Record, record
+from phasebench.models.loading import Loaded, load
+from phasebench.models.registry import ModelSpec, bundled_models
+from phasebench.names import CURVES
+from tests.faults.harness import scenes
+from tests.faults.patient import copied
+
+IMAGES = 3
+SETS = (("scenes", 1), ("scenes", 2), ("scenes", 3), ("photos", 1))
+"""Data set and seed; those of the calibration have the seed 0."""
+MODELS = ("smol-llava", "smol-instructblip", "tiny-llava", "tiny-instructblip")
+RUNS = (
+    Variation("batches of 2", batch_size=2),
+    Variation("batches of 3", batch_size=3),
+    Variation("other order", backwards=True),
+    Variation("other order, batches of 2", backwards=True, batch_size=2),
+    Variation("1 padding token before, unmoved positions", padding=-1),
+    Variation("8 padding tokens before, unmoved positions", padding=-8),
+    Variation("2 padding tokens after", padding=2),
+    Variation("9 padding tokens after, batches of 3", padding=9, batch_size=3),
+    Variation("eager attention", attention="eager"),
+    Variation("eager attention, batches of 2", attention="eager", batch_size=2),
+    Variation("eager attention, 4 padding tokens before", attention="eager", padding=-4),
+    Variation("two threads", threads=2),
+    Variation("two threads, batches of 3", threads=2, batch_size=3),
+    Variation("four threads", threads=4),
+)
+SAVED = {"re-saved": "10GB", "re-sharded": "20MB", "re-sharded finely": "200KB"}
+DTYPES = ("bfloat16", "float16")
+DRAWS = 12
+"""Pairs of draws of one data set that are compared with each other."""
+
+
+@dataclass(frozen=True)
+class Harmless:
+    """One variation, and what lay furthest from what is allowed there."""
+
+    variation: str
+    model: str
+    images: str
+    curve: str
+    layer: int
+    excess: float
+
+    @property
+    def alarm(self) -> bool:
+        return self.excess > 1
+
+    as_dict = asdict
+
+
+def harmless(cache: Path, model: str) -> Iterator[Harmless]:
+    """Every variation of one model within one precision."""
+    spec = _spec(model)
+    sound, sets = load(spec, cache, device="cpu"), _sets(cache)
+    plain = _measured(sound, sets, PLAIN)
+    for variation in RUNS:
+        yield from _told(variation.name, model, plain, _measured(sound, sets, variation))
+    for change, loaded in _saved(cache, spec, sound):
+        yield from _told(change, model, plain, _measured(loaded, sets, PLAIN))
+    yield from _draws(cache, model, sound)
+
+
+def precisions(cache: Path, model: str) -> Iterator[Harmless]:
+    """The same checkpoint in 16 bits, against its records in float32."""
+    spec, sets = _spec(model), _sets(cache)
+    plain = _measured(load(spec, cache, device="cpu"), sets, PLAIN)
+    for dtype in DTYPES:
+        loaded = load(spec, cache, device="cpu", dtype=dtype)
+        yield from _told(f"in {dtype}", model, plain, _measured(loaded, sets, PLAIN))
+
+
+def _spec(model: str) -> ModelSpec:
+    return next(spec for spec in bundled_models() if spec.name == model)
+
+
+def _sets(cache: Path) -> dict[str, Sequence[Sample]]:
+    return {f"{name}, seed {seed}": scenes(cache, IMAGES, seed, name) for name, seed in SETS}
+
+
+def _measured(
+    loaded: Loaded, sets: Mapping[str, Sequence[Sample]], variation: Variation
+) -> dict[str, dict[str, Record]]:
+    """The records of every set; all are measured in one go, their images told apart by set."""
+    every = [
+        replace(sample, id=f"{name} {sample.id}") for name, samples in sets.items() for sample in samples
+    ]
+    values, found, start = measure_as(loaded, every, variation), {}, 0
+    for name, samples in sets.items():
+        stop = start + len(samples)
+        found[name] = _records(loaded, samples, {curve: rows[start:stop] for curve, rows in values.items()})
+        start = stop
+    return found
+
+
+def _saved(cache: Path, spec: ModelSpec, sound: Loaded) -> Iterator[tuple[str, Loaded]]:
+    """The same checkpoint in other files."""
+    for name, size in SAVED.items():
+        with tempfile.TemporaryDirectory(dir=cache, prefix="saved-") as scratch:
+            folder = copied(spec.folder(cache), Path(scratch) / "again")
+            for path in folder.glob("*.safetensors"):
+                path.unlink()
+            sound.model.save_pretrained(folder, max_shard_size=size)
+            sound.processor.save_pretrained(folder)
+            yield name, load(replace(spec, source=folder), cache, device="cpu")
+
+
+def _draws(cache: Path, model: str, loaded: Loaded) -> Iterator[Harmless]:
+    """Two draws of the scenes without a common image, within sampling error."""
+    every = scenes(cache, 60)
+    values = measure_as(loaded, every, PLAIN)
+    for seed in range(DRAWS):
+        chosen = {sample.id for sample in scenes(cache, 30, seed)}
+        halves = [[k for k, one in enumerate(every) if (one.id in chosen) == kept] for kept in (True, False)]
+        before, after = (
+            _records(loaded, [every[k] for k in half], {name: rows[half] for name, rows in values.items()})
+            for half in halves
+        )
+        name = f"scenes, split {seed}"
+        yield from _told("other images", model, {name: before}, {name: after})
+
+
+def _records(loaded: Loaded, samples: Sequence[Sample], values: Values) -> dict[str, Record]:
+    contents = {sample.id: sample.digest() for sample in samples}
+    provenance = {"dtype": str(loaded.dtype).removeprefix("torch."), "data": digest(contents.values())}
+    curves = Curves.from_arrays(values, {one.id: one.item for one in samples}, provenance, contents)
+    return {name: record(curves, name) for name in CURVES if name not in OF_OTHERS}
+
+
+def _told(
+    variation: str,
+    model: str,
+    before: Mapping[str, dict[str, Record]],
+    after: Mapping[str, dict[str, Record]],
+) -> Iterator[Harmless]:
+    for images, records in before.items():
+        found = [compare(known, after[images][name]) for name, known in records.items()]
+        worst: Difference = max(found, key=lambda one: float(one.excess[one.worst]))
+        excess = float(worst.excess[worst.worst])
+        yield Harmless(variation, model, images, worst.curve, worst.worst, excess)

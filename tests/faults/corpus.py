@@ -1,0 +1,95 @@
+"""The whole corpus: every fault and every harmless variation, by two processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache as memoised
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from phasebench.cache import cache_folder
+from tests.faults import table
+from tests.faults.benign import MODELS, Harmless, harmless, precisions
+from tests.faults.catalogue import FAULTS
+from tests.faults.harness import Bed, Outcome, inflict, scenes
+from tests.faults.kinds import BLIP, LLAVA
+from tests.faults.patient import Patient
+
+TEXT = Path(__file__).parent / "faults.md"
+IMAGES = 50
+PROCESSES = 2
+UNDER_TEST = {LLAVA: "smol-llava", BLIP: "smol-instructblip"}
+VARIED = {"benign": harmless, "precision": precisions}
+Job = tuple[str, ...]
+Kept = dict[Job, list[dict[str, Any]]]
+
+
+@memoised
+def _bed(family: str) -> tuple[Bed, Patient]:
+    cache = cache_folder()
+    bed = Bed.of(UNDER_TEST[family], cache, scenes(cache, IMAGES))
+    return bed, bed.patient()
+
+
+def _quiet() -> None:
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+
+
+def _do(job: Job) -> list[dict[str, Any]]:
+    """One fault at one severity, or all variations of one model: in a process of its own."""
+    if job[0] in VARIED:
+        return [one.as_dict() for one in VARIED[job[0]](cache_folder(), job[1])]
+    fault = next(one for one in FAULTS if (one.family, one.name) == job[1:3])
+    bed, patient = _bed(fault.family)
+    return [inflict(bed, fault, int(job[3]), patient).as_dict()]
+
+
+def jobs() -> Iterator[Job]:
+    """Every kind at every severity, then every variation of every model."""
+    for fault in FAULTS:
+        for severity in range(len(fault.severities)):
+            yield "fault", fault.family, fault.name, str(severity)
+    yield from ((varied, model) for varied in VARIED for model in MODELS)
+
+
+def run(todo: Iterable[Job], keep: Path | None) -> Kept:
+    """Everything that ``keep`` does not have yet; what is done is appended to it."""
+    lines = keep.read_text(encoding="utf-8").splitlines() if keep and keep.is_file() else []
+    kept: Kept = {tuple(job): found for job, found in map(json.loads, lines)}
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _quiet) as pool:
+        futures = {pool.submit(_do, job): job for job in todo if job not in kept}
+        for number, future in enumerate(as_completed(futures), 1):
+            job = futures[future]
+            kept[job] = future.result()
+            sys.stderr.write(f"{number} of {len(futures)}: {', '.join(job)}\n")
+            if keep:
+                with keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([job, kept[job]]) + "\n")
+    return kept
+
+
+def document(kept: Kept, minutes: str) -> str:
+    """The page."""
+    every = list(jobs())
+    outcomes = [Outcome(**kept[job][0]) for job in every if job[0] == "fault"]
+    benign = [Harmless(**one) for job in every if job[0] in VARIED for one in kept[job]]
+    return TEXT.read_text(encoding="utf-8").format(
+        kinds=len(FAULTS),
+        count=len(outcomes),
+        minutes=minutes,
+        shares=table.shares(outcomes),
+        missed=table.missed(outcomes),
+        causes=table.causes(outcomes),
+        variations=len(benign),
+        alarms=sum(one.alarm for one in benign),
+        benign=table.benign(benign),
+        faults=table.faults(outcomes),
+    )

@@ -24,6 +24,8 @@ THREADS = pytest.StashKey[int]()
 """torch's threads before anything was shared out."""
 TOLD = pytest.StashKey[set[str]]()
 """Places whose measurement has been attached to an item."""
+CAUSES = pytest.StashKey[dict[str, str]]()
+"""The likely cause of each place's drift."""
 
 
 @pytest.fixture(scope="session")
@@ -171,9 +173,11 @@ def check_drift(
             pytest.skip(f"no baseline for {_baseline_of(request)}/{curve}; write it with --snapshot-update")
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
-        attach(request.node, {**found, "updated": agrees and bool(found["told"])})
+        why = "" if agrees else _cause(request, measurement)
+        attach(request.node, {**found, "updated": agrees and bool(found["told"]), "cause": why})
         if not agrees:
-            pytest.fail(_told(request, curve, baseline), pytrace=False)
+            told = _told(request, curve, baseline)
+            pytest.fail(f"{told}\nlikely cause: {why}" if why else told, pytrace=False)
 
     return checked
 
@@ -202,6 +206,17 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
         return {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [str(error)]}
+
+
+def _cause(request: pytest.FixtureRequest, measurement: Measurement) -> str:
+    """Read off all curves of the place, once."""
+    from phasebench.judge.cause import of_place
+    from phasebench.session import REFERENCE
+
+    causes, place = request.config.stash.setdefault(CAUSES, {}), _baseline_of(request)
+    if place not in causes:
+        causes[place] = of_place(request.config.stash[REFERENCE], place, measurement.curves)
+    return causes[place]
 
 
 def _recorded(request: pytest.FixtureRequest, name: str) -> str | None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phasebench.curves import Curves
+from phasebench.judge.baselines import Reference, read_record
 from phasebench.judge.drift import Difference
 from phasebench.judge.provenance import layout
-from phasebench.names import ATTENTION, LENS, SIMILARITY
+from phasebench.judge.record import record
+from phasebench.names import ATTENTION, CURVES, LENS, SIMILARITY
 
 IMAGE = "before the language model: image preprocessing, vision encoder or projector"
 TEXT = "before the language model: text embeddings or tokenizer"
@@ -23,15 +26,32 @@ OF_ALL = "or what all blocks share: order of the tokens, positions, mask, precis
 def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """One sentence, or nothing where nothing drifted or the curves do not tell.
 
-    ``differences`` are all curves of one model and dataset; ``before`` and ``after`` the provenance of
-    what was recorded and measured.
+    ``differences`` are all curves of one model and dataset, and only those count that compare each image
+    with itself: an interval hides where a difference begins. ``before`` and ``after`` are the provenance
+    of what was recorded and measured.
     """
-    moved = {one.curve: min(one.drifted) for one in differences if one.drifted}
-    if not moved:
-        return ""
     if different := next((one.lengths for one in differences if one.lengths), None):
         return f"blocks are missing or added: {different[0]} -> {different[1]}"
-    return _of_prompt(before, after) or _of_layers(moved)
+    exact = [one for one in differences if one.shared and not one.half.any()]
+    moved = {one.curve: min(one.drifted) for one in exact if one.drifted}
+    return (_of_prompt(before, after) or _of_layers(moved)) if moved else ""
+
+
+def of_place(reference: Reference, place: str, measured: Curves) -> str:
+    """The same from the baselines of ``place``, ``<model>/<dataset>``; nothing where they cannot be read.
+
+    Another model's baselines (``--against``) name no cause: a difference is no fault there.
+    """
+    paths = {name: reference.folders.find(f"{place}/{name}.json") for name in CURVES}
+    if reference.against:
+        return ""
+    try:
+        known = {name: read_record(path) for name, path in paths.items() if path}
+        found = [reference.compare(one, record(measured, name)) for name, one in known.items()]
+        before = next(iter(known.values()))["provenance"]
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return ""
+    return cause(found, before, measured.provenance)
 
 
 def _of_prompt(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -42,6 +42,9 @@ def _drift(entries: list[Entry]) -> Iterator[str]:
         numbers = (short(entry.get(key)) for key in ("recorded", "measured", "excess"))
         yield f"| `{entry['curve']}` | {entry['layer']} | {' | '.join(numbers)} |"
     yield ""
+    for why in dict.fromkeys(entry.get("cause") for entry in entries):
+        if why:
+            yield f"Likely cause: {why}\n"
 
 
 def _findings(entries: list[Entry]) -> Iterator[str]:

@@ -7,18 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from phasebench.cache import store_folder
 from phasebench.calibration.variations import PLAIN, Values, Variation, measure_as
 from phasebench.curves import Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.judge.drift import Difference, compare
 from phasebench.judge.record import OF_OTHERS, Record, record
+from phasebench.measure.run import measure
 from phasebench.models.loading import Loaded, load
 from phasebench.models.registry import ModelSpec, bundled_models
 from phasebench.names import CURVES
+from phasebench.settings import Settings
 from tests.faults.harness import scenes
 from tests.faults.patient import copied
 
-IMAGES = 3
+IMAGES = 2
 SETS = (("scenes", 1), ("scenes", 2), ("scenes", 3), ("photos", 1))
 """Data set and seed; those of the calibration have the seed 0."""
 MODELS = ("smol-llava", "smol-instructblip", "tiny-llava", "tiny-instructblip")
@@ -121,7 +124,8 @@ def _saved(cache: Path, spec: ModelSpec, sound: Loaded) -> Iterator[tuple[str, L
 def _draws(cache: Path, model: str, loaded: Loaded) -> Iterator[Harmless]:
     """Two draws of the scenes without a common image, within sampling error."""
     every = scenes(cache, 60)
-    values = measure_as(loaded, every, PLAIN)
+    measured = measure(loaded, "faults", every, Settings(store=store_folder(None)), lambda *_: None).curves
+    values = {name: measured.array(name) for name in measured.names}
     for seed in range(DRAWS):
         chosen = {sample.id for sample in scenes(cache, 30, seed)}
         halves = [[k for k, one in enumerate(every) if (one.id in chosen) == kept] for kept in (True, False)]

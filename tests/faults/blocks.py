@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
+from torch.nn import GELU
 
 from tests.faults.kinds import FIRST, LENGTH, block_at, files, memory
 from tests.faults.patient import Patient, edit, place, setting
@@ -165,7 +165,7 @@ def windowed(patient: Patient, width: int) -> None:
 @memory("another activation", "in {:.0%} of the blocks", SHARES, FIRST)
 def activated(patient: Patient, share: float) -> None:
     for block in patient.of_blocks(share):
-        patient.set(block.mlp, "act_fn", gelu)
+        patient.set(block.mlp, "act_fn", GELU())
 
 
 @memory(

@@ -53,11 +53,17 @@ def _do(job: Job) -> list[dict[str, Any]]:
 
 
 def jobs() -> Iterator[Job]:
-    """Every kind at every severity, then every variation of every model."""
+    """The severest first, then every variation of every model, the mildest last."""
+    yield from (job for level in "21" for job in faults() if job[3] == level)
+    yield from ((varied, model) for varied in VARIED for model in MODELS)
+    yield from (job for job in faults() if job[3] == "0")
+
+
+def faults() -> Iterator[Job]:
+    """Every kind at every severity."""
     for fault in FAULTS:
         for severity in range(len(fault.severities)):
             yield "fault", fault.family, fault.name, str(severity)
-    yield from ((varied, model) for varied in VARIED for model in MODELS)
 
 
 def run(todo: Iterable[Job], keep: Path | None) -> Kept:
@@ -68,22 +74,29 @@ def run(todo: Iterable[Job], keep: Path | None) -> Kept:
         futures = {pool.submit(_do, job): job for job in todo if job not in kept}
         for number, future in enumerate(as_completed(futures), 1):
             job = futures[future]
-            kept[job] = future.result()
-            sys.stderr.write(f"{number} of {len(futures)}: {', '.join(job)}\n")
-            if keep:
-                with keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([job, kept[job]]) + "\n")
+            failed = future.exception()
+            told = f"failed: {failed!r}" if failed else "done"
+            sys.stderr.write(f"{number} of {len(futures)}, {', '.join(job)}: {told}\n")
+            if not failed:
+                kept[job] = future.result()
+                _append(keep, job, kept[job])
     return kept
+
+
+def _append(keep: Path | None, job: Job, found: list[dict[str, Any]]) -> None:
+    if keep:
+        with keep.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([job, found]) + "\n")
 
 
 def document(kept: Kept, minutes: str) -> str:
     """The page."""
-    every = list(jobs())
-    outcomes = [Outcome(**kept[job][0]) for job in every if job[0] == "fault"]
-    benign = [Harmless(**one) for job in every if job[0] in VARIED for one in kept[job]]
+    outcomes = [Outcome(**kept[job][0]) for job in faults() if job in kept]
+    benign = [Harmless(**one) for job in jobs() if job[0] in VARIED for one in kept.get(job, ())]
     return TEXT.read_text(encoding="utf-8").format(
         kinds=len(FAULTS),
         count=len(outcomes),
+        of=sum(1 for _ in faults()),
         minutes=minutes,
         shares=table.shares(outcomes),
         missed=table.missed(outcomes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from phasebench.measure.passes import probed_pass
 from phasebench.measure.reading import Reading, Recalls
 from phasebench.measure.run import measure
 from phasebench.measure.selftest import self_test
-from phasebench.models.adapter import dissect
+from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded, load
 from phasebench.models.registry import bundled_models, resolve_models
-from phasebench.names import CURVES
+from phasebench.names import CURVES, LENS
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
 from tests.faults.patient import Patient, copied
@@ -126,19 +126,32 @@ def examine(bed: Bed, loaded: Loaded, **about: Any) -> Outcome:
 
 
 def _examined(bed: Bed, loaded: Loaded, about: dict[str, Any]) -> Outcome:
+    """Self-test and lens cost more than all else; they come where the first image shows nothing yet."""
     first = loaded.inputs([bed.samples[0].open()])
     anatomy = dissect(loaded.model, first)
-    self_test(anatomy, first)
+    lensless = replace(anatomy, unmeasured={**anatomy.unmeasured, "lens": "not yet"})
     known = loaded.processor is bed.loaded.processor
     recalls = bed.recalls if known else Recalls(loaded.processor.tokenizer, bed.samples)
-    reading, worst = Reading(anatomy, bed.samples, recalls), Outcome(**about)
-    for number, sample in enumerate(bed.samples, 1):
+    seen = _steps(bed, loaded, Reading(lensless, bed.samples, recalls), lensless, 1, about)
+    if seen.caught:
+        return seen
+    self_test(anatomy, first)
+    every = len(bed.samples)
+    return _steps(bed, loaded, Reading(anatomy, bed.samples, recalls), anatomy, every, about)
+
+
+def _steps(
+    bed: Bed, loaded: Loaded, reading: Reading, anatomy: Anatomy, most: int, about: dict[str, Any]
+) -> Outcome:
+    lens = "lens" not in anatomy.unmeasured
+    records = {name: one for name, one in bed.records.items() if lens or name not in LENS}
+    worst = Outcome(**about)
+    for number, sample in enumerate(bed.samples[:most], 1):
         reading.add(probed_pass(anatomy, loaded.inputs([sample.open()]))[0])
         if reading.broken:
             raise InputError(next(iter(reading.broken.values())))
-        if number in STEPS or number == len(bed.samples):
-            curves = _curves(bed, loaded, reading, number)
-            worst = _judged(bed, curves, number, about)
+        if number in STEPS or number == most:
+            worst = _judged(records, _curves(bed, loaded, reading, number), number, about)
             if worst.caught:
                 break
     return worst
@@ -159,8 +172,8 @@ def _curves(bed: Bed, loaded: Loaded, reading: Reading, number: int) -> Curves:
     return Curves.from_arrays(reading.arrays(), {s.id: s.item for s in some}, provenance, contents)
 
 
-def _judged(bed: Bed, curves: Curves, number: int, about: dict[str, Any]) -> Outcome:
-    found = differences(bed.records, curves)
+def _judged(records: dict[str, Record], curves: Curves, number: int, about: dict[str, Any]) -> Outcome:
+    found = differences(records, curves)
     worst = max(found, key=lambda one: float(one.excess[one.worst]))
     layer, drifted = worst.worst, any(one.drifted for one in found)
     return Outcome(
@@ -170,7 +183,7 @@ def _judged(bed: Bed, curves: Curves, number: int, about: dict[str, Any]) -> Out
         layer=layer,
         excess=float(worst.excess[layer]),
         moved={one.curve: min(one.drifted) for one in found if one.drifted},
-        said=cause(found, bed.records["inter"]["provenance"], curves.provenance),
+        said=cause(found, records["inter"]["provenance"], curves.provenance),
     )
 
 

@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Two processes of one thread each: tiny products cost more on several, and two processes would fight for the cores.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: bench test quick lint picture perf perf-rivals statistics clean
+.PHONY: bench test quick lint picture perf perf-rivals statistics faults clean
 
 bench: $(READY)
 	$(BIN)/pytest --phasebench
@@ -44,6 +44,10 @@ perf: $(READY)
 # About ten minutes on two cores.
 statistics: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.statistics
+
+# Half an hour on two cores; FAULTS=FILE keeps what is done, and a stopped run goes on from it.
+faults: $(READY)
+	$(BIN)/python -m tests.faults $(if $(FAULTS),--keep $(FAULTS))
 
 # nnsight and TransformerLens beside what phasebench needs; torch stays as it is pinned.
 perf-rivals: .ci/requirements.lock

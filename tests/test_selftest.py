@@ -154,6 +154,19 @@ def test_with_nothing_left_a_model_is_refused(tiny_llava: Loaded, pictures: Pict
         self_test(anatomy, inputs)
 
 
+def test_a_spoilt_output_head_is_told_from_a_model_that_is_not_deterministic(
+    tiny_llava: Loaded, pictures: Pictures
+) -> None:
+    """The states are finite all the way: only the logits show it, and NaN is not even itself."""
+    loaded = _copied(tiny_llava)
+    inputs = loaded.inputs(pictures[:1])
+    anatomy = dissect(loaded.model, inputs)
+    with torch.no_grad():
+        anatomy.head.weight[-1, 0] = float("nan")  # type: ignore[union-attr, index, operator]
+    with pytest.raises(InputError, match=r"logits are not; a spoilt weight of norm or output head"):
+        self_test(anatomy, inputs)
+
+
 def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
     loaded = _copied(tiny_llava)
     inputs = loaded.inputs(pictures[:1])

@@ -102,6 +102,9 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     """
     positions = Positions.of(inputs, anatomy.image_token)
     plain = forward(anatomy.model, inputs)
+    if bool(plain.isnan().any()):
+        told = "final states are finite, its logits are not; a spoilt weight of norm or output head?"
+        raise InputError(f"{name_of(anatomy.model)} cannot be measured: {told}")
     dtype = precision(anatomy.model)
     probe = _CheckingProbe(anatomy, positions)
     hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]

@@ -26,7 +26,7 @@ def _swap_at(value: tuple[float, float], blocks: int) -> str:
     return f"block {min(place(depth, blocks) for depth in value)}"
 
 
-@memory("two blocks swapped", "at depths {}", ((0.6, 0.7), (0.4, 0.6), (0.2, 0.9)), _swap_at)
+@memory("two blocks swapped", "at depths {} and {}", ((0.6, 0.7), (0.4, 0.6), (0.2, 0.9)), _swap_at)
 def swapped(patient: Patient, depths: tuple[float, float]) -> None:
     first, second = (patient.at(depth) for depth in depths)
     pairs = list(zip(first.parameters(), second.parameters(), strict=True))

@@ -36,7 +36,7 @@ def normalised(folder: Path, value: float) -> None:
         pixels(folder, name, [a + value * (b - a) for a, b in zip(HALF, other, strict=True)])
 
 
-@files("range of the pixels", "times {}", (1 / 256, 1 / 127.5, 1.0), IMAGES)
+@files("range of the pixels", "times {:.4g}", (1 / 256, 1 / 127.5, 1.0), IMAGES)
 def scale(folder: Path, value: float) -> None:
     pixels(folder, "rescale_factor", value)
 

@@ -49,7 +49,7 @@ class Fault:
 
     def label(self, severity: int) -> str:
         value = self.severities[severity]
-        return self.how.format(value[0] if isinstance(value, tuple) else value)
+        return self.how.format(*value) if isinstance(value, tuple) else self.how.format(value)
 
     def expected(self, severity: int, blocks: int) -> str:
         return self.says if isinstance(self.says, str) else self.says(self.severities[severity], blocks)

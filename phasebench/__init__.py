@@ -1,3 +1,65 @@
-"""phasebench: what happens inside a vision large language model, and whether that changed."""
+"""phasebench: what happens inside a vision large language model, and whether that changed.
+
+``__all__`` is the public API, told in docs/api.md. Each name is imported when it is first asked for: that
+phasebench is installed costs other projects' pytest runs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phasebench.curves import Curves
+    from phasebench.datasets.registry import DatasetSpec, read_folder
+    from phasebench.datasets.sample import Sample
+    from phasebench.errors import InputError
+    from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
+    from phasebench.judge.findings import FINDINGS
+    from phasebench.judge.statistics import Estimate, estimate, resampled_means
+    from phasebench.library import measure
+    from phasebench.models.registry import ModelSpec
+    from phasebench.report.frames import load_results
 
 __version__ = "0.1.0"
+__all__ = [
+    "FINDINGS",
+    "Condition",
+    "Curves",
+    "DatasetSpec",
+    "Estimate",
+    "Evidence",
+    "Finding",
+    "InputError",
+    "ModelSpec",
+    "Outcome",
+    "Sample",
+    "Verdict",
+    "__version__",
+    "estimate",
+    "load_results",
+    "measure",
+    "read_folder",
+    "resampled_means",
+    "verdict",
+]
+HOMES = {
+    "curves": ("Curves",),
+    "datasets.registry": ("DatasetSpec", "read_folder"),
+    "datasets.sample": ("Sample",),
+    "errors": ("InputError",),
+    "judge.finding": ("Condition", "Evidence", "Finding", "Outcome", "Verdict", "verdict"),
+    "judge.findings": ("FINDINGS",),
+    "judge.statistics": ("Estimate", "estimate", "resampled_means"),
+    "library": ("measure",),
+    "models.registry": ("ModelSpec",),
+    "report.frames": ("load_results",),
+}
+"""Where each public name lives."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f"phasebench.{module}"), name)
+    raise AttributeError(f"module 'phasebench' has no attribute {name!r}")

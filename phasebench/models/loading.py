@@ -39,7 +39,7 @@ class Loaded:
     processor: Any
     prompt: str
     checkpoint: str
-    """Digest of the configuration and weight files."""
+    """Digest of the configuration and weight files; empty where the caller has loaded it."""
     source: str | None = None
     """``OWNER/NAME@COMMIT`` of a model of the hub."""
 
@@ -113,10 +113,11 @@ def load(
     processor = load_processor(spec.name, folder, remote_code=remote_code)
     model = _weights(spec.name, folder, where, cache, allow_pickle=allow_pickle, remote_code=remote_code)
     check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
-    loaded = Loaded(spec.name, model, processor, prompt or spec.prompt or _prompt(processor), digest(folder))
+    chosen = prompt or spec.prompt or prompt_of(processor)
+    loaded = Loaded(spec.name, model, processor, chosen, digest(folder))
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
-    _try(loaded, spec.visual if prompt is None else None)
+    try_out(loaded, spec.visual if prompt is None else None)
     return loaded
 
 
@@ -149,7 +150,7 @@ def _weights(
         ) from error
 
 
-def _try(loaded: Loaded, expected: int | None) -> None:
+def try_out(loaded: Loaded, expected: int | None = None) -> None:
     """One forward pass over a grey image: processor, configuration and projector must agree.
 
     Raises:
@@ -170,7 +171,7 @@ def _try(loaded: Loaded, expected: int | None) -> None:
         ) from error
 
 
-def _prompt(processor: Any) -> str:
+def prompt_of(processor: Any) -> str:
     """The chat template's rendering of one image and a request, or the plain default.
 
     BLIP-like processors put the image tokens before the prompt themselves.

@@ -1,0 +1,110 @@
+"""Measuring a model that the caller has loaded, in a notebook or a script, without pytest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from phasebench.curves import Curves
+from phasebench.datasets.pixels import as_rgb
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.measure import run
+from phasebench.measure.batches import Done
+from phasebench.models.checks import check_image_token
+from phasebench.models.loading import Loaded, prompt_of, try_out
+from phasebench.models.parts import image_token_id
+from phasebench.settings import Settings
+
+Picture = Image.Image | Path | str
+Captions = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class _InMemory(Sample):
+    """A picture that lies in no file."""
+
+    image: Image.Image
+
+    def open(self) -> Image.Image:
+        return as_rgb(ImageOps.exif_transpose(self.image))
+
+    def digest(self) -> str:
+        picture = self.open()
+        state = hashlib.blake2b(f"{picture.size}".encode(), digest_size=6)
+        state.update(picture.tobytes())
+        state.update("\n".join(self.captions).encode())
+        return state.hexdigest()
+
+
+def measure(
+    model: Any,
+    processor: Any,
+    images: Sequence[Picture],
+    captions: Sequence[Captions] | None = None,
+    *,
+    prompt: str | None = None,
+    batch_size: int | None = 1,
+    lens_norm: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Curves:
+    """The curves of a transformers image-text-to-text model, those of ``pytest --phasebench``.
+
+    Nothing is kept on disk, and the model is left as it is. In the curves images are called ``"0"``,
+    ``"1"``, ... in the order given. An image whose states are not finite has no values and is named in
+    ``provenance["broken"]``; what the self-test takes out is NaN and named in ``provenance["unmeasured"]``.
+
+    Args:
+        model: in evaluation mode, on the device and in the precision that it is to be measured in.
+        processor: the one that belongs to it.
+        images: pictures, or paths of them.
+        captions: one or several sentences for each image; without them ``recall`` and ``lift`` are NaN.
+        prompt: as the processor wants it, with its image token; by default one image and 'Describe the
+            image.' in the processor's chat template.
+        batch_size: images a pass; None for as many as fit.
+        lens_norm: the final norm before the output head in the LogitLens.
+        progress: called with the images done and the images in all.
+
+    Raises:
+        InputError: an image cannot be read, or the model cannot be measured rightly.
+    """
+
+    def tell(done: Done) -> None:
+        if progress is not None:
+            progress(done.images, done.total)
+
+    samples = _samples(images, captions)
+    settings = Settings(batch_size=batch_size, lens_norm=lens_norm)
+    measured = run.measure(_taken(model, processor, prompt), "images", samples, settings, tell)
+    broken = {"broken": dict(measured.broken)} if measured.broken else {}
+    return replace(measured.curves, provenance={**measured.curves.provenance, **broken})
+
+
+def _taken(model: Any, processor: Any, prompt: str | None) -> Loaded:
+    """As if it had been loaded here; without a checkpoint's digest no row is kept."""
+    name = type(model).__name__
+    if model.training:
+        raise InputError(f"{name} is in training mode, dropout would be measured; call model.eval() first")
+    check_image_token(name, model.config, processor.tokenizer, image_token_id(model))
+    loaded = Loaded(name, model, processor, prompt or prompt_of(processor), checkpoint="")
+    try_out(loaded)
+    return loaded
+
+
+def _samples(images: Sequence[Picture], captions: Sequence[Captions] | None) -> list[Sample]:
+    texts = [()] * len(images) if captions is None else captions
+    if len(texts) != len(images):
+        raise InputError(f"captions: {len(texts)} for {len(images)} images; give one entry an image")
+    return [_sample(str(index), *pair) for index, pair in enumerate(zip(images, texts, strict=True))]
+
+
+def _sample(name: str, image: Picture, captions: Captions) -> Sample:
+    told = (captions,) if isinstance(captions, str) else tuple(captions)
+    if isinstance(image, Image.Image):
+        return _InMemory(name, Path(), told, name, image)
+    return Sample(name, Path(image), told, name)

@@ -1,0 +1,129 @@
+"""The library call: the numbers of ``pytest --phasebench``, without pytest, files or traces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import phasebench
+from phasebench import library
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.measure import batches
+from phasebench.measure.passes import Row
+from phasebench.measure.run import measure as measured_by_pytest
+from phasebench.models.loading import Loaded
+from phasebench.names import ATTENTION, CURVES
+from phasebench.settings import Settings
+
+
+def test_the_numbers_are_those_of_a_run(tiny: Loaded, samples: list[Sample]) -> None:
+    captions = [sample.captions for sample in samples]
+    run = measured_by_pytest(tiny, "pics", samples, Settings(), lambda done: None).curves
+    paths = [sample.path for sample in samples]
+    for images in (paths, [str(path) for path in paths], [sample.open() for sample in samples]):
+        curves = library.measure(tiny.model, tiny.processor, images, captions, prompt=tiny.prompt)
+        assert list(curves.items) == ["0", "1", "2", "3", "4"]
+        assert curves.names == list(CURVES)
+        assert np.array_equal(curves.table.to_numpy(), run.table.to_numpy(), equal_nan=True)
+
+
+def test_findings_are_judged_without_pytest(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    images = [sample.path for sample in samples]
+    model, processor, prompt = tiny_llava.model, tiny_llava.processor, tiny_llava.prompt
+    curves = phasebench.measure(model, processor, images, prompt=prompt, batch_size=None)
+    evidence = phasebench.Evidence(curves, {})
+    verdicts = {name: finding.verdict(evidence) for name, finding in phasebench.FINDINGS.items()}
+    assert verdicts["lens_recall_peak"].outcome is phasebench.Outcome.UNDECIDED
+    assert "not measured" in verdicts["lens_recall_peak"].detail
+    assert np.isfinite(verdicts["inter_below_intra"].value)
+
+
+def test_without_captions_there_is_everything_but_recall(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    told: list[tuple[int, int]] = []
+    curves = phasebench.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].open()], prompt=tiny_llava.prompt,
+        progress=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    empty = {name for name in curves.names if np.isnan(curves.array(name)).all()}
+    assert empty == {"recall", "recall_other", "lift"}
+    assert np.isfinite(curves.array("inter")).all()
+    assert np.isfinite(curves.array(ATTENTION[0])[:, 1:]).all()
+    assert told == [(0, 1), (1, 1)]
+    assert curves.provenance["checkpoint"] == ""
+
+
+def test_the_same_picture_has_the_same_digest_and_another_another(samples: list[Sample]) -> None:
+    images = [samples[0].open(), samples[0].open(), samples[1].open()]
+    one, same, other = (sample.digest() for sample in library._samples(images, ["a", "a", "a"]))
+    assert one == same != other
+    assert library._samples(images[:1], ["b"])[0].digest() != one
+
+
+def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
+    with pytest.raises(InputError, match="captions: 2 for 1 images"):
+        library.measure(model, processor, [image], ["a", "b"])
+    with pytest.raises(InputError, match="no images drawn"):
+        library.measure(model, processor, [])
+    with pytest.raises(InputError, match="missing"):
+        library.measure(model, processor, ["gone.png"], prompt=tiny_llava.prompt)
+    model.train()
+    try:
+        with pytest.raises(InputError, match=r"training mode.*model\.eval"):
+            library.measure(model, processor, [image])
+    finally:
+        model.eval()
+
+
+def test_images_with_infinite_states_are_named(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = batches.probed_pass
+
+    def overflowing(*args: Any, **options: Any) -> list[Row]:
+        rows = native(*args, **options)
+        rows[0].curves["inter"][2:] = np.nan
+        return rows
+
+    monkeypatch.setattr(batches, "probed_pass", overflowing)
+    curves = library.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
+    )
+    assert "not finite from layer 2" in curves.provenance["broken"]["0"]
+
+
+FRESH = """
+import sys, phasebench
+assert not {"torch", "numpy", "pandas", "transformers", "PIL"} & {n.partition(".")[0] for n in sys.modules}
+first = phasebench.measure
+import phasebench.measure.run
+assert callable(first) and callable(phasebench.measure)
+for name in phasebench.__all__:
+    getattr(phasebench, name)
+try:
+    phasebench.nothing
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_importing_it_is_light_and_every_name_is_there(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "module 'phasebench' has no attribute 'nothing'\n"), (
+        done.stderr
+    )
+
+
+def test_the_public_names_are_listed_once_each() -> None:
+    homes = [name for names in phasebench.HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == sorted(phasebench.__all__)
+    api = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in phasebench.__all__ if f"`{name}" not in api] == []

@@ -108,6 +108,8 @@ class _Teller:
             terminalreporter.write_line(f"phasebench: {line}")
         if step := os.environ.get("GITHUB_STEP_SUMMARY"):
             _append(Path(step), results)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            _annotate(terminalreporter)
 
     def _tell_stale(self, reporter: pytest.TerminalReporter, places: list[str]) -> None:
         from phasebench.names import CURVES
@@ -118,6 +120,19 @@ class _Teller:
             reporter.write_line(
                 f"phasebench: no case asks for the baseline {path}; remove it if it is not needed"
             )
+
+
+def _annotate(reporter: pytest.TerminalReporter) -> None:
+    """Say what failed in GitHub's own words; in a log of its own each line stands at the beginning."""
+    from phasebench.report.annotations import Failure, errors
+
+    failed = [report for kind in ("error", "failed") for report in reporter.stats.get(kind, [])]
+    told = [
+        Failure(report.nodeid.rpartition("::")[2], report.longreprtext, getattr(report, "phasebench", ()))
+        for report in failed
+    ]
+    for line in errors(told):
+        reporter.write_line(line)
 
 
 def _append(path: Path, results: Results) -> None:

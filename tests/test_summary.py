@@ -51,6 +51,16 @@ def test_red_places_and_findings_come_first() -> None:
     assert rows[0] == "| `attention_sinks` | **does not hold** | - | 0.01 to 0.031 | holds |"
 
 
+def test_the_place_that_drifted_most_comes_first() -> None:
+    entries = [
+        finding("m/a"), finding("m/b", passed=False), drift("inter", 3.0, passed=False, place="m/c"),
+        drift("inter", 30.0, passed=False, place="m/d"), drift("inter", None, passed=False, place="m/e"),
+    ]  # fmt: skip
+    lines = markdown(Results.of(entries)).splitlines()
+    places = [line.split()[-1] for line in lines if line.startswith("###")]
+    assert places == ["m/e", "m/d", "m/c", "m/b", "m/a"]
+
+
 def test_a_summary_that_github_would_drop_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "LIMIT", 200)
     text = markdown(Results.of([finding(f"m/{index}") for index in range(50)]))

@@ -11,8 +11,8 @@ LIMIT = 900_000
 
 
 def markdown(results: Results) -> str:
-    """One section a model and dataset, those with something red first."""
-    places = sorted(results.places, key=lambda place: not _red(results, place))
+    """One section a model and dataset: what drifted most, then changed verdicts, then the green ones."""
+    places = sorted(results.places, key=lambda place: (not _red(results, place), -_worst(results, place)))
     text = "\n".join(line for place in places for line in _section(results, place))
     if len(text.encode()) <= LIMIT:
         return text
@@ -21,6 +21,11 @@ def markdown(results: Results) -> str:
 
 def _red(results: Results, place: str) -> bool:
     return any(not entry["passed"] for kind in ("drift", "finding") for entry in results.of_kind(place, kind))
+
+
+def _worst(results: Results, place: str) -> float:
+    drifted = (badness(entry) for entry in results.of_kind(place, "drift") if not entry["passed"])
+    return max(drifted, default=0.0)
 
 
 def _section(results: Results, place: str) -> Iterator[str]:

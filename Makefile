@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Two processes of one thread each: tiny products cost more on several, and two processes would fight for the cores.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: bench test quick lint picture perf perf-rivals statistics faults clean
+.PHONY: bench test quick lint docs figures picture perf perf-rivals statistics faults clean
 
 bench: $(READY)
 	$(BIN)/pytest --phasebench
@@ -29,6 +29,18 @@ $(READY): .ci/requirements.lock .ci/bundled.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .ci/bundled.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+docs: $(READY)
+	$(BIN)/sphinx-build -W --keep-going -q docs build/site
+
+# What the pages of the findings show; the numbers beside them are held to the baselines by a test.
+DRAWN := smol-instructblip-1 smol-instructblip-3 smol-instructblip-5 smol-llava-4-heatmap smol-llava-4-lines smol-llava-5
+figures: $(READY)
+	$(BIN)/pytest --phasebench --model smol-llava --model smol-instructblip --dataset scenes --controls --figures build/figures
+	for drawn in $(DRAWN); do \
+		model=$${drawn%%-[0-9]*}; \
+		cp build/figures/$$model/scenes/figure-$${drawn#$$model-}.png docs/figures/$$drawn.png; \
+	done
 
 # What the terminal shows: of a model as it was recorded, and of one in which something changed.
 RUN := pytest --phasebench --model smol-instructblip --dataset scenes

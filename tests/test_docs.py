@@ -1,0 +1,164 @@
+"""The documentation: it builds without a warning, its examples run, its commands and numbers are real."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from phasebench.models.loading import Loaded
+from phasebench.names import CURVES, FINDINGS
+from tests.conftest import Run, write_pictures
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TINY = "<s> user : <image> describe the picture . assistant :"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced examples of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
+    done = subprocess.run(
+        [*command, str(DOCS), str(tmp_path / "site")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "findings" / "four_phases.html").read_text(encoding="utf-8")
+    assert "../_images/" in page
+    loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]*)"', page)
+    assert loaded == []
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_each_finding_has_a_page_with_claim_definition_limits_and_figure(finding: str) -> None:
+    text = (DOCS / "findings" / f"{finding}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {finding}\n")
+    headings = ["The paper", "Definition", "What breaks it", "In the bundled models"]
+    assert re.findall(r"^## (.*)$", text, re.M) == headings
+    assert re.search(r"^!\[.+\]\(\.\./figures/.+\.png\)", text, re.M)
+
+
+MODELS = ("smol-llava", "smol-instructblip")
+VERDICT = re.compile(r"`(smol-\w+)` on `([\w-]+)`: \*\*([a-z ]+)\*\*(?:, (-?\d+(?:\.\d+)?))?")
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_a_findings_page_tells_the_recorded_verdicts(finding: str) -> None:
+    text = (DOCS / "findings" / f"{finding}.md").read_text(encoding="utf-8")
+    told = VERDICT.findall(text)
+    assert {(model, data) for model, data, *_ in told} == {(model, "scenes") for model in MODELS}
+    for model, data, verdict, value in told:
+        path = ROOT / "baselines" / model / data / "verdicts" / f"{finding}.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert verdict == record["verdict"]
+        assert value == ("" if record["value"] is None else f"{record['value']:.3g}")
+
+
+def test_every_curve_is_told() -> None:
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert [curve for curve in CURVES if f"`{curve}`" not in text] == []
+
+
+@pytest.fixture
+def extended(run: Run, pytester: pytest.Pytester, cache: Path) -> Run:
+    """A project that has all the examples of docs/extending.md in its conftest.py."""
+    from phasebench.models.tiny import tiny
+
+    (pytester.path / "checkpoints").mkdir()
+    (pytester.path / "checkpoints" / "llava-ft").symlink_to(tiny("tiny-llava", cache))
+    pictures = pytester.path / "pictures"
+    pictures.mkdir()
+    for path in (pytester.path / "pics" / "val").iterdir():
+        path.rename(pictures / path.name)
+        (pictures / path.name).with_suffix(".txt").write_text("a dog on a red background")
+    pytester.makeconftest("\n".join(blocks("docs/extending.md", "python")))
+    return run
+
+
+def test_the_examples_add_a_model_a_dataset_and_a_finding(extended: Run) -> None:
+    result = extended("--prompt", TINY, "-m", "finding", model="our-llava", dataset="our-pictures")
+    result.stdout.fnmatch_lines(["*phasebench our-llava/our-pictures*", "sees_more_late*"])
+    assert result.ret in (0, 1)
+    told = result.parseoutcomes()
+    assert told.get("passed", 0) + told.get("failed", 0) == 7
+
+
+def test_each_of_the_examples_takes_less_than_twenty_lines() -> None:
+    examples = blocks("docs/extending.md", "python")
+    assert len(examples) == 3
+    assert all(len(example.splitlines()) < 20 for example in examples)
+
+
+def test_the_notebook_example_runs(
+    tiny_llava: Loaded, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from phasebench.models.tiny import tiny
+
+    folder = write_pictures(tmp_path / "pics", 3) / "val"
+    for name, path in zip(("dog", "beach", "street"), sorted(folder.iterdir()), strict=True):
+        path.rename(tmp_path / f"{name}.png")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "llava-ft").symlink_to(tiny("tiny-llava", cache))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("phasebench.library.prompt_of", lambda processor: TINY)  # it has no chat template
+    names: dict[str, Any] = {}
+    exec(blocks("docs/api.md", "python")[0], names)  # noqa: S102
+    assert names["curves"].array("recall").shape == (3, 7)
+    assert names["found"].detail
+
+
+def test_the_examples_of_results_and_fixtures_run(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tables, fixtures = blocks("docs/api.md", "python")
+    run("--snapshot-update")
+    path = pytester.makepyfile(fixtures)
+    run("--results", "results.json", str(path)).assert_outcomes(passed=1)
+    monkeypatch.chdir(pytester.path)
+    names: dict[str, Any] = {}
+    exec(tables, names)  # noqa: S102
+    assert names["by_depth"].columns.tolist() == ["tiny-llava"]
+    assert names["drift"]["curve"].tolist() == ["inter"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_of_a_page_have_options_that_exist(page: Path, options: frozenset[str]) -> None:
+    text = re.sub(r"(\\|>)\n", " ", page.read_text(encoding="utf-8"))
+    for line in re.findall(r"pytest --phasebench[^\n`]*", text):
+        asked = set(re.findall(r"(?<=\s)(--?[a-z][\w-]*)", line.partition("#")[0]))
+        assert asked <= options, line
+
+
+@pytest.fixture(scope="module")
+def options() -> frozenset[str]:
+    """What ``pytest --phasebench`` takes."""
+    command = [sys.executable, "-m", "pytest", "--phasebench", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return frozenset(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", done.stdout))
+
+
+def test_the_workflows_are_yaml_with_steps() -> None:
+    workflows = [yaml.safe_load(text) for text in blocks("docs/ci.md", "yaml")]
+    assert len(workflows) == 2
+    for workflow in workflows:
+        (job,) = workflow["jobs"].values()
+        assert any("pytest --phasebench" in step.get("run", "") for step in job["steps"])
+        assert any(step.get("uses", "").startswith("actions/upload-artifact@") for step in job["steps"])
+
+
+def test_the_citation_names_paper_and_version() -> None:
+    import phasebench
+
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert told["version"] == phasebench.__version__
+    assert told["references"][0]["title"].startswith("Phase Diagram of Vision Large Language Models")

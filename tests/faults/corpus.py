@@ -29,9 +29,9 @@ Kept = dict[Job, list[dict[str, Any]]]
 
 
 @memoised
-def _bed(family: str) -> tuple[Bed, Patient]:
+def _bed(family: str, data: str) -> tuple[Bed, Patient]:
     cache = cache_folder()
-    bed = Bed.of(UNDER_TEST[family], cache, scenes(cache, IMAGES))
+    bed = Bed.of(UNDER_TEST[family], cache, scenes(cache, IMAGES, dataset=data))
     return bed, bed.patient()
 
 
@@ -48,7 +48,7 @@ def _do(job: Job) -> list[dict[str, Any]]:
     if job[0] in VARIED:
         return [one.as_dict() for one in VARIED[job[0]](cache_folder(), job[1])]
     fault = next(one for one in FAULTS if (one.family, one.name) == job[1:3])
-    bed, patient = _bed(fault.family)
+    bed, patient = _bed(fault.family, fault.data)
     return [inflict(bed, fault, int(job[3]), patient).as_dict()]
 
 

@@ -88,6 +88,7 @@ class Bed:
         folder: its checkpoint.
         records: curve -> the record of all images.
         recalls: of its own tokenizer, which is slow to read.
+        anatomy: its parts.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Bed:
     samples: Sequence[Sample]
     records: dict[str, Record]
     recalls: Recalls
+    anatomy: Anatomy
 
     @classmethod
     def of(cls, name: str, cache: Path, samples: Sequence[Sample]) -> Bed:
@@ -106,7 +108,8 @@ class Bed:
         found = measure(loaded, "faults", samples, Settings(store=store_folder(None)), lambda *_: None)
         records = {curve: record(found.curves, curve) for curve in COMPARED}
         recalls = Recalls(loaded.processor.tokenizer, samples)
-        return cls(name, loaded, spec.folder(cache), cache, samples, records, recalls)
+        anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
+        return cls(name, loaded, spec.folder(cache), cache, samples, records, recalls, anatomy)
 
     def patient(self) -> Patient:
         return Patient(self.loaded, [sample.open() for sample in self.samples])
@@ -126,15 +129,17 @@ def examine(bed: Bed, loaded: Loaded, **about: Any) -> Outcome:
 
 
 def _examined(bed: Bed, loaded: Loaded, about: dict[str, Any]) -> Outcome:
-    """Self-test and lens cost more than all else; they come where the first image shows nothing yet."""
+    """Anatomy, self-test and lens cost most; they come where the first image shows nothing yet."""
     first = loaded.inputs([bed.samples[0].open()])
-    anatomy = dissect(loaded.model, first)
+    same = loaded.model is bed.loaded.model
+    anatomy = bed.anatomy if same else dissect(loaded.model, first)
     lensless = replace(anatomy, unmeasured={**anatomy.unmeasured, "lens": "not yet"})
     known = loaded.processor is bed.loaded.processor
     recalls = bed.recalls if known else Recalls(loaded.processor.tokenizer, bed.samples)
     seen = _steps(bed, loaded, Reading(lensless, bed.samples, recalls), lensless, 1, about)
     if seen.caught:
         return seen
+    anatomy = dissect(loaded.model, first)
     self_test(anatomy, first)
     every = len(bed.samples)
     return _steps(bed, loaded, Reading(anatomy, bed.samples, recalls), anatomy, every, about)

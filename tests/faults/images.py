@@ -42,7 +42,11 @@ def scale(folder: Path, value: float) -> None:
 
 
 @files(
-    "resized with another filter", "bicubic -> {}", (("Lanczos", 1), ("bilinear", 2), ("nearest", 0)), IMAGES
+    "resized with another filter",
+    "bicubic -> {}",
+    (("Lanczos", 1), ("bilinear", 2), ("nearest", 0)),
+    IMAGES,
+    data="photos",
 )
 def resampled(folder: Path, value: tuple[str, int]) -> None:
     pixels(folder, "resample", value[1])

@@ -37,6 +37,7 @@ class Fault:
         says: what the named cause ought to contain; a function of severity and number of blocks
             where it depends on them; empty where the curves cannot tell.
         family: the kind of model it is for.
+        data: the data set that shows it: the scenes have the model's own size already.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Fault:
     files: bool
     says: Says
     family: str = LLAVA
+    data: str = "scenes"
 
     def label(self, severity: int) -> str:
         value = self.severities[severity]
@@ -72,12 +74,17 @@ def memory(
 
 
 def files(
-    name: str, how: str, severities: tuple[Any, ...], says: Says = "", family: str = LLAVA
+    name: str,
+    how: str,
+    severities: tuple[Any, ...],
+    says: Says = "",
+    family: str = LLAVA,
+    data: str = "scenes",
 ) -> Callable[[Callable[[Path, Any], None]], Callable[[Path, Any], None]]:
     """A fault of a checkpoint's files, put into a copy of its folder."""
 
     def add(change: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
-        FAULTS.append(Fault(name, how, severities, change, True, says, family))
+        FAULTS.append(Fault(name, how, severities, change, True, says, family, data))
         return change
 
     return add

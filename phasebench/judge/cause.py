@@ -75,7 +75,7 @@ def _of_layers(moved: Mapping[str, int]) -> str:
     first = min(known)
     if first == 0:
         return _of_entry(moved)
-    if first == 1 and rows != 1 and moved.get("intra_text") != 1:
+    if first == 1 and moved.get("intra_visual") == 1 and moved.get("intra_text") != 1:
         return f"{IMAGE} (only image tokens moved at layer 1: the size of what enters block 1)"
     return _of_block(first, rows)
 

@@ -188,7 +188,7 @@ def test_the_corpus_goes_on_from_what_is_kept(tmp_path: Path) -> None:
     keep.write_text("".join(json.dumps([job, rows]) + "\n" for job, rows in found.items()))
     done = corpus.run(every, keep)
     assert list(done) == every
-    page = corpus.document(done, "12")
+    page = corpus.document(done)
     assert f"{len(FAULTS)} kinds" in page
     assert "| threads | 8 | 0 |" in page
 

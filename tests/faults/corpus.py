@@ -89,7 +89,7 @@ def _append(keep: Path | None, job: Job, found: list[dict[str, Any]]) -> None:
             file.write(json.dumps([job, found]) + "\n")
 
 
-def document(kept: Kept, minutes: str) -> str:
+def document(kept: Kept) -> str:
     """The page."""
     outcomes = [Outcome(**kept[job][0]) for job in faults() if job in kept]
     benign = [Harmless(**one) for job in jobs() if job[0] in VARIED for one in kept.get(job, ())]
@@ -97,7 +97,6 @@ def document(kept: Kept, minutes: str) -> str:
         kinds=len(FAULTS),
         count=len(outcomes),
         of=sum(1 for _ in faults()),
-        minutes=minutes,
         shares=table.shares(outcomes),
         missed=table.missed(outcomes),
         causes=table.causes(outcomes),

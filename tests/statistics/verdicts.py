@@ -78,7 +78,7 @@ def power_row(cell: tuple[str, tuple[int, ...], int], samples: int = 200) -> str
     return f"| {name} | {boundaries} | {height} | {' | '.join(told)} |"
 
 
-def boundaries_row(cell: tuple[str, str, tuple[int, ...], int, int], samples: int = 30) -> str:
+def boundaries_row(cell: tuple[str, str, tuple[int, ...], int, int], samples: int = 25) -> str:
     """What the boundaries' intervals contain of the truth; of a plateau, any of its layers."""
     name, turn, boundaries, images, height = cell
     base, rng = population(name), np.random.default_rng(images)

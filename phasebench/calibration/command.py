@@ -104,7 +104,8 @@ def _others(
     from phasebench.calibration.variations import PROCESSORS, VARIATIONS, measure_as, measure_elsewhere
 
     same = ("--images", str(asked.images), "--device", asked.device)
-    for variation in (*VARIATIONS, *(PROCESSORS if loaded.device.type == "cpu" else ())):
+    kernels = loaded.device.type == "cpu" and loaded.dtype.itemsize == 4  # 16 bits crawl on other kernels
+    for variation in (*VARIATIONS, *(PROCESSORS if kernels else ())):
         if not variation.elsewhere:
             yield variation, measure_as(loaded, samples, variation)
         elif command:

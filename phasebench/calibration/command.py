@@ -62,10 +62,12 @@ def _calibrate(asked: argparse.Namespace) -> None:
     path, datasets = asked.baselines / FILE, asked.dataset or DATASETS
     before = Tolerances.read(path).seen if path.is_file() else {}
     seen: dict[str, dict[str, Spread]] = {}
+    places: list[str] = []
     for name in asked.model or MODELS:
         for dataset in datasets:
+            places.append(f"{name} on {dataset}")
             _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
-            found = {"about": _about(asked, dtypes), "seen": Tolerances({**before, **seen}).as_dict()}
+            found = {"about": _about(asked, dtypes, places), "seen": Tolerances({**before, **seen}).as_dict()}
             write_whole(path, _dump(found).encode())
     sys.stdout.write(f"{_table(Tolerances(seen))}\n\nwritten to {path}\n")
 
@@ -164,13 +166,12 @@ def _tell(what: str, found: dict[str, Spread]) -> None:
     sys.stderr.write(f"{what}: at most {found[name].mean:.1e} ({name}){flipped}\n")
 
 
-def _about(asked: argparse.Namespace, dtypes: Sequence[str]) -> dict[str, Any]:
+def _about(asked: argparse.Namespace, dtypes: Sequence[str], places: Sequence[str]) -> dict[str, Any]:
     import torch
     import transformers
 
     return {
-        "models": list(asked.model or MODELS),
-        "datasets": list(asked.dataset or DATASETS),
+        "measured": list(places),
         "dtypes": list(dtypes),
         "images": asked.images,
         "device": asked.device,

@@ -77,8 +77,7 @@ class Curves:
     def summary(self, name: str) -> pd.DataFrame:
         """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""
         values = self.array(name)
-        numbers = {item: number for number, item in enumerate(dict.fromkeys(self.items.values()))}
-        of_items, _ = _means(values, [numbers[item] for item in self.items.values()])
+        of_items, _ = _means(values, members(list(self.items.values())))
         (spread,), (count,) = _means((of_items - _means(of_items)[0]) ** 2)
         (mean,), (n,) = _means(values)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,9 +85,15 @@ class Curves:
         return pd.DataFrame({"mean": mean, "se": se, "n": n}, pd.RangeIndex(len(n), name="layer"))
 
 
-def _means(values: Array, groups: Sequence[int] | None = None) -> tuple[Array, npt.NDArray[np.int64]]:
+def members(items: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The number of each image's item, counted in order of appearance [images]."""
+    numbers = {item: number for number, item in enumerate(dict.fromkeys(items))}
+    return np.array([numbers[item] for item in items], dtype=np.int64)
+
+
+def _means(values: Array, groups: npt.NDArray[np.int64] | None = None) -> tuple[Array, npt.NDArray[np.int64]]:
     """Mean of what is known in each group of rows, and how many there are [groups, L + 1]; NaN of none."""
-    member = np.zeros(len(values), dtype=np.int64) if groups is None else np.asarray(groups)
+    member = np.zeros(len(values), dtype=np.int64) if groups is None else groups
     known = ~np.isnan(values)
     totals = np.zeros((member.max() + 1, values.shape[1]))
     counts = np.zeros_like(totals, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -169,7 +170,7 @@ def check_drift(
     def checked(curve: str) -> None:
         _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
-        if _recorded(request, curve) is None and not _updating(request):
+        if _found(request, curve) is None and not _updating(request):
             pytest.skip(f"no baseline for {_baseline_of(request)}/{curve}; write it with --snapshot-update")
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
@@ -197,7 +198,7 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
     from phasebench.judge.record import columns
     from phasebench.session import REFERENCE
 
-    path = request.config.stash[FOLDERS].find(f"{_baseline_of(request)}/{curve}.json")
+    path = _found(request, curve)
     if path is None:
         return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": ["first recorded"]}
     try:
@@ -220,16 +221,22 @@ def _cause(request: pytest.FixtureRequest, measurement: Measurement) -> str:
 
 
 def _recorded(request: pytest.FixtureRequest, name: str) -> str | None:
-    """The recorded verdict, '' for a curve or an unreadable file, None where nothing is recorded."""
+    """The recorded verdict, '' for an unreadable file, None where nothing is recorded."""
     from phasebench.judge.baselines import read_record
 
-    path = request.config.stash[FOLDERS].find(f"{_baseline_of(request)}/{name}.json")
+    path = _found(request, name)
     if path is None:
         return None
     try:
         return str(read_record(path).get("verdict", ""))
     except ValueError:
         return ""
+
+
+def _found(request: pytest.FixtureRequest, name: str) -> Path | None:
+    """The file of a curve or verdict that the item is held against."""
+    found: Path | None = request.config.stash[FOLDERS].find(f"{_baseline_of(request)}/{name}.json")
+    return found
 
 
 def _place_of(request: pytest.FixtureRequest) -> str:

@@ -61,15 +61,14 @@ def test_the_widest_is_of_each() -> None:
 
 def test_what_is_allowed_is_a_multiple_of_what_was_seen() -> None:
     seen, level = Spread(1e-3, 2e-3, 5e-3), np.array([2.0])
-    known = Tolerances({"float32": {"inter": seen, "total": seen}})
-    mean, rms = known.allowed("inter", seen, level, np.array([100]))
+    mean, rms = seen.allowed("inter", level, np.array([100]))
     assert mean == pytest.approx(1e-5 + MARGIN * 1e-3 + 5e-5)
     assert rms == pytest.approx(1e-5 + MARGIN * 2e-3 + 5e-4)
-    assert known.allowed("total", seen, level, np.array([100]))[0] == pytest.approx(2 * mean)
+    assert seen.allowed("total", level, np.array([100]))[0] == pytest.approx(2 * mean)
 
 
 def test_one_near_tie_in_one_image_is_always_allowed() -> None:
-    mean, rms = Tolerances({}).allowed("recall", Spread(), np.array([0.3]), np.array([50]))
+    mean, rms = Spread().allowed("recall", np.array([0.3]), np.array([50]))
     assert mean == pytest.approx(0.5 / 50, abs=1e-4)
     assert rms == pytest.approx(0.5 / 50**0.5, abs=1e-4)
 

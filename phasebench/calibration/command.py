@@ -87,7 +87,6 @@ def _place(
     for dtype in dtypes:
         loaded = _load(asked, name, dtype)
         plain[dtype] = measure_as(loaded, samples, PLAIN)
-        seen[dtype] = {}
         command = ["--model", name, "--dataset", dataset, "--dtype", dtype] if elsewhere else None
         for variation, values in _others(asked, loaded, command, samples):
             found = _spreads(plain[dtype], values, backwards=variation.backwards)

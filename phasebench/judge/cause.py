@@ -42,9 +42,9 @@ def of_place(reference: Reference, place: str, measured: Curves) -> str:
 
     Another model's baselines (``--against``) name no cause: a difference is no fault there.
     """
-    paths = {name: reference.folders.find(f"{place}/{name}.json") for name in CURVES}
     if reference.against:
         return ""
+    paths = {name: reference.folders.find(f"{place}/{name}.json") for name in CURVES}
     try:
         known = {name: read_record(path) for name, path in paths.items() if path}
         found = [reference.compare(one, record(measured, name)) for name, one in known.items()]

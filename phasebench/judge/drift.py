@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from phasebench.curves import Array
+from phasebench.curves import Array, members
 from phasebench.judge.provenance import notes as provenance_notes
 from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
 from phasebench.judge.statistics import plain
@@ -213,7 +213,7 @@ def _noise(
 ) -> tuple[Array, Array]:
     dtypes = (str(one["provenance"].get("dtype")) for one in (recorded, measured))
     seen = tolerances.of(measured["curve"], *dtypes)
-    return tolerances.allowed(measured["curve"], seen, level, images)
+    return seen.allowed(measured["curve"], level, images)
 
 
 def _quantile(layers: int, count: Array) -> Array:
@@ -223,9 +223,8 @@ def _quantile(layers: int, count: Array) -> Array:
 
 def _half(change: Array, items: Sequence[str]) -> Array:
     """Half-width of the interval of the mean difference, images of an item taken together [L + 1]."""
-    names = {item: k for k, item in enumerate(dict.fromkeys(items))}
-    member = np.array([names[item] for item in items])
-    means = np.stack([mean(change[member == k]) for k in range(len(names))])
+    member = members(items)
+    means = np.stack([mean(change[member == k]) for k in range(member.max() + 1)])
     count = np.maximum(1, np.isfinite(means).sum(axis=0))
     quantile = _quantile(change.shape[1], count)
     return np.asarray(quantile * np.nan_to_num(deviation(means), nan=np.inf) / np.sqrt(count))

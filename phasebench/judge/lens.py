@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from phasebench.curves import Array
+from phasebench.curves import Array, Curves
 from phasebench.judge.contrast import Contrast, contrasts
 from phasebench.judge.cuts import REFITS, boundary_replicates, phases_of
 from phasebench.judge.finding import Condition, Evidence, Finding, Verdict, verdict
 from phasebench.judge.phases import FOUR, Phases
-from phasebench.judge.similarity import judge_four_phases
+from phasebench.judge.similarity import height_conditions, heights_verdict
 from phasebench.judge.statistics import (
     Estimate,
     estimate,
@@ -94,7 +94,7 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     curves = evidence.curves
     found = phases_of(curves)
     if found.pattern != FOUR:
-        return _no_boundary(evidence, found)
+        return _no_boundary(curves, found)
     drawn = weights(list(curves.items.values()), REFITS)
     last, peak = curves.last, int(np.nanargmax(curves.mean("recall")))
     boundaries = boundary_replicates(resampled_means(curves, "inter", drawn), FOUR)[:, 2]
@@ -115,9 +115,9 @@ def _whole_layers(last: int) -> float:
     return (max(1, math.floor(NEAR * last)) + 0.5) / last
 
 
-def _no_boundary(evidence: Evidence, found: Phases) -> Verdict:
+def _no_boundary(curves: Curves, found: Phases) -> Verdict:
     """As sure as that there are no four phases."""
-    phases = judge_four_phases(Evidence(evidence.curves, {}))
+    phases = heights_verdict(found, height_conditions(curves, found)[1])
     nan = math.nan
     told = f"no phase IV: inter has {found}"
     return Verdict(phases.outcome, nan, nan, nan, told, (), {}, phases.margin, phases.images_needed)

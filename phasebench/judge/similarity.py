@@ -62,9 +62,8 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     judged, conditions = height_conditions(curves, found)
     boundaries = boundary_estimates(curves, found)
     detail = _told(found, boundaries, conditions, curves.last)
-    told = verdict(conditions, detail, _phases_beside(evidence, judged))
-    data = {"phases": _phases_data(found, boundaries)}
-    return replace(told, outcome=phases_outcome(found, told.outcome), data=data)
+    told = heights_verdict(found, conditions, detail, _phases_beside(evidence, judged))
+    return replace(told, data={"phases": _phases_data(found, boundaries)})
 
 
 def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, list[Condition]]:
@@ -78,9 +77,13 @@ def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, lis
     return judged, conditions
 
 
-def phases_outcome(found: Phases | None, outcome: Outcome) -> Outcome:
+def heights_verdict(
+    found: Phases | None, conditions: list[Condition], detail: str = "", beside: tuple[Contrast, ...] = ()
+) -> Verdict:
     """What the heights' conditions say of four phases: six are not four."""
-    return Outcome.DOES_NOT_HOLD if found and found.pattern == SIX else outcome
+    told = verdict(conditions, detail, beside)
+    six = found is not None and found.pattern == SIX
+    return replace(told, outcome=Outcome.DOES_NOT_HOLD) if six else told
 
 
 def _phases_beside(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:

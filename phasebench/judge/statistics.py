@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from phasebench.curves import Array, Curves
+from phasebench.curves import Array, Curves, members
 
 RESAMPLES = 500
 LEVEL = 0.95
@@ -120,12 +120,6 @@ def _means_and_without(curves: Curves, name: str) -> tuple[Array, Array]:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = totals.sum(axis=0) / counts.sum(axis=0)
         return mean, (totals.sum(axis=0) - totals) / (counts.sum(axis=0) - counts)
-
-
-def members(items: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """The number of each image's item, counted in order of appearance [images]."""
-    names = {item: k for k, item in enumerate(dict.fromkeys(items))}
-    return np.array([names[item] for item in items], dtype=np.intp)
 
 
 def percentile(value: float, resampled: Array, step: float = 0.0) -> Estimate:

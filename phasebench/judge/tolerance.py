@@ -44,6 +44,17 @@ class Spread:
         """The larger of each."""
         return Spread(*(max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
+    def allowed(self, curve: str, level: Array, images: Array) -> tuple[Array, Array]:
+        """What may lie between two means over so many ``images``, and the root mean square [L + 1] each.
+
+        ``level`` [L + 1] is one of the means.
+        """
+        flip = max(self.most, FLIP.get(curve, 0.0))
+        scale, count = _scale(curve, level), np.maximum(1, images)
+        of_mean = (ROUNDING + MARGIN * self.mean + flip / count) * scale
+        rms = (ROUNDING + MARGIN * self.rms + flip / np.sqrt(count)) * scale
+        return of_mean, rms
+
 
 def spread(before: Array, after: Array, curve: str) -> Spread:
     """What lies between two measurements [images, L + 1] of the same images."""
@@ -95,17 +106,6 @@ class Tolerances:
             told = f"no tolerance for {pair}; measure one: python -m phasebench calibrate --dtype {after}"
             raise InputError(told)
         return self.seen[pair][curve]
-
-    def allowed(self, curve: str, spread: Spread, level: Array, images: Array) -> tuple[Array, Array]:
-        """What may lie between two means over so many ``images``, and the root mean square [L + 1] each.
-
-        ``level`` [L + 1] is one of the means.
-        """
-        flip = max(spread.most, FLIP.get(curve, 0.0))
-        scale, count = _scale(curve, level), np.maximum(1, images)
-        of_mean = (ROUNDING + MARGIN * spread.mean + flip / count) * scale
-        rms = (ROUNDING + MARGIN * spread.rms + flip / np.sqrt(count)) * scale
-        return of_mean, rms
 
 
 def _up(value: float) -> float:

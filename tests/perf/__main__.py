@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.perf import growth, memory, processes, screening, startup
 from tests.perf.routes import routes
 from tests.perf.timing import interleaved, milliseconds, plus, ratio, share_of_added
 from tests.perf.workloads import everything
+from tests.sections import main
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "performance.md"
@@ -106,8 +106,4 @@ SECTIONS: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    if chosen := sys.argv[1:]:  # some sections, printed
-        print("\n\n".join(SECTIONS[name]() for name in chosen))
-    else:
-        written = TEXT.read_text(encoding="utf-8").format(**{name: make() for name, make in SECTIONS.items()})
-        PATH.write_text(written, encoding="utf-8")
+    main(SECTIONS, TEXT, PATH)

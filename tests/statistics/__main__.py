@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.sections import main
 from tests.statistics import coverage, shapes, verdicts
 from tests.statistics.populations import MODELS
 
@@ -91,8 +91,4 @@ SECTIONS: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    if chosen := sys.argv[1:]:  # some sections, printed
-        print("\n\n".join(SECTIONS[name]() for name in chosen))
-    else:
-        written = TEXT.read_text(encoding="utf-8").format(**{name: make() for name, make in SECTIONS.items()})
-        PATH.write_text(written, encoding="utf-8")
+    main(SECTIONS, TEXT, PATH)

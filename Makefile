@@ -53,7 +53,7 @@ picture: $(READY)
 perf: $(READY)
 	$(BIN)/python -m tests.perf
 
-# About ten minutes on two cores.
+# Four minutes on two cores.
 statistics: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.statistics
 

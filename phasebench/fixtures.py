@@ -150,6 +150,7 @@ def judge(
         told = {"id": finding.id, "recorded": known, **verdict.as_dict(), **verdict.data}
         attach(request.node, {"kind": "finding", **told})
         if known is None and not _updating(request):
+            _refuse_unrecorded(request, name)
             if verdict.outcome is not Outcome.HOLDS:
                 pytest.fail(
                     f"{_place_of(request)} {finding.id} {verdict.outcome}: {verdict.detail}", pytrace=False
@@ -164,14 +165,15 @@ def judge(
 def check_drift(
     request: pytest.FixtureRequest, measurement: Measurement, baseline: Any
 ) -> Callable[[str], None]:
-    """Compare a curve with its baseline; skipped, and counted as such, where none is recorded."""
+    """Compare a curve with its baseline; where none is recorded skipped, and counted as such, or failed."""
     from phasebench.judge.record import record
 
     def checked(curve: str) -> None:
         _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
         if _found(request, curve) is None and not _updating(request):
-            pytest.skip(f"no baseline for {_baseline_of(request)}/{curve}; write it with --snapshot-update")
+            _refuse_unrecorded(request, curve)
+            pytest.skip(_unrecorded(request, curve))
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
         why = "" if agrees else _cause(request, measurement)
@@ -189,6 +191,15 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
         image, where = next(iter(measurement.broken.items()))
         count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
         pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
+
+
+def _refuse_unrecorded(request: pytest.FixtureRequest, name: str) -> None:
+    if request.config.option.strict_baselines:
+        pytest.fail(_unrecorded(request, name), pytrace=False)
+
+
+def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:
+    return f"no baseline for {_baseline_of(request)}/{name}; write it with --snapshot-update"
 
 
 def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:

@@ -119,6 +119,11 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         help="Where finished images are kept, so that none is measured twice (default: in the cache folder).",
     )
     add("--fresh", action="store_true", help="Measure every image, whatever is in the store.")
+    add(
+        "--strict-baselines",
+        action="store_true",
+        help="Fail a curve or verdict of which no baseline is recorded.",
+    )
     add("--phasebench-baselines", metavar="DIR", help="Baselines' folder (ini: phasebench_baselines).")
     add("--phasebench-cache", type=Path, metavar="DIR", help="Where bundled models and data are assembled.")
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)

@@ -249,6 +249,19 @@ def test_without_baselines_nothing_is_compared(run: Run) -> None:
     result.stdout.fnmatch_lines(["phasebench: nothing was measured or compared"])
 
 
+def test_where_baselines_are_required_a_missing_one_fails(run: Run, pytester: pytest.Pytester) -> None:
+    result = run("-m", "drift or finding", "--strict-baselines")
+    assert result.ret == FAILED
+    result.assert_outcomes(failed=23, deselected=2)
+    result.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/inter; write it with --snapshot-update*"])
+    run("--snapshot-update", "--strict-baselines")
+    assert run("-m", "drift or finding", "--strict-baselines").ret == 0
+    (pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json").unlink()
+    lacking = run("-m", "drift or finding", "--strict-baselines")
+    lacking.assert_outcomes(passed=22, failed=1, deselected=2)
+    lacking.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/verdicts/four_phases; write it with*"])
+
+
 def test_an_empty_selection_is_never_green(run: Run) -> None:
     assert run("-k", "no_such_case").ret == NOTHING
 

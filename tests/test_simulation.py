@@ -91,7 +91,7 @@ def test_rows_are_rows() -> None:
     rows = [
         coverage.student_row(("smol-llava", "scenes", "lift"), 50),
         coverage.rare_row("lift", 20),
-        coverage.methods_row(("smol-llava", "inter", 24), 3, 50),
+        coverage.methods_row(("smol-llava", "scenes", "inter", 24), 3, 50),
         margins_row(("smol-llava, scenes", "at one layer", 50), 3),
         boundaries_row(("smol-llava, scenes", "plateau", shapes.EVEN, 50, 15), 1),
     ]

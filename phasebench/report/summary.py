@@ -41,7 +41,7 @@ def _section(results: Results, place: str) -> Iterator[str]:
 
 def _drift(entries: list[Entry]) -> Iterator[str]:
     """The curves that drifted, worst first."""
-    yield "| drift | layer | recorded | now | x tolerance |"
+    yield "| drift | layer | recorded | now | x allowed |"
     yield "|---|---|---|---|---|"
     for entry in sorted(entries, key=badness, reverse=True):
         numbers = (short(entry.get(key)) for key in ("recorded", "measured", "excess"))

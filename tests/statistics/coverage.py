@@ -70,7 +70,7 @@ def bca(counts: Array, values: Array, means: Array) -> Interval:
     items, size = counts.sum(), len(means)
     mean = counts @ values / items
     away = values - mean
-    skewness = (counts @ away**3 / items) / np.maximum(1e-300, counts @ away**2 / items) ** 1.5
+    skewness = (counts @ away**3 / items) / np.maximum(1e-100, counts @ away**2 / items) ** 1.5
     acceleration = skewness / (6 * np.sqrt(items))
     below = ((means < mean).sum(axis=0) + (means == mean).sum(axis=0) / 2) / size
     bias = norm.ppf(np.clip(below, 1 / size, 1 - 1 / size))
@@ -82,19 +82,18 @@ def bca(counts: Array, values: Array, means: Array) -> Interval:
     return ends[0], ends[1]
 
 
-def compared(values: Array, items: int, seed: int, samples: int, resamples: int) -> dict[str, Array]:
-    """Method -> mean over layers of (coverage, truth below the interval, truth above it, width to t's)."""
+def compared(values: Array, items: int, seed: int, samples: int, resamples: int) -> dict[str, Interval]:
+    """Method -> (coverage [layers], width to Student's [layers])."""
     rng = np.random.default_rng(seed)
     truth = values.mean(axis=0)
-    found: dict[str, list[Array]] = {}
+    found: dict[str, list[Interval]] = {}
     for counts in rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float):
         made = intervals(counts, values, rng, resamples)
         student = np.maximum(1e-12, made["Student's t"][1] - made["Student's t"][0])
         for name, (low, high) in made.items():
-            below, above = truth < low - 1e-12, truth > high + 1e-12
-            row = (~below & ~above), below, above, (high - low) / student
-            found.setdefault(name, []).append(np.mean(row, axis=1))
-    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+            covered = (low - 1e-12 <= truth) & (truth <= high + 1e-12)
+            found.setdefault(name, []).append((covered, (high - low) / student))
+    return {name: tuple(np.mean(rows, axis=0)) for name, rows in found.items()}
 
 
 def spread(covered: Array) -> str:
@@ -139,16 +138,18 @@ def rare_row(curve: str, samples: int = 2000) -> str:
 
 
 METHODS = (
-    ("smol-llava", "inter"),
-    ("smol-llava", "ratio_first5"),
-    ("smol-instructblip", "total"),
-    ("smol-llava", "recall"),
+    ("smol-llava", "scenes", "inter"),
+    ("smol-llava", "scenes", "ratio_first5"),
+    ("smol-llava", "scenes", "recall"),
+    ("smol-instructblip", "scenes", "total"),
+    ("smol-instructblip", "scene-pairs", "total"),
 )
 
 
-def methods_row(cell: tuple[str, str, int], samples: int = 200, resamples: int = 999) -> str:
-    """A table's row: what each method covers, and its width in Student's."""
-    model, curve, images = cell
-    found = compared(common((model, "scenes", curve)), images, images, samples, resamples)
-    shown = [f"{100 * c:.1f} ({w:.2f})" for c, _, _, w in found.values()]
-    return f"| {model} `{curve}` | {images} | {' | '.join(shown)} |"
+def methods_row(cell: tuple[str, str, str, int], samples: int = 500, resamples: int = 999) -> str:
+    """A table's row: the lowest, median and highest coverage of each method, and its width in Student's."""
+    model, dataset, curve, images = cell
+    items = images // recorded(model, dataset, curve).shape[1]
+    found = compared(common((model, dataset, curve)), items, images, samples, resamples)
+    shown = [f"{spread(covered)} ({width.mean():.2f})" for covered, width in found.values()]
+    return f"| {model}, {dataset} `{curve}` | {images} | {' | '.join(shown)} |"

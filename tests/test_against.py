@@ -64,6 +64,7 @@ def test_a_large_difference_fails_with_its_effect_and_interval(
     assert found["shared"] == 4
 
 
+@pytest.mark.slow
 def test_the_effect_that_is_let_through_is_an_option(run: Run, teacher: Path) -> None:
     change(teacher / "inter.json", moved(0.3))
     assert run("--against", "teacher", "-m", "drift", "--effect", "1e6").ret == 0

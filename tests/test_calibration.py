@@ -147,6 +147,7 @@ def test_an_unknown_name_is_told(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_named() -> None:
     with pytest.raises(InputError, match=r"as elsewhere: .*no-such-model"):
         measure_elsewhere(

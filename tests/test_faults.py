@@ -132,6 +132,7 @@ def test_a_copied_checkpoint_shares_weights_and_nothing_else(beds: dict[str, Bed
     assert (source / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_harmless_variations_raise_no_alarm(
     cache: Path, beds: dict[str, Bed], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ except AttributeError as error:
 """
 
 
+@pytest.mark.slow
 def test_importing_it_is_light_and_every_name_is_there(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FRESH], cwd=tmp_path, capture_output=True, text=True, check=False

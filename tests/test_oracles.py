@@ -51,6 +51,8 @@ MOVED = ((1, 5, 10), (3, 5, 10), (2, 4, 10), (2, 6, 10), (2, 5, 9), (2, 5, 11))
 """Each of the boundaries (2, 5, 10) a layer earlier and a layer later."""
 LESS = pytest.mark.slow
 """Noise and boundaries that add little to the first of their kind: slow, to keep the quick ones quick."""
+ALIKE = ("two phases", "three phases", "scattered sinks", "massive text", "as in the paper")
+"""Plans of the catalogue that have a near relative in it."""
 Chain = Callable[..., Measurement]
 
 
@@ -91,7 +93,7 @@ def found(measurement: Measurement, curve: str = "inter") -> tuple[tuple[int, ..
 @pytest.mark.parametrize(
     ("name", "noise"),
     [
-        *((name, 0.0) for name in CATALOGUE),
+        *(pytest.param(name, 0.0, marks=[LESS] * (name in ALIKE)) for name in CATALOGUE),
         *(pytest.param(name, NOISE, marks=[LESS] * (name != "four phases")) for name in CATALOGUE),
     ],
 )
@@ -290,7 +292,7 @@ def test_massive_states_are_counted_from_their_layer_on_and_left_out(
     assert np.abs(curves.mean("inter") - plan.inter)[layer:].min() > 0.005
 
 
-@pytest.mark.parametrize("peak", [4, 9, 10, 11])
+@pytest.mark.parametrize("peak", [pytest.param(4, marks=LESS), 9, pytest.param(10, marks=LESS), 11])
 def test_the_lens_peaks_where_it_was_made_to(chain: Chain, peak: int) -> None:
     """Recall 7/8 at the peak and nowhere else, with a known lift; near depth 0.825 it is the paper's."""
     plan = lens(peak)

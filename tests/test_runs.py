@@ -72,7 +72,13 @@ def test_other_images_are_said_to_be_others_even_when_green(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "benign", [("--batch-size", "4"), ("--batch-size", "3"), ("--controls",), ("--lens-norm", "on")]
+    "benign",
+    [
+        ("--batch-size", "3"),
+        pytest.param(("--batch-size", "4"), marks=pytest.mark.slow),
+        pytest.param(("--lens-norm", "on"), marks=pytest.mark.slow),
+        pytest.param(("--controls",), marks=pytest.mark.slow),
+    ],
 )
 def test_what_changes_nothing_stays_green(run: Run, benign: tuple[str, ...]) -> None:
     assert run("--snapshot-update").ret == 0
@@ -89,6 +95,7 @@ def test_threads_change_nothing(run: Run) -> None:
         torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_resaved_and_resharded_weights_change_nothing(run: Run, checkpoint: Path) -> None:
     from transformers import AutoModelForImageTextToText
 
@@ -223,6 +230,7 @@ def test_durations_are_handed_to_pytest_benchmark(run: Run, pytester: pytest.Pyt
     assert data["machine_info"]["phasebench"]["device"] == "cpu"
 
 
+@pytest.mark.slow
 def test_timing_is_told_against_the_benchmark_saved_last(run: Run, pytester: pytest.Pytester) -> None:
     run("-m", "latency", "--benchmark-save", "first")
     (path,) = (pytester.path / ".benchmarks").glob("*/0001_first.json")
@@ -236,6 +244,7 @@ def test_timing_is_told_against_the_benchmark_saved_last(run: Run, pytester: pyt
     others.stdout.no_fnmatch_line("against the stored benchmark*")
 
 
+@pytest.mark.slow
 def test_benchmarks_can_be_compared(run: Run, pytester: pytest.Pytester) -> None:
     assert run("-m", "latency", "--benchmark-save", "first").ret == 0
     result = run("-m", "latency", "--benchmark-compare", "--benchmark-compare-fail", "mean:100000%")

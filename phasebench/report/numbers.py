@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from phasebench.report.frames import COLUMNS
+
 Row = Sequence[Any]
 CURVES = ("model", "dataset", "of", "curve", "layer", "mean", "se", "n")
 FINDINGS = (
@@ -15,7 +17,7 @@ FINDINGS = (
     "differs", "recorded", "detail",
 )  # fmt: skip
 PHASES = ("model", "dataset", "ends", "begins", "layer", "low", "high")
-DRIFT = ("model", "dataset", "curve", "layer", "recorded", "measured", "excess", "shared")
+DRIFT = ("model", "dataset", *COLUMNS["drift"])
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:

@@ -93,6 +93,7 @@ def test_images_are_prepared_as_the_official_code_does(every: dict[str, Converte
     torch.testing.assert_close(pixels[0], wanted, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_converted_folder_runs_whole(
     run: Run, pytester: pytest.Pytester, every: dict[str, Converted], name: str

@@ -25,8 +25,8 @@ def finding(**changes: Any) -> dict[str, Any]:
 def drift(curve: str, excess: float | None, *, passed: bool, **changes: Any) -> dict[str, Any]:
     entry = {
         "kind": "drift", "place": "m/d", "curve": curve, "layer": 7, "excess": excess,
-        "recorded": 0.5, "measured": 0.6, "passed": passed, "shared": 4, "effect": 1.5, "told": [],
-        "updated": False,
+        "recorded": 0.5, "measured": 0.6, "passed": passed, "shared": 4, "images": 4, "effect": 1.5,
+        "told": [], "updated": False,
     }  # fmt: skip
     return {**entry, **changes}
 

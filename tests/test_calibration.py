@@ -62,8 +62,8 @@ def test_the_widest_is_of_each() -> None:
 def test_what_is_allowed_is_a_multiple_of_what_was_seen() -> None:
     seen, level = Spread(1e-3, 2e-3, 5e-3), np.array([2.0])
     mean, rms = seen.allowed("inter", level, np.array([100]))
-    assert mean == pytest.approx(1e-5 + MARGIN * 1e-3 + 5e-5)
-    assert rms == pytest.approx(1e-5 + MARGIN * 2e-3 + 5e-4)
+    assert mean == pytest.approx(1e-5 + MARGIN * (1e-3 + 5e-5))
+    assert rms == pytest.approx(1e-5 + MARGIN * (2e-3 + 5e-4))
     assert seen.allowed("total", level, np.array([100]))[0] == pytest.approx(2 * mean)
 
 

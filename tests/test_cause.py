@@ -27,7 +27,7 @@ def difference(curve: str, first: int | None, **changes: Any) -> Difference:
     if first is not None:
         moved[first:] = 2.0
     values = {"recorded": level, "measured": moved, "allowed": ones, "half": level, "apart": level}
-    return Difference(**{"curve": curve, **values, "spread": ones, "shared": 4, **changes})
+    return Difference(**{"curve": curve, **values, "spread": ones, "shared": 4, "images": 4, **changes})
 
 
 def told(moved: Mapping[str, int], after: Mapping[str, Any] = PROMPT) -> str:

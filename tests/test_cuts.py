@@ -117,6 +117,21 @@ def test_of_one_image_the_phases_are_told_all_the_same() -> None:
     assert phases_of(measured(RISING + zigzag(0.02), 0.0, images=1)).pattern != FOUR
 
 
+def test_of_one_image_phases_are_sure_where_its_layers_are_smooth() -> None:
+    one = sure_phases(measured(CURVE, 0.0, images=1))
+    assert one is not None
+    assert one.pattern == FOUR
+    assert sure_phases(measured(CURVE + zigzag(0.2), 0.0, images=1)) is None
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_six_phases_of_few_images_decide_nothing(images: int) -> None:
+    told = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.5, images=images))
+    assert told.outcome is not Outcome.HOLDS
+    if images == 1:
+        assert told.outcome is Outcome.UNDECIDED
+
+
 def test_what_is_flat_to_rounding_has_no_phase() -> None:
     assert smallest(np.full(41, 0.3)) > 1e-5
     assert smallest(CURVE) == pytest.approx(0.005 * 0.7)

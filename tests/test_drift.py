@@ -13,7 +13,7 @@ from phasebench.errors import InputError
 from phasebench.judge.baselines import Reference, read_record
 from phasebench.judge.drift import compare, entry, packaged_tolerances
 from phasebench.judge.record import Record, dump, record
-from phasebench.judge.tolerance import Tolerances
+from phasebench.judge.tolerance import Spread, Tolerances
 from phasebench.names import CURVES
 from phasebench.places import Folders
 from tests.synthetic import FOUR, curves
@@ -133,7 +133,8 @@ def test_a_part_of_the_images_is_compared_each_with_itself() -> None:
     whole = recorded(images=60)
     part = without(whole, 10)
     assert agree(whole, part)
-    assert compare(whole, part).shared == 10
+    alike = entry(compare(whole, part))
+    assert (alike["shared"], alike["images"], alike["told"]) == (10, 60, [])
     moved = compare(whole, shifted(part, 12, 1e-3))
     assert moved.drifted == [12]
     assert "compared on the 10 images that both have" in moved.told()
@@ -205,6 +206,17 @@ def test_images_of_an_item_count_once_in_the_interval() -> None:
     assert 2**0.5 < halves[1] / halves[0] < 1.3 * 2**0.5  # fewer degrees of freedom too
 
 
+def test_of_other_images_items_count_and_not_images() -> None:
+    """Twelve pairs have the degrees of freedom of twelve, whatever they were recorded with."""
+    halves = []
+    for items in ([str(k) for k in range(24)], [str(k // 2) for k in range(24)]):
+        one = recorded(images=24, items=items)
+        found = compare(one, of_others(one))
+        halves.append(found.half[5] / one["layers"][5]["se"] / 2**0.5)
+        assert found.spread[5] == pytest.approx(np.std([row[5] for row in one["images"].values()], ddof=1))
+    assert halves[1] > 1.25 * halves[0]
+
+
 @pytest.mark.slow
 def test_false_alarms_between_samples_are_rare() -> None:
     reds = 0
@@ -253,8 +265,26 @@ def test_another_dtype_has_its_own_tolerance() -> None:
 def test_a_dtype_without_a_tolerance_is_refused_with_the_way_out() -> None:
     other = recorded()
     other["provenance"] = {**other["provenance"], "dtype": "float8"}
-    with pytest.raises(InputError, match=r"no tolerance for float32/float8; .*calibrate --dtype float8"):
+    with pytest.raises(
+        InputError, match=r"no tolerance of inter for float32/float8 in .*calibrate --dtype float8"
+    ):
         compare(recorded(), other)
+
+
+def test_two_precisions_that_no_calibration_compares_are_refused_with_the_way_out() -> None:
+    half, other = recorded(), recorded()
+    half["provenance"] = {**half["provenance"], "dtype": "bfloat16"}
+    other["provenance"] = {**other["provenance"], "dtype": "float16"}
+    with pytest.raises(InputError, match="measure with --dtype bfloat16, as recorded"):
+        compare(half, other)
+
+
+def test_a_curve_without_a_tolerance_names_the_file() -> None:
+    known = packaged_tolerances().as_dict()
+    del known["float32"]["inter"]
+    few = Tolerances({d: {name: Spread(**of) for name, of in by.items()} for d, by in known.items()})
+    with pytest.raises(InputError, match=r"of inter for float32 in tolerances\.json; .*calibrate"):
+        compare(recorded(), recorded(), few)
 
 
 def test_the_project_has_its_own_tolerances_if_it_wrote_some(tmp_path: Path) -> None:

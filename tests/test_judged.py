@@ -107,6 +107,11 @@ def test_without_drift_the_nearest_curve_is_told() -> None:
     assert text == "no drift in 2 curves; nearest: lift, layer 7: 0.90 x allowed\n"
 
 
+def test_how_many_images_were_compared_is_told_where_it_is_not_all() -> None:
+    text = drifted(drift("inter", 0.2, passed=True, shared=1, images=60), drift("lift", 0.1, passed=True))
+    assert text.splitlines()[1:] == ["compared on 1 of 60 images: those that both have"]
+
+
 def test_the_line_for_no_drift_fits_into_80_columns() -> None:
     worst = drift("intra_visual_nosink", 0.00053, passed=True, layer=28)
     text = drifted(*[drift("inter", 0.0, passed=True)] * 16, worst)

@@ -15,6 +15,7 @@ from phasebench.judge.statistics import (
     estimates,
     jackknife_errors,
     percentile,
+    plain,
     replicates,
     resampled_means,
     student,
@@ -97,6 +98,24 @@ def test_missing_values_are_left_out() -> None:
     assert value == pytest.approx(broken.mean("inter"))
     assert left[3, 5] == pytest.approx(value[5])
     assert np.isfinite(left).all()
+
+
+def test_items_without_a_value_make_no_interval_surer() -> None:
+    some = np.where(np.arange(100) < 4, np.arange(100.0), np.nan)
+    few = estimate(one_layer(some), ("inter",), only)
+    assert (few.items, few.images) == (4, 4)
+    alone = estimate(one_layer(some[:4]), ("inter",), only)
+    assert few.value == alone.value
+    assert few.low <= alone.low < alone.high <= few.high
+    assert few.quantile() == alone.quantile()
+    two = np.where(np.arange(100) < 2, 0.5, np.nan)
+    assert np.isnan(estimate(one_layer(two), ("inter",), only).low)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_kept_as_none(value: float) -> None:
+    assert plain(value, 3) is None
+    assert plain(0.12345, 3) == 0.123
 
 
 @pytest.mark.parametrize("images", [1, 2])

@@ -18,6 +18,7 @@ from phasebench.judge.statistics import (
     plain,
     replicates,
     student,
+    valued,
 )
 
 
@@ -75,17 +76,23 @@ def contrasts(
     for control, curves in controls.items():
         if set(names) <= set(curves.names):
             there, left_there = replicates(curves, names, statistic)
-            items, error = _gap_error(measured, left, curves, left_there)
-            gap = student(float(value - there), error, items, len(measured.items))
+            error = _gap_error(measured, left, curves, left_there)
+            items, images = _fewest(valued(measured, names), valued(curves, names))
+            gap = student(float(value - there), error, items, images)
             found.append(Contrast(control, float(there), gap, note(curves)))
     return tuple(found)
 
 
-def _gap_error(measured: Curves, left: Array, control: Curves, left_there: Array) -> tuple[int, float]:
-    """How many items the difference rests on, and its standard error."""
+def _gap_error(measured: Curves, left: Array, control: Curves, left_there: Array) -> float:
+    """The standard error of the difference."""
     if measured.items == control.items:
-        return len(left), float(jackknife_errors(left - left_there))
+        return float(jackknife_errors(left - left_there))
     if len(control.items) == 1:
-        return len(left), float(jackknife_errors(left))
-    errors = jackknife_errors(left), jackknife_errors(left_there)
-    return min(len(left), len(left_there)), float(np.hypot(*errors))
+        return float(jackknife_errors(left))
+    return float(np.hypot(jackknife_errors(left), jackknife_errors(left_there)))
+
+
+def _fewest(measured: tuple[int, int], control: tuple[int, int]) -> tuple[int, int]:
+    """Items and images that a difference rests on; a control of one image limits nothing."""
+    items, images = measured
+    return (items if control[0] == 1 else min(items, control[0])), images

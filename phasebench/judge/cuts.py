@@ -39,8 +39,15 @@ CHANCE = 3.0
 
 
 def phases_of(curves: Curves, name: str = "inter") -> Phases:
-    """The phases of a curve's mean: four where each is more than noise, else the pattern that wins."""
-    return sure_phases(curves, name) or find_phases(curves.mean(name), sampling_noise(curves, name))
+    """The phases of a curve's mean: four, or six, where each is more than noise, else the pattern that wins.
+
+    Of six that win without each being sure, too little is known to say that they are not four.
+    """
+    if sure := sure_phases(curves, name):
+        return sure
+    mean = curves.mean(name)
+    found = find_phases(mean, sampling_noise(curves, name))
+    return fit_pattern(mean, FOUR) if found.pattern == SIX else found
 
 
 def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:

@@ -44,7 +44,8 @@ class Difference:
         apart: root mean square over images of the difference, in what is allowed of it; 0 where
             images are not held to be equal.
         spread: standard deviation over the recorded images.
-        shared: how many images both have; with none, others were compared.
+        shared, images: how many images both have, and the one that has more; without shared ones, others
+            were compared.
         lengths: layers of the two where they differ; nothing is compared then.
         notes: what else differs.
     """
@@ -57,6 +58,7 @@ class Difference:
     apart: Array
     spread: Array
     shared: int
+    images: int
     lengths: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
@@ -128,6 +130,7 @@ def entry(difference: Difference) -> dict[str, Any]:
         "high": None if change is None else change + half,
         "effect": None if difference.lengths else _finite(difference.effect[layer]),
         "shared": difference.shared,
+        "images": difference.images,
         "told": difference.told(),
     }
 
@@ -161,7 +164,7 @@ def compare(
     if lengths[0] != lengths[1]:
         blank = np.full(lengths[1] + 1, np.nan)
         notes = provenance_notes(recorded["provenance"], measured["provenance"])
-        return Difference(measured["curve"], *(blank,) * 6, 0, lengths, notes)
+        return Difference(measured["curve"], *(blank,) * 6, 0, _most(recorded, measured), lengths, notes)
     known = tolerances or packaged_tolerances()
     if any(key in recorded["images"] for key in measured["images"]):
         return _of_images(recorded, measured, known, effect)
@@ -187,9 +190,10 @@ def _of_images(
     else:
         half, apart = _half(change, [item_of(key, name) for key in shared]), np.zeros_like(old)
         allowed = noise + effect * np.nan_to_num(sd) + half
-    if len(shared) < max(len(recorded["images"]), len(measured["images"])):
+    images = _most(recorded, measured)
+    if len(shared) < images:
         notes = (f"compared on the {len(shared)} images that both have", *notes)
-    return Difference(name, old, new, allowed, half, apart, sd, len(shared), notes=notes)
+    return Difference(name, old, new, allowed, half, apart, sd, len(shared), images, notes=notes)
 
 
 def _of_samples(
@@ -199,13 +203,19 @@ def _of_samples(
     name, old, new = measured["curve"], column(recorded, "mean"), column(measured, "mean")
     images = np.minimum(column(recorded, "n"), column(measured, "n"))
     noise, _ = _noise(recorded, measured, tolerances, old, images)
-    quantile = _quantile(len(old), images)
+    quantile = _quantile(len(old), np.minimum(_items(recorded, name), _items(measured, name)))
     errors = np.hypot(column(recorded, "se"), column(measured, "se"))
     half = quantile * np.nan_to_num(errors, nan=np.inf)
-    sd = column(recorded, "se") * np.sqrt(column(recorded, "n"))
+    sd = deviation(rows(recorded, list(recorded["images"])))
     allowed = noise + (effect or 0.0) * np.nan_to_num(sd) + half
     notes = (OTHERS, *provenance_notes(recorded["provenance"], measured["provenance"]))
-    return Difference(name, old, new, allowed, half, np.zeros_like(old), sd, 0, notes=notes)
+    return Difference(
+        name, old, new, allowed, half, np.zeros_like(old), sd, 0, _most(recorded, measured), notes=notes
+    )
+
+
+def _most(recorded: Record, measured: Record) -> int:
+    return max(len(recorded["images"]), len(measured["images"]))
 
 
 def _noise(
@@ -219,6 +229,14 @@ def _noise(
 def _quantile(layers: int, count: Array) -> Array:
     """Of Student's t, both sides, for one of all curves and layers [L + 1]."""
     return np.asarray(t.isf(LEVEL / 2 / layers / len(CURVES), np.maximum(1, count - 1)), dtype=np.float64)
+
+
+def _items(recorded: Record, name: str) -> Array:
+    """How many items have a value at each layer [L + 1]."""
+    keys = list(recorded["images"])
+    member, known = members([item_of(key, name) for key in keys]), np.isfinite(rows(recorded, keys))
+    counted = [known[member == k].any(axis=0) for k in range(member.max() + 1)]
+    return np.asarray(np.sum(counted, axis=0), dtype=np.float64)
 
 
 def _half(change: Array, items: Sequence[str]) -> Array:

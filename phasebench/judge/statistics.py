@@ -38,7 +38,8 @@ class Estimate:
         value, low, high: the value and the interval's ends; NaN where there are too few items.
         error: standard error over items: what shrinks with more images.
         fixed: standard deviation that more images leave as it is.
-        items, images: how many it rests on; 0 items where the ends do not come from Student's t.
+        items, images: how many it rests on, of the curve that fewest have values of; 0 items where the
+            ends do not come from Student's t.
         level: the interval's.
     """
 
@@ -54,7 +55,7 @@ class Estimate:
     def quantile(self, count: int = 1) -> float:
         """How many standard errors the interval's end is away, one of ``count`` (Bonferroni)."""
         share = 1 - (1 - self.level) / 2 / count
-        return float(stdtrit(self.items - 1, share) if self.items else ndtri(share))
+        return float(stdtrit(self.items - 1, share) if self.items > 1 else ndtri(share))
 
     def corrected(self, count: int) -> Estimate:
         """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
@@ -64,8 +65,8 @@ class Estimate:
 
 
 def plain(value: float, digits: int) -> float | None:
-    """A number as it is kept in a file: to so many significant digits, NaN as None."""
-    return None if math.isnan(value) else float(f"{value:.{digits}g}")
+    """A number as it is kept in a file: to so many significant digits; NaN and infinity as None."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def student(
@@ -84,7 +85,7 @@ def estimates(
 ) -> list[Estimate]:
     """Each number of a smooth statistic of the curves' means [K], with its interval over items."""
     values, left = replicates(curves, names, statistic)
-    items, images = len(left), len(curves.items)
+    items, images = valued(curves, names)
     errors = jackknife_errors(left)
     return [
         student(float(value), float(error), items, images, fixed=fixed, level=level)
@@ -109,6 +110,13 @@ def jackknife_errors(left: Array) -> Array:
     """Standard errors [...] from the values without each item [items, ...]; of a mean, its usual one."""
     count = len(left)
     return np.asarray(np.sqrt((count - 1) * left.var(axis=0)), dtype=np.float64)
+
+
+def valued(curves: Curves, names: Sequence[str]) -> tuple[int, int]:
+    """Items and images that have a value, of the curve where they are fewest."""
+    items = np.array(list(curves.items.values()))
+    known = [np.isfinite(curves.array(name)).any(axis=1) for name in names]
+    return min(len(np.unique(items[one])) for one in known), min(int(one.sum()) for one in known)
 
 
 def _means_and_without(curves: Curves, name: str) -> tuple[Array, Array]:

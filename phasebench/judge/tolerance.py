@@ -49,10 +49,10 @@ class Spread:
 
         ``level`` [L + 1] is one of the means.
         """
-        flip = max(self.most, FLIP.get(curve, 0.0))
+        of_one = max(self.most, FLIP[curve]) if curve in FLIP else MARGIN * self.most
         scale, count = _scale(curve, level), np.maximum(1, images)
-        of_mean = (ROUNDING + MARGIN * self.mean + flip / count) * scale
-        rms = (ROUNDING + MARGIN * self.rms + flip / np.sqrt(count)) * scale
+        of_mean = (ROUNDING + MARGIN * self.mean + of_one / count) * scale
+        rms = (ROUNDING + MARGIN * self.rms + of_one / np.sqrt(count)) * scale
         return of_mean, rms
 
 
@@ -102,10 +102,18 @@ class Tolerances:
             InputError: none was calibrated for them.
         """
         pair = "/".join(sorted({before, after}))
-        if pair not in self.seen:
-            told = f"no tolerance for {pair}; measure one: python -m phasebench calibrate --dtype {after}"
-            raise InputError(told)
-        return self.seen[pair][curve]
+        known = self.seen.get(pair, {})
+        if curve not in known:
+            raise InputError(f"no tolerance of {curve} for {pair} in {FILE}; {_remedy(before, after)}")
+        return known[curve]
+
+
+def _remedy(before: str, after: str) -> str:
+    """Calibration compares each precision with itself and with float32."""
+    measured = {before, after} - {"float32"} or {"float32"}
+    if len(measured) > 1:
+        return f"two 16-bit precisions are not compared: measure with --dtype {before}, as recorded"
+    return f"measure one: python -m phasebench calibrate --dtype {measured.pop()}"
 
 
 def _up(value: float) -> float:

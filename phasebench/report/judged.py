@@ -40,7 +40,7 @@ def findings(entries: Sequence[Entry], *, full: bool) -> Iterator[RenderableType
         yield from _whole(entry) if full else _brief(entry)
 
 
-HEADER = "value [95 % interval]"
+HEADER = "value [interval]"
 
 
 def interval(entry: Entry) -> str:
@@ -130,6 +130,9 @@ def _calm(entries: Sequence[Entry]) -> Iterator[Text]:
     if others:
         told = "all" if len(others) == len(compared) else ", ".join(others)
         yield Text(f"compared with other images, within the sampling error: {told}", style="bold")
+    part = {(entry["shared"], entry["images"]) for entry in compared if 0 < entry["shared"] < entry["images"]}
+    for shared, images in sorted(part):
+        yield Text(f"compared on {shared} of {images} images: those that both have", style="bold")
 
 
 def _table(entries: Sequence[Entry]) -> Table:

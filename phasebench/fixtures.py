@@ -50,6 +50,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
             device=settings.device,
             dtype=settings.dtype,
             prompt=settings.prompt,
+            usual=_recorded_prompt(config),
             max_memory=settings.max_memory,
             allow_pickle=settings.allow_pickle,
             remote_code=settings.remote_code,
@@ -60,6 +61,17 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     model.model = None  # pytest keeps the fixture's value a while; the weights must go now
     gc.collect()
     empty_caches()  # the next model's place depends on what the device has free
+
+
+def _recorded_prompt(config: pytest.Config) -> str | None:
+    """The prompt of what ``--against`` names: under another one everything would differ."""
+    from phasebench.judge.baselines import read_record
+    from phasebench.session import DATASETS
+
+    against, folders = config.option.against, config.stash[FOLDERS]
+    paths = [folders.find(f"{against}/{name}/inter.json") for name in config.stash[DATASETS]]
+    prompts = [read_record(path)["provenance"].get("prompt") for path in paths if against and path]
+    return prompts[0] if prompts else None
 
 
 def _share_cores(config: pytest.Config) -> None:
@@ -172,6 +184,10 @@ def check_drift(
         _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
         if _found(request, curve) is None and not _updating(request):
+            if request.config.option.strict_baselines:
+                unknown = {"excess": None, "layer": None, "updated": False, "cause": ""}
+                lacking = {**unknown, "told": [_unrecorded(request, curve)]}
+                attach(request.node, {"kind": "drift", "curve": curve, **lacking})
             _refuse_unrecorded(request, curve)
             pytest.skip(_unrecorded(request, curve))
         found = _difference(request, curve, measured)

@@ -41,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
 class _Silent:
     """A process whose results the first one reports."""
 
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Its skipped cases must not be remembered as passed: --lf is the first process's."""
+        if cache := getattr(session.config, "cache", None):
+            cache.set = lambda *_: None
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Only measuring is shared."""

@@ -64,6 +64,21 @@ def test_a_large_difference_fails_with_its_effect_and_interval(
     assert found["shared"] == 4
 
 
+def test_a_checkpoint_of_a_new_name_is_measured_under_the_recorded_prompt(
+    run: Run, teacher: Path, pytester: pytest.Pytester, cache: Path
+) -> None:
+    """Its processor alone would ask for something else, and everything would differ."""
+    result = run("--against", "teacher", "--results", "results.json", model=f"tuned={cache / 'tiny-llava-1'}")
+    (one,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    recorded = json.loads((teacher / "inter.json").read_text())
+    assert one["provenance"]["prompt"] == recorded["provenance"]["prompt"]
+    assert result.ret == 0
+    other = run("--results", "results.json", "-m", "drift", model=f"tuned={cache / 'tiny-llava-1'}")
+    (one,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert "Describe the image." in one["provenance"]["prompt"]
+    assert other.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 @pytest.mark.slow
 def test_the_effect_that_is_let_through_is_an_option(run: Run, teacher: Path) -> None:
     change(teacher / "inter.json", moved(0.3))

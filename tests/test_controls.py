@@ -14,6 +14,7 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measure import batches as measuring
 from phasebench.measure import controls
+from phasebench.measure import run as running
 from phasebench.measure.batches import Passes, largest_batch
 from phasebench.measure.controls import (
     _with_caption,
@@ -194,6 +195,28 @@ def test_where_memory_runs_out_a_batch_is_halved_and_the_numbers_stay(
     assert found.notes == ["memory ran out with 3 images a pass; went on with 1"]
     assert np.allclose(found.curves.array("inter"), expected.curves.array("inter"), atol=1e-5)
     assert list(found.curves.items) == list(expected.curves.items)
+
+
+@pytest.mark.parametrize("part", ["self_test", "plain_pass"])
+def test_where_only_a_larger_step_runs_out_of_memory_the_run_goes_on(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The self-test keeps all logits: a batch that a pass takes may be too much for it."""
+    module: Any = running if part == "self_test" else measuring
+    native, sizes = getattr(module, part), list[int]()
+
+    def small(anatomy: Anatomy, inputs: dict[str, torch.Tensor]) -> Any:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return native(anatomy, inputs)
+
+    monkeypatch.setattr(module, part, small)
+    found = run(tiny_llava, samples, batch_size=3)
+    assert len(found.curves.items) == len(samples)
+    assert np.isfinite(found.curves.array("inter")).all()
+    assert sizes[0] == 3
+    assert (sizes[-1] == 1) if part == "self_test" else (found.plain_seconds == [])
 
 
 def test_an_image_that_does_not_fit_alone_is_an_error(

@@ -139,6 +139,7 @@ class Alone:
 def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(shards, "_met", lambda place, own: [own, own])
 
 
 def test_a_process_measures_every_nth_batch_and_leaves_the_report_to_the_first(
@@ -148,7 +149,7 @@ def test_a_process_measures_every_nth_batch_and_leaves_the_report_to_the_first(
     monkeypatch.setattr(shards, "_gathered", lambda own: given.append(own) or [])
     passes = Alone()
     with pytest.raises(shards.Elsewhere):
-        shards.share(passes, ["a", "b", "c", "d"], lambda *_: None)  # type: ignore[arg-type]
+        shards.share(passes, ["a", "b", "c", "d"], lambda *_: None, "m on d")  # type: ignore[arg-type]
     assert passes.done == ["b", "d"]
     assert given == [({}, None)]
 
@@ -159,12 +160,43 @@ def test_a_failure_is_told_to_the_first_process_before_it_is_raised(
     given: list[Any] = []
     monkeypatch.setattr(shards, "_gathered", lambda own: given.append(own) or [])
     with pytest.raises(ValueError, match="no such luck"):
-        shards.share(Alone(fails=True), ["a", "b"], lambda *_: None)  # type: ignore[arg-type]
+        shards.share(Alone(fails=True), ["a", "b"], lambda *_: None, "m on d")  # type: ignore[arg-type]
     assert given == [({}, "ValueError: no such luck")]
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(shards, "_gathered", lambda own: [own, *given])
     with pytest.raises(InputError, match="process 1 of 2 failed: ValueError: no such luck"):
-        shards.share(Alone(), ["a", "b"], lambda *_: None)  # type: ignore[arg-type]
+        shards.share(Alone(), ["a", "b"], lambda *_: None, "m on d")  # type: ignore[arg-type]
+
+
+APART_FROM = """
+import sys
+from phasebench.errors import InputError
+from phasebench.measure import shards
+place = ["old on pics", "new on pics"][int(sys.argv[1])]
+try:
+    shards.agreed(4, place)
+except InputError as error:
+    print(error)
+shards.leave()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_are_not_at_the_same_place_take_nothing_of_each_other(tmp_path: Path) -> None:
+    """One that failed early is at its next model while the others wait for it: names of rows are alike."""
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", APART_FROM, str(rank)],
+            env={**os.environ, **variables, "RANK": str(rank), "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in started:
+        told, _ = process.communicate(timeout=120)
+        assert "no longer measure the same, number 0 old on pics, number 1 new on pics" in told
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> No
     model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
     with pytest.raises(InputError, match="captions: 2 for 1 images"):
         library.measure(model, processor, [image], ["a", "b"])
-    with pytest.raises(InputError, match="no images drawn"):
+    with pytest.raises(InputError, match="there are no images to measure"):
         library.measure(model, processor, [])
     with pytest.raises(InputError, match="missing"):
         library.measure(model, processor, ["gone.png"], prompt=tiny_llava.prompt)

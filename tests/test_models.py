@@ -97,6 +97,15 @@ def test_the_identity_follows_weights_and_configuration(folder: Path) -> None:
     assert digest(folder) != before
 
 
+@pytest.mark.parametrize("name", ["modeling_own.py", "adapter_config.json"])
+def test_the_identity_follows_what_changes_the_weights_meaning(folder: Path, name: str) -> None:
+    found = {digest(folder)}
+    for text in ("one", "two"):
+        (folder / name).write_text(text)
+        found.add(digest(folder))
+    assert len(found) == 3
+
+
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"no \*\.safetensors in .*pytorch_model\.bin.*--allow-pickle"):
@@ -175,6 +184,12 @@ def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
+def test_a_cache_that_cannot_be_written_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write into the cache folder: .*--phasebench-cache"):
+        made_once(tmp_path / "file" / "x", lambda _: None)
+
+
 def test_a_failed_making_leaves_nothing(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_text("x")
@@ -214,6 +229,20 @@ def test_a_revision_of_a_known_model_keeps_its_prompt() -> None:
 def test_a_known_model_in_a_place_of_ones_own(folder: Path) -> None:
     (spec,) = resolve_models([f"minigpt4={folder}"], known())
     assert (spec.name, spec.source, spec.visual) == ("minigpt4", folder, 32)
+
+
+def test_a_place_of_ones_own_has_a_configuration_of_its_own(folder: Path) -> None:
+    (spec,) = resolve_models([f"llava={folder}"], known())
+    assert spec.config is None
+    assert known()["llava"].config is not None
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_path(folder: Path) -> None:
+    sweep = folder.rename(folder.parent / "lr=1e-4")
+    (spec,) = resolve_models([f"tuned={sweep}"], known())
+    assert (spec.name, spec.source) == ("tuned", sweep)
+    with pytest.raises(InputError, match=r"'lr=1e-4' cannot name a baselines' folder"):
+        resolve_models([str(sweep)], known())
 
 
 class Answers:
@@ -345,7 +374,7 @@ def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
     assert np.array_equal(rows[0].tokens, rows[1].tokens)
 
 
-@pytest.mark.parametrize("text", ["20GiB", "gpu=3GiB", "0=", "cpu"])
+@pytest.mark.parametrize("text", ["20GiB", "gpu=3GiB", "0=", "cpu", "0=20potatoes"])
 def test_memory_that_is_not_of_that_form(text: str) -> None:
     with pytest.raises(InputError, match=f"--max-memory {text}: say DEVICE=SIZE"):
         parse_memory(text)

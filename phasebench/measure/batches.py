@@ -74,10 +74,25 @@ class Passes:
         plain = None
         if timed and self._plain < PLAIN and self.fits is None:
             self._plain += 1
-            plain = plain_pass(self.anatomy, inputs)
+            plain = self._timed(len(images), inputs)
         rows = [replace(row, plain=plain) for row in self._probed(images, inputs)]
         self.measured += len(rows)
         return rows
+
+    def _timed(self, images: int, inputs: Inputs) -> float | None:
+        try:
+            return plain_pass(self.anatomy, inputs)
+        except (RuntimeError, MemoryError) as error:
+            self._halve(images, error)
+        empty_caches()
+        return None
+
+    def _halve(self, images: int, error: Exception) -> None:
+        """From now on half of so many; raises what is no lack of memory, or what one image lacks."""
+        if images == 1 or not out_of_memory(error):
+            raise error
+        self.halved.append(images)
+        self.fits = images // 2
 
     def _probed(self, images: Sequence[Image], inputs: Inputs | None) -> list[Row]:
         """The rows of a batch; where memory runs out, of its halves, and so from then on."""
@@ -87,11 +102,8 @@ class Passes:
         try:
             return probed_pass(self.anatomy, inputs or self.loaded.inputs(images), lens_norm=self.lens_norm)
         except (RuntimeError, MemoryError) as error:
-            if len(images) == 1 or not _out_of_memory(error):
-                raise
+            self._halve(len(images), error)
         empty_caches()
-        self.halved.append(len(images))
-        self.fits = len(images) // 2
         return self._probed(images, None)
 
 
@@ -118,7 +130,7 @@ def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -
         try:
             probed_pass(anatomy, loaded.inputs([sample.open() for sample in samples[: 2 * size]]))
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             empty_caches()
             break
@@ -126,5 +138,6 @@ def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -
     return size
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is full, main memory's or a device's."""
     return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))

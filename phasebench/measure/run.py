@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
 from phasebench.measure import controls, shards
-from phasebench.measure.batches import Passes, Progress, batches, largest_batch, rows_of
+from phasebench.measure.batches import Passes, Progress, batches, largest_batch, out_of_memory, rows_of
 from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.selftest import SelfTest, self_test
 from phasebench.measure.store import Store, definitions
 from phasebench.models.adapter import Anatomy, dissect
+from phasebench.models.devices import empty_caches
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 from phasebench.settings import Settings
@@ -70,16 +71,17 @@ def measure(
         Elsewhere: of several processes this is not the first; its share is measured.
     """
     if not samples:
-        raise InputError(f"--dataset {dataset}: no images drawn; raise --images")
+        raise InputError(f"{dataset}: there are no images to measure")
     contents = {sample.id: sample.digest() for sample in samples}
     anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
     if settings.controls:
         controls.check_controls(loaded, anatomy)
-    size = settings.batch_size or shards.agreed(largest_batch(loaded, anatomy, samples))
-    tested = self_test(anatomy, loaded.inputs([sample.open() for sample in samples[:size]]))
+    place = f"{loaded.name} on {dataset}"
+    size = settings.batch_size or shards.agreed(largest_batch(loaded, anatomy, samples), place)
+    tested = _tested(loaded, anatomy, samples[:size])
     passes = _passes(loaded, anatomy, settings)
     every = list(batches(samples, size))
-    shards.share(passes, every, progress)
+    shards.share(passes, every, progress, place)
     recalls = Recalls(loaded.processor.tokenizer, samples)
     reading = Reading(anatomy, samples, recalls)
     for row in rows_of(passes, every, progress):
@@ -102,6 +104,17 @@ def measure(
         patches=_patches(loaded, reading.layouts),
         notes=_notes(passes),
     )
+
+
+def _tested(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
+    """The self-test on a batch, or on as much of it as memory takes: it keeps more than a pass does."""
+    try:
+        return self_test(anatomy, loaded.inputs([sample.open() for sample in batch]))
+    except (RuntimeError, MemoryError) as error:
+        if len(batch) == 1 or not out_of_memory(error):
+            raise
+    empty_caches()
+    return _tested(loaded, anatomy, batch[: len(batch) // 2])
 
 
 def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
@@ -163,7 +176,6 @@ def _provenance(
     loaded: Loaded, dataset: str, settings: Settings, layouts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What was measured, on what, with what: plain data, kept beside every curve."""
-    asked = asdict(settings)
     source = {"source": loaded.source} if loaded.source else {}
     return {
         "model": loaded.name,
@@ -172,9 +184,9 @@ def _provenance(
         "dataset": dataset,
         "prompt": loaded.prompt,
         "layout": layouts[0] if len(layouts) == 1 else list(layouts),
-        "seed": asked["seed"],
-        "lens_norm": asked["lens_norm"],
-        "batch_size": asked["batch_size"] or "auto",
+        "seed": settings.seed,
+        "lens_norm": settings.lens_norm,
+        "batch_size": settings.batch_size or "auto",
         **_machine(loaded),
         **source,
     }

@@ -7,7 +7,8 @@ those of one process to the last bit. Rows are host data: they travel by gloo, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -26,21 +27,23 @@ class Elsewhere(Exception):  # noqa: N818 - no error: the first process goes on
     """This process has measured its share; the first one reports."""
 
 
-def agreed(size: int) -> int:
-    """The smallest of all processes' ``size``: they must make the same batches."""
-    if processes.count() == 1:
-        return size
-    sizes = [size] * processes.count()
-    _joined().all_gather_object(sizes, size)
-    return min(sizes)
+def agreed(size: int, place: str) -> int:
+    """The smallest of all processes' ``size``: they must make the same batches.
+
+    Raises:
+        InputError: another process is at another ``place``, or is gone.
+    """
+    return min(_met(place, size)) if processes.count() > 1 else size
 
 
-def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress) -> None:
+def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress, place: str) -> None:
     """Measure this process's part of the batches, then bring all rows to the first process's store.
+
+    ``place`` names what is measured on what.
 
     Raises:
         Elsewhere: this is not the first process.
-        InputError: another process failed, or is gone.
+        InputError: another process failed, is at another ``place``, or is gone.
     """
     if processes.count() == 1:
         return
@@ -50,8 +53,9 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress)
             pass  # the store carries it
     except Exception as error:
         failure = error
-    told = _gathered((passes.store.carried, f"{type(failure).__name__}: {failure}" if failure else None))
-    passes.store.carried = {}
+    carried, passes.store.carried = passes.store.carried, {}
+    _met(place, None)
+    told = _gathered((carried, f"{type(failure).__name__}: {failure}" if failure else None))
     if failure is not None:
         raise failure
     if processes.rank():
@@ -63,14 +67,37 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress)
             raise InputError(f"process {number} of {len(told)} failed: {failed}")
 
 
+def _met(place: str, own: Any) -> list[Any]:
+    """What each process gave, all of them at the same place.
+
+    A process that fails before it measures goes on to its next case while the others wait for it here.
+    """
+    told: list[Any] = [None] * processes.count()
+    with _all_here():
+        _joined().all_gather_object(told, (place, own))
+    for number, (other, _) in enumerate(told):
+        if other != told[0][0]:
+            raise InputError(
+                f"processes no longer measure the same, number 0 {told[0][0]}, number {number} {other}: "
+                "one of them failed before, and says with what; no rows of the others were taken"
+            )
+    return [given for _, given in told]
+
+
 def _gathered(own: Any) -> list[Any]:
     """What each process gave; empty but in the first."""
     told = [None] * processes.count() if processes.rank() == 0 else None
-    try:
+    with _all_here():
         _joined().gather_object(own, told)
+    return told or []
+
+
+@contextmanager
+def _all_here() -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
         raise InputError(f"a process of this run is gone; its images are lacking ({error})") from error
-    return told or []
 
 
 def _joined() -> Any:

@@ -171,7 +171,8 @@ def _bytes(tensor: Tensor) -> bytes:
 def definitions() -> str:
     """Digest of the code that turns inputs into rows: another definition makes other numbers."""
     package = Path(phasebench.__file__).parent
-    sources = [path for part in ("measure", "models") for path in sorted((package / part).rglob("*.py"))]
+    parts = [path for part in ("measure", "models") for path in sorted((package / part).rglob("*.py"))]
+    sources = [package / "names.py", *parts]
     return hashed(phasebench.__version__.encode(), *(path.read_bytes() for path in sources))
 
 

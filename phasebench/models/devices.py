@@ -107,6 +107,15 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return found
 
 
+def _is_size(text: str) -> bool:
+    from accelerate.utils.modeling import convert_file_size_to_int
+
+    try:
+        return bool(convert_file_size_to_int(text) >= 0)
+    except ValueError:
+        return False
+
+
 def parse_memory(text: str) -> dict[int | str, str]:
     """``0=20GiB,cpu=64GiB`` as accelerate wants it.
 
@@ -116,7 +125,8 @@ def parse_memory(text: str) -> dict[int | str, str]:
     memory: dict[int | str, str] = {}
     for part in text.split(","):
         device, equals, size = part.strip().partition("=")
-        if not equals or not size or not (device.isdigit() or device in ("cpu", "mps", "disk")):
+        known = device.isdigit() or device in ("cpu", "mps", "disk")
+        if not equals or not known or not _is_size(size):
             raise InputError(f"--max-memory {text}: say DEVICE=SIZE,..., for example 0=20GiB,cpu=64GiB")
         memory[int(device) if device.isdigit() else device] = size
     return memory

@@ -24,6 +24,8 @@ from phasebench.models.processors import load_processor
 from phasebench.models.registry import DEFAULT_PROMPT, Hub, ModelSpec
 
 BLOCK = 1 << 20
+BESIDE = ("*.py", "adapter_config.json")
+"""Files of some checkpoints that change what the weights compute."""
 GREY = (127, 127, 127)
 TRIED = (336, 336)
 """Size of the grey image that a loaded model is tried on."""
@@ -94,6 +96,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     prompt: str | None = None,
+    usual: str | None = None,
     max_memory: str | None = None,
     allow_pickle: bool = False,
     remote_code: bool = False,
@@ -101,7 +104,8 @@ def load(
     """Load ``spec``'s checkpoint with stock transformers classes, from local safetensors only.
 
     Larger than its device, or with ``max_memory``, it is spread by accelerate over all accelerators,
-    main memory and disk.
+    main memory and disk. ``prompt`` goes before the family's own, ``usual`` before the processor's, if it
+    has as many image tokens.
 
     Raises:
         InputError: the folder cannot be loaded; the message names the file and says what is wrong.
@@ -113,7 +117,7 @@ def load(
     processor = load_processor(spec.name, folder, remote_code=remote_code)
     model = _weights(spec.name, folder, where, cache, allow_pickle=allow_pickle, remote_code=remote_code)
     check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
-    chosen = prompt or spec.prompt or prompt_of(processor)
+    chosen = prompt or spec.prompt or _usual(processor, usual)
     loaded = Loaded(spec.name, model, processor, chosen, digest(folder))
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
@@ -171,6 +175,13 @@ def try_out(loaded: Loaded, expected: int | None = None) -> None:
         ) from error
 
 
+def _usual(processor: Any, usual: str | None) -> str:
+    """``usual`` where it fits, else the processor's own prompt: without the token no image is seen."""
+    own = prompt_of(processor)
+    token = str(getattr(processor, "image_token", "<image>"))
+    return usual if usual and usual.count(token) == own.count(token) else own
+
+
 def prompt_of(processor: Any) -> str:
     """The chat template's rendering of one image and a request, or the plain default.
 
@@ -188,10 +199,11 @@ def prompt_of(processor: Any) -> str:
 
 
 def digest(folder: Path) -> str:
-    """Hex digest of a checkpoint's configuration and weights, sixteen characters."""
+    """Hex digest of a checkpoint's configuration, weights and code of its own, sixteen characters."""
     state = hashlib.blake2b(digest_size=8)
     weights = list(folder.glob(WEIGHTS)) or [path for kind in PICKLED for path in folder.glob(kind)]
-    for path in sorted([folder / "config.json", *weights]):
+    beside = [path for kind in BESIDE for path in folder.glob(kind)]
+    for path in sorted([folder / "config.json", *weights, *beside]):
         state.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(BLOCK):

@@ -182,12 +182,13 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     if argument in known:
         return known[argument]
     name, equals, place = argument.partition("=")
-    if not equals:
+    if not equals or Path(argument).expanduser().is_dir():
         name, place = argument.partition("@")[0], argument
         name = name if name in known else ""
     source = _source(argument, place, known)
     if name in known:
-        return replace(known[name], source=source)
+        same = source == known[name].source
+        return replace(known[name], source=source, config=known[name].config if same else None)
     own = name or (source.repository.partition("/")[2] if isinstance(source, Hub) else source.resolve().name)
     if own in known:
         raise InputError(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import platformdirs
 
+from phasebench.errors import InputError
+
 ENVIRONMENT = "PHASEBENCH_CACHE"
 
 
@@ -28,11 +30,18 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
     ``make`` fills a folder beside it that is then renamed, so that a killed process leaves nothing
     half made and of two processes at once one wins.
+
+    Raises:
+        InputError: nothing can be written there.
     """
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        told = f"cannot write into the cache folder: {error}; name another: --phasebench-cache, {ENVIRONMENT}"
+        raise InputError(told) from error
     try:
         make(partial)
         for path in (partial, *partial.rglob("*")):  # mkdtemp and safetensors make them private

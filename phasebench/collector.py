@@ -40,10 +40,10 @@ def attach(item: pytest.Item, entry: Entry) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put what the case attached onto the report of its call, or of a setup that failed."""
+    """Put what the case attached onto the report of its call, or of a setup that failed or skipped."""
     report = yield
     entries = item.stash.get(ENTRIES, [])
-    if entries and (call.when == "call" or report.failed):
+    if entries and (call.when == "call" or not report.passed):
         report.phasebench = list(entries)  # type: ignore[attr-defined]
         entries.clear()
     return report

@@ -52,5 +52,5 @@ def test_what_cannot_be_measured_is_told_too(run: Run, monkeypatch: pytest.Monke
     assert [line for line in result.outlines if line.startswith("::error title=test_four_phases")]
 
 
-def test_nobody_else_is(run: Run) -> None:
+def test_outside_github_no_error_line_is_printed(run: Run) -> None:
     run("-m", "finding").stdout.no_fnmatch_line("::error*")

@@ -129,10 +129,9 @@ def test_it_names_what_it_is_shown_and_not_what_it_is_not(smol: Loaded, cache: P
 
 
 @slow
+@pytest.mark.parametrize("smol", ["smol-llava"], indirect=True)
 def test_the_frozen_language_model_of_the_recipes_is_the_real_one(smol: Loaded, cache: Path) -> None:
     """Its loss equals that of the assembled model on the same tokens."""
-    if smol.name != "smol-llava":
-        return
     scene = next(scenes("held_out", 2))
     inputs = smol.inputs([render(scene)])
     backend = smol.processor.tokenizer.backend_tokenizer

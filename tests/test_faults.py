@@ -168,6 +168,7 @@ def test_the_table_tells_what_was_caught_refused_and_missed() -> None:
 
 def test_of_two_severities_the_milder_is_the_middle_one() -> None:
     two = [outcome(severity=0, of=2), outcome(severity=1, of=2, images=1)]
+    assert "| mildest | 1 | 0 | 0.0% | 0 |" in table.shares(two)
     assert "| middle | 1 | 0 | 0.0% | 0 |" in table.shares(two)
     assert "| highest | 1 | 1 | 100.0% | 0 |" in table.shares(two)
 

@@ -45,6 +45,13 @@ def test_a_line_has_an_image_and_its_captions(tmp_path: Path) -> None:
     ]
 
 
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    """JSON allows Unicode's own line separators inside of a text."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"image": "a.png", "caption": "a dog\u2028runs\x85 on"}\r\n', encoding="utf-8")
+    assert [s.captions for s in read_list(path)] == [("a dog\u2028runs\x85 on",)]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -64,7 +64,7 @@ def test_images_read_as_bgr_are_drift(run: Run, monkeypatch: pytest.MonkeyPatch)
     result.stdout.fnmatch_lines(["*tiny-llava/pics inter: inter drifted at * of 7 layers; worst at layer *"])
 
 
-def test_other_images_are_said_to_be_others_even_when_green(run: Run) -> None:
+def test_curves_that_depend_on_the_draw_are_said_to_be_compared_with_others(run: Run) -> None:
     assert run("--snapshot-update").ret == 0
     result = run("--images", "3", "-m", "drift")
     assert result.ret == 0
@@ -76,7 +76,6 @@ def test_other_images_are_said_to_be_others_even_when_green(run: Run) -> None:
     [
         ("--batch-size", "3"),
         pytest.param(("--batch-size", "4"), marks=pytest.mark.slow),
-        pytest.param(("--lens-norm", "on"), marks=pytest.mark.slow),
         pytest.param(("--controls",), marks=pytest.mark.slow),
     ],
 )

@@ -43,6 +43,15 @@ def test_drift_stands_worst_first() -> None:
     assert "| `c` | 7 | 0.5 | 0.625 | 30 |" in lines
 
 
+def test_what_failed_otherwise_makes_a_place_red() -> None:
+    broken = {"kind": "measurement", "place": "m/a", "broken": {"7.png": "from layer 3 on"}, "passed": True}
+    own = {"kind": "own", "place": "m/b", "case": "test_mine[x]", "passed": False}
+    lines = markdown(Results.of([broken, finding("m/a"), own, finding("m/b"), finding("m/c")])).splitlines()
+    assert [line for line in lines if line.startswith("###")] == ["### ❌ m/a", "### ❌ m/b", "### ✅ m/c"]
+    assert "Broken image 7.png: from layer 3 on" in lines
+    assert "Failed: `test_mine[x]`" in lines
+
+
 def test_red_places_and_findings_come_first() -> None:
     changed = finding("m/b", passed=False, id="attention_sinks", verdict="does not hold", value=None)
     lines = markdown(Results.of([finding("m/a"), finding("m/b"), changed])).splitlines()

@@ -106,7 +106,7 @@ class _Files:
             Path(hf_hub_download(WINOGROUND, f"data/{name}", repo_type="dataset"))
             for name in (EXAMPLES, "images.zip")
         )
-        self._rows = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines() if line]
+        self._rows = [json.loads(line) for line in listed.read_text(encoding="utf-8").split("\n") if line]
         self._archive = zipfile.ZipFile(packed)
         self._members = {Path(name).stem: name for name in self._archive.namelist()}
 

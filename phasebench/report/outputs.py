@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,11 +49,11 @@ def _check_folder(name: str, path: Path) -> None:
 
 
 def _check_parents(name: str, path: Path) -> None:
-    for parent in path.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise InputError(f"{name} {path}: {parent} is a file; name another folder")
-            return
+    there = next(parent for parent in path.parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{name} {path}: {there} is a file; name another folder")
+    if not os.access(path if path.exists() else there, os.W_OK):
+        raise InputError(f"{name} {path}: cannot be written; name another place")
 
 
 def _check_installed(name: str) -> None:
@@ -63,16 +64,32 @@ def _check_installed(name: str) -> None:
 
 def write(option: Any, results: Results) -> Iterator[str]:
     """Write what was asked for; a line for each. The numbers come first: nothing that draws can lose them."""
-    if option.results:
-        told = json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n"
-        write_whole(option.results, told.encode())
-        yield f"results written to {option.results}"
-    if option.html:
-        from phasebench.report.page import page
+    for name, path, written in (
+        ("--results", option.results, _results),
+        ("--html", option.html, _report),
+        ("--figures", option.figures, _figures),
+    ):
+        if path:
+            try:
+                yield written(path, results)
+            except OSError as error:
+                yield f"{name} {path} could not be written: {error}"
 
-        write_whole(option.html, page(results).encode())
-        yield f"report written to {option.html}"
-    if option.figures:
-        from phasebench.report import paper
 
-        yield f"{paper.write(option.figures, results)} figures written to {option.figures}, as PNG and PDF"
+def _results(path: Path, results: Results) -> str:
+    told = json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n"
+    write_whole(path, told.encode())
+    return f"results written to {path}"
+
+
+def _report(path: Path, results: Results) -> str:
+    from phasebench.report.page import page
+
+    write_whole(path, page(results).encode())
+    return f"report written to {path}"
+
+
+def _figures(folder: Path, results: Results) -> str:
+    from phasebench.report import paper
+
+    return f"{paper.write(folder, results)} figures written to {folder}, as PNG and PDF"

@@ -75,7 +75,7 @@ def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:
 
 
 def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) if math.isfinite(value) else None
 
 
 def short(value: float | None) -> str:

@@ -20,7 +20,9 @@ def markdown(results: Results) -> str:
 
 
 def _red(results: Results, place: str) -> bool:
-    return any(not entry["passed"] for kind in ("drift", "finding") for entry in results.of_kind(place, kind))
+    measured = results.measurement(place) or {}
+    cases = (entry for kind in ("drift", "finding", "own") for entry in results.of_kind(place, kind))
+    return bool(measured.get("broken")) or any(not entry["passed"] for entry in cases)
 
 
 def _worst(results: Results, place: str) -> float:
@@ -31,6 +33,11 @@ def _worst(results: Results, place: str) -> float:
 def _section(results: Results, place: str) -> Iterator[str]:
     mark = "❌" if _red(results, place) else "✅"
     yield f"### {mark} {place}\n"
+    for image, where in (results.measurement(place) or {}).get("broken", {}).items():
+        yield f"Broken image {image}: {where}\n"
+    for entry in results.of_kind(place, "own"):
+        if not entry["passed"]:
+            yield f"Failed: `{entry['case']}`\n"
     drifted = [entry for entry in results.of_kind(place, "drift") if not entry["passed"]]
     if drifted:
         yield from _drift(drifted)
@@ -53,7 +60,7 @@ def _drift(entries: list[Entry]) -> Iterator[str]:
 
 
 def _findings(entries: list[Entry]) -> Iterator[str]:
-    yield "| finding | verdict | value | 95 % interval | recorded |"
+    yield "| finding | verdict | value | interval | recorded |"
     yield "|---|---|---|---|---|"
     for entry in sorted(entries, key=lambda e: bool(e["passed"])):
         interval = f"{short(entry['low'])} to {short(entry['high'])}"

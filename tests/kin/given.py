@@ -86,7 +86,7 @@ class Converted:
     loaded: Loaded
 
 
-def both(name: str) -> pytest.MarkDecorator:
+def only(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("given", [name], indirect=True)
 
 

@@ -22,7 +22,7 @@ from phasebench.models.kin import limber, minigpt4, minigpt_v2, official, parts
 from phasebench.models.loading import load
 from phasebench.models.registry import ModelSpec
 from tests import official_files as files
-from tests.kin.given import LANGUAGE, Given, both, every_model, weights
+from tests.kin.given import LANGUAGE, Given, every_model, only, weights
 
 
 @every_model
@@ -34,7 +34,7 @@ def test_pickled_shards_give_the_same_folder(given: Given) -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_buffers_of_older_releases_are_passed_over(given: Given) -> None:
     files.as_bin(given.path("llama"), **{"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(6)})
     given.resave(
@@ -43,14 +43,14 @@ def test_buffers_of_older_releases_are_passed_over(given: Given) -> None:
     given.convert()
 
 
-@both("limber")
+@only("limber")
 def test_buffers_of_older_gptjs_are_passed_over(given: Given) -> None:
     masks = {"transformer.h.0.attn.bias": torch.ones(1), "transformer.h.1.attn.masked_bias": torch.ones(1)}
     files.as_bin(given.path("gptj"), **masks)
     given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_a_text_branch_in_the_qformer_file_is_passed_over(given: Given) -> None:
     def add(state: dict[str, Any]) -> None:
         state["Qformer.bert.embeddings.word_embeddings.weight"] = torch.ones(1)
@@ -61,7 +61,7 @@ def test_a_text_branch_in_the_qformer_file_is_passed_over(given: Given) -> None:
     given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_each_tensor_keeps_the_precision_of_its_file(given: Given) -> None:
     given.resave("vit.pth", lambda state: state.update({name: value.half() for name, value in state.items()}))
     found = weights(given.convert())
@@ -69,14 +69,14 @@ def test_each_tensor_keeps_the_precision_of_its_file(given: Given) -> None:
     assert found["qformer.layernorm.weight"].dtype == torch.float32
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_the_old_format_of_torch_save_is_read(given: Given) -> None:
     state = torch.load(given.path("vit.pth"), weights_only=True)
     torch.save(state, given.path("vit.pth"), _use_new_zipfile_serialization=False)
     given.convert()
 
 
-@both("minigpt_v2")
+@only("minigpt_v2")
 def test_both_spellings_of_low_rank_weights_are_read(given: Given) -> None:
     wanted = weights(given.convert("first"))
     given.resave("checkpoint.pth", lambda state: rename(state, "lora_A.weight", "lora_A.default.weight"))
@@ -133,7 +133,7 @@ def letters(legacy: bool) -> LlamaTokenizer:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@both("minigpt4")
+@only("minigpt4")
 def test_text_behind_an_image_is_read_as_if_it_stood_alone(given: Given, legacy: bool) -> None:
     config = LlamaConfig(
         vocab_size=64, hidden_size=24, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
@@ -148,14 +148,14 @@ def test_text_behind_an_image_is_read_as_if_it_stood_alone(given: Given, legacy:
     assert before[0] == after[0] == 3  # the space in front of every piece
 
 
-@both("limber")
+@only("limber")
 def test_beits_are_published_with_older_names(given: Given) -> None:
     names = load_file(given.path("beit") / "model.safetensors")
     assert "beit.encoder.layer.0.attention.attention.query.weight" in names
     assert "model.vision_tower.layers.0.attention.q_proj.weight" in weights(given.convert())
 
 
-@both("limber")
+@only("limber")
 def test_image_processors_as_published_in_2022_are_read(given: Given) -> None:
     side = files.GRID * files.PATCH
     config = {

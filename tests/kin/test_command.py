@@ -15,7 +15,7 @@ from transformers import (
 from phasebench.models import kin
 from phasebench.models.kin.__main__ import main
 from tests import official_files as files
-from tests.kin.given import Given, both
+from tests.kin.given import Given, only
 
 
 def test_registering_twice_does_nothing() -> None:
@@ -43,7 +43,7 @@ def test_other_folders_register_nothing(
     kin.register_for(tmp_path)
 
 
-@both("limber")
+@only("limber")
 def test_the_command_converts(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         "limber", "--vision-model", str(given.path("beit")), "--language-model", str(given.path("gptj")),

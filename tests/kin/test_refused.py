@@ -12,7 +12,7 @@ from tokenizers import models, pre_tokenizers
 
 from phasebench.errors import InputError
 from tests import official_files as files
-from tests.kin.given import CHECKPOINT, LANGUAGE, PROJECTION, Given, both, every_model, weights
+from tests.kin.given import CHECKPOINT, LANGUAGE, PROJECTION, Given, every_model, only, weights
 
 
 @every_model
@@ -49,7 +49,7 @@ def test_a_language_model_that_lacks_a_tensor_is_named(given: Given) -> None:
         given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_many_missing_tensors_are_counted(given: Given) -> None:
     def drop(state: dict[str, Any]) -> None:
         for name in [name for name in state if name.startswith("blocks.1.")]:
@@ -60,7 +60,7 @@ def test_many_missing_tensors_are_counted(given: Given) -> None:
         given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_a_missing_file_is_named(given: Given) -> None:
     given.path("qformer.pth").unlink()
     with pytest.raises(InputError, match=r"qformer\.pth: no such file"):
@@ -119,7 +119,7 @@ def test_a_broken_tokenizer_is_named(given: Given) -> None:
         given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_a_tokenizer_that_reads_otherwise_behind_an_image_is_refused(given: Given) -> None:
     words = files.tokenizer()
     words.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
@@ -148,7 +148,7 @@ def test_arbitrary_objects_are_never_unpickled(given: Given) -> None:
         given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_what_is_no_checkpoint_is_named(given: Given) -> None:
     path = given.path("checkpoint.pth")
     torch.save({"state": {}}, path)
@@ -162,7 +162,7 @@ def test_what_is_no_checkpoint_is_named(given: Given) -> None:
         given.convert()
 
 
-@both("minigpt4")
+@only("minigpt4")
 def test_broken_safetensors_are_named(given: Given) -> None:
     (given.path("llama") / "model.safetensors").write_bytes(b"no header")
     with pytest.raises(InputError, match=r"model\.safetensors cannot be read"):
@@ -177,7 +177,7 @@ def test_a_folder_that_is_there_is_left_alone(given: Given) -> None:
     assert list(given.path("out").iterdir()) == []
 
 
-@both("limber")
+@only("limber")
 def test_a_beit_that_lacks_weights_is_named(given: Given) -> None:
     file = given.path("beit") / "model.safetensors"
     state = dict(load_file(file))
@@ -188,7 +188,7 @@ def test_a_beit_that_lacks_weights_is_named(given: Given) -> None:
         given.convert()
 
 
-@both("limber")
+@only("limber")
 def test_what_is_no_beit_is_named(given: Given) -> None:
     (given.path("beit") / "model.safetensors").unlink()
     with pytest.raises(InputError, match="beit cannot be loaded"):
@@ -201,7 +201,7 @@ def test_what_is_no_beit_is_named(given: Given) -> None:
         given.convert()
 
 
-@both("limber")
+@only("limber")
 def test_a_beit_without_its_image_processor_is_named(given: Given) -> None:
     (given.path("beit") / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match=r"preprocessor_config\.json cannot be read"):

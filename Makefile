@@ -47,7 +47,7 @@ RUN := pytest --phasebench --model smol-instructblip --dataset scenes
 CHANGED := --images 12 --prompt 'A photo of' -m drift
 
 picture: $(READY)
-	$(BIN)/$(RUN) --color=yes | $(BIN)/python -m phasebench.report.picture docs/output.svg "$(RUN)"
+	$(BIN)/$(RUN) --fresh --color=yes | $(BIN)/python -m phasebench.report.picture docs/output.svg "$(RUN)"
 	$(BIN)/$(RUN) $(CHANGED) --color=yes | $(BIN)/python -m phasebench.report.picture docs/drift.svg "... $(CHANGED)"
 
 perf: $(READY)
@@ -57,7 +57,7 @@ perf: $(READY)
 statistics: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.statistics
 
-# Half an hour on two cores; FAULTS=FILE keeps what is done, and a stopped run goes on from it.
+# A quarter of an hour on two cores; FAULTS=FILE keeps what is done, and a stopped run goes on from it.
 faults: $(READY)
 	$(BIN)/python -m tests.faults $(if $(FAULTS),--keep $(FAULTS))
 

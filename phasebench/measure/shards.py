@@ -54,7 +54,10 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress,
     except Exception as error:
         failure = error
     carried, passes.store.carried = passes.store.carried, {}
-    _met(place, None)
+    try:
+        _met(place, None)
+    except InputError as apart:
+        raise failure or apart from None
     told = _gathered((carried, f"{type(failure).__name__}: {failure}" if failure else None))
     if failure is not None:
         raise failure

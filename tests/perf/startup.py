@@ -33,7 +33,7 @@ def listing() -> str:
     return done.stdout.splitlines()[-1]
 
 
-def section(rounds: int = 15) -> str:
+def section(rounds: int = 31) -> str:
     """The paragraph, for ``docs/performance.md``."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,10 +46,11 @@ def section(rounds: int = 15) -> str:
     told = listing()
     listed = interleaved({"list": listing}, 3)["list"]
     more = [1000 * (one - other) for one, other in zip(times["with"], times["without"], strict=True)]
+    low, _, high = statistics.quantiles(more, n=4)
     return (
         f"Plain `pytest` over one empty test: {milliseconds(times['without'])} without the plugin, "
-        f"{statistics.median(more):+.0f} ms with it (median of {rounds} pairs, from {min(more):+.0f} to "
-        f"{max(more):+.0f} ms). `pytest --phasebench --co`: "
+        f"{statistics.median(more):+.0f} ms with it (median of {rounds} pairs; half of them between "
+        f"{low:+.0f} and {high:+.0f} ms). `pytest --phasebench --co`: "
         f"{statistics.median(listed):.2f} s, torch {'is' if told.startswith('True') else 'is not'} imported "
         f"(exit code {told.split()[-1]})."
     )

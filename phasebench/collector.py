@@ -7,7 +7,7 @@ controller, which puts the run's results together, prints the tables and writes 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from phasebench import processes
 from phasebench.places import FOLDERS, PLACE
 
 if TYPE_CHECKING:
+    from phasebench.report.annotations import Failure
     from phasebench.report.results import Results
 
 Entry = dict[str, Any]
@@ -90,6 +91,7 @@ class _Teller:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.config.option.collectonly:
             return
+        from phasebench.report.annotations import errors
         from phasebench.report.outputs import write
         from phasebench.report.results import Results
         from phasebench.report.terminal import notes, skips, tables
@@ -106,10 +108,12 @@ class _Teller:
         self._tell_stale(terminalreporter, results.places)
         for line in write(self.config.option, results):
             terminalreporter.write_line(f"phasebench: {line}")
+        failed = _failures(terminalreporter)
         if step := os.environ.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(step), results)
+            _append(Path(step), results, failed)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            _annotate(terminalreporter)
+            for line in errors(failed):  # in a log of its own each line stands at the beginning
+                terminalreporter.write_line(line)
 
     def _tell_stale(self, reporter: pytest.TerminalReporter, places: list[str]) -> None:
         from phasebench.names import CURVES
@@ -122,22 +126,21 @@ class _Teller:
             )
 
 
-def _annotate(reporter: pytest.TerminalReporter) -> None:
-    """Say what failed in GitHub's own words; in a log of its own each line stands at the beginning."""
-    from phasebench.report.annotations import Failure, errors
+def _failures(reporter: pytest.TerminalReporter) -> list[Failure]:
+    """The cases that failed, and what they attached."""
+    from phasebench.report.annotations import Failure
 
     failed = [report for kind in ("error", "failed") for report in reporter.stats.get(kind, [])]
-    told = [
+    return [
         Failure(report.nodeid.rpartition("::")[2], report.longreprtext, getattr(report, "phasebench", ()))
         for report in failed
     ]
-    for line in errors(told):
-        reporter.write_line(line)
 
 
-def _append(path: Path, results: Results) -> None:
+def _append(path: Path, results: Results, failed: Sequence[Failure]) -> None:
     """To the summary of a GitHub step, which other steps and runs may have written to."""
     from phasebench.report.summary import markdown
 
+    lost = [failure.first for failure in failed if not failure.entries]
     with path.open("a", encoding="utf-8") as summary:
-        summary.write(markdown(results) or f"{NOTHING}\n")
+        summary.write(markdown(results, lost) or f"{NOTHING}\n")

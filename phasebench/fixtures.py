@@ -56,11 +56,16 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
             remote_code=settings.remote_code,
         )
     except InputError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise _failed(str(error)) from None
     yield model
     model.model = None  # pytest keeps the fixture's value a while; the weights must go now
     gc.collect()
     empty_caches()  # the next model's place depends on what the device has free
+
+
+def _failed(message: str) -> BaseException:
+    """A case's failure, to be raised ``from None``: what led to it would be printed before the message."""
+    return pytest.fail.Exception(message, pytrace=False)
 
 
 def _recorded_prompt(config: pytest.Config) -> str | None:
@@ -99,7 +104,7 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     try:
         return measure(loaded, name, samples, settings_of(config), progress)
     except InputError as error:
-        pytest.fail(f"{loaded.name} on {name}: {error}", pytrace=False)
+        raise _failed(f"{loaded.name} on {name}: {error}") from None
     except Elsewhere:
         pytest.skip("the first process reports")
     except KeyboardInterrupt:

@@ -134,10 +134,43 @@ def test_the_examples_of_results_and_fixtures_run(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_of_a_page_have_options_that_exist(page: Path, options: frozenset[str]) -> None:
-    text = re.sub(r"(\\|>)\n", " ", page.read_text(encoding="utf-8"))
-    for line in re.findall(r"pytest --phasebench[^\n`]*", text):
-        asked = set(re.findall(r"(?<=\s)(--?[a-z][\w-]*)", line.partition("#")[0]))
-        assert asked <= options, line
+    text = re.sub(r"\\\n", " ", page.read_text(encoding="utf-8"))
+    for line in re.findall(r"pytest --phasebench[^\n`]*", text + "\n".join(steps(text))):
+        assert asked(line) <= options, line
+
+
+def steps(text: str) -> list[str]:
+    """What the workflows of a page run, each folded into a line as YAML has it."""
+    workflows = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    jobs = [job for workflow in workflows for job in workflow["jobs"].values()]
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def asked(line: str) -> set[str]:
+    """The options of a command."""
+    return set(re.findall(r"(?<=\s)(--?[a-z][\w-]*)", line.partition("#")[0]))
+
+
+def test_a_workflow_is_read_to_its_last_line() -> None:
+    (measuring,) = (
+        line for line in steps((ROOT / "docs" / "ci.md").read_text(encoding="utf-8")) if "--against" in line
+    )
+    assert {"--strict-baselines", "--junitxml"} <= asked(measuring)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "store"])
+def test_the_other_commands_have_the_options_that_pages_name(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "phasebench", command, "--help"], capture_output=True, text=True, check=True
+    )
+    lines = [
+        line
+        for page in PAGES
+        for line in re.findall(rf"python -m phasebench {command}([^\n`]*)", page.read_text(encoding="utf-8"))
+    ]
+    assert lines
+    for line in lines:
+        assert asked(line) <= asked(done.stdout.replace("[", " ").replace(",", " ")), line
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +178,8 @@ def options() -> frozenset[str]:
     """What ``pytest --phasebench`` takes."""
     command = [sys.executable, "-m", "pytest", "--phasebench", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return frozenset(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", done.stdout))
+    spelt_otherwise = {"--junitxml"}  # help names one of two spellings
+    return frozenset(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", done.stdout)) | spelt_otherwise
 
 
 def test_the_workflows_are_yaml_with_steps() -> None:

@@ -190,6 +190,12 @@ def test_a_prompt_without_an_image(run: Run) -> None:
     result.stdout.fnmatch_lines(["*the processor refuses the prompt 'describe the picture' (see --prompt)*"])
 
 
+def test_a_failure_is_told_once_without_what_led_to_it(run: Run) -> None:
+    told = run("--prompt", "no image here", "-k", "four_phases").stdout.str()
+    assert told.count("the processor refuses the prompt") == 1
+    assert "another exception" not in told
+
+
 def test_a_device_that_is_not_there(run: Run) -> None:
     result = run("--device", "nonsense", "-k", "four_phases")
     assert result.ret == FAILED

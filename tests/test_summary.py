@@ -87,6 +87,16 @@ def test_a_step_is_told(run: Run, pytester: pytest.Pytester, monkeypatch: pytest
     assert text.count("| `") == 6
 
 
+def test_a_model_that_was_not_measured_comes_first(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(pytester.path / "step.md")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    assert run("--prompt", "no image here", "-m", "finding").ret == pytest.ExitCode.TESTS_FAILED
+    (line,) = path.read_text().splitlines()
+    assert line.startswith("### ❌ the processor refuses the prompt 'no image here' (see --prompt)")
+
+
 def test_a_step_in_which_nothing_was_measured_is_told_so(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,11 @@ class Failure:
     entries: Sequence[Entry] = ()
 
     @property
+    def first(self) -> str:
+        """The message's first line."""
+        return next((line for line in self.message.splitlines() if line.strip()), "failed")
+
+    @property
     def urgency(self) -> tuple[int, float]:
         """What cannot be measured, then changed verdicts, then curves, those that drifted most first."""
         drift = [badness(entry) for entry in self.entries if entry["kind"] == "drift"]
@@ -32,8 +37,7 @@ def errors(failures: Sequence[Failure]) -> Iterator[str]:
     ordered = sorted(failures, key=lambda failure: failure.urgency)
     shown = ordered if len(ordered) <= MOST else ordered[: MOST - 1]
     for failure in shown:
-        first = next((line for line in failure.message.splitlines() if line.strip()), "failed")
-        yield f"::error title={_property(failure.case)}::{_data(first)}"
+        yield f"::error title={_property(failure.case)}::{_data(failure.first)}"
     if len(shown) < len(ordered):
         yield f"::error title=phasebench::{len(ordered) - len(shown)} more cases failed"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from phasebench.report.results import Entry, Results, badness, short
 
@@ -10,10 +10,14 @@ LIMIT = 900_000
 """Bytes; GitHub takes a mebibyte a step and drops a summary above it whole."""
 
 
-def markdown(results: Results) -> str:
-    """One section a model and dataset: what drifted most, then changed verdicts, then the green ones."""
+def markdown(results: Results, lost: Iterable[str] = ()) -> str:
+    """One section a model and dataset: what drifted most, then changed verdicts, then the green ones.
+
+    ``lost`` are the messages of cases that came to no measurement: they stand before all.
+    """
     places = sorted(results.places, key=lambda place: (not _red(results, place), -_worst(results, place)))
-    text = "\n".join(line for place in places for line in _section(results, place))
+    sections = (line for place in places for line in _section(results, place))
+    text = "\n".join([*(f"### ❌ {message}\n" for message in dict.fromkeys(lost)), *sections])
     if len(text.encode()) <= LIMIT:
         return text
     return text.encode()[:LIMIT].decode(errors="ignore") + "\n\n… cut; the rest is in the results file.\n"

@@ -43,7 +43,7 @@ def shared(rounds: int = ROUNDS) -> list[float]:
     every = [[scene] for scene in bundled_scenes(cache_folder())[:IMAGES]]
     own, quotients = llava_passes(), []
     own.of(every[0])
-    shards.agreed(1)  # joins the group
+    shards.agreed(1, "llava")  # joins the group
     for _ in range(rounds):
         distributed.barrier()
         own.store = Store(None, {})
@@ -55,7 +55,7 @@ def shared(rounds: int = ROUNDS) -> list[float]:
         own.store = Store(None, {}, carry=True)  # what the last round brought is not measured again
         began = time.perf_counter()
         with suppress(shards.Elsewhere):
-            shards.share(own, every, lambda *_: None)
+            shards.share(own, every, lambda *_: None, "llava")
         quotients.append(alone / (time.perf_counter() - began))
     shards.leave()
     return quotients

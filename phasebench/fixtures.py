@@ -74,9 +74,11 @@ def _recorded_prompt(config: pytest.Config) -> str | None:
     from phasebench.session import DATASETS
 
     against, folders = config.option.against, config.stash[FOLDERS]
-    paths = [folders.find(f"{against}/{name}/inter.json") for name in config.stash[DATASETS]]
-    prompts = [read_record(path)["provenance"].get("prompt") for path in paths if against and path]
-    return prompts[0] if prompts else None
+    if not against:
+        return None
+    paths = (folders.find(f"{against}/{name}/inter.json") for name in config.stash[DATASETS])
+    path = next((path for path in paths if path), None)
+    return read_record(path)["provenance"].get("prompt") if path else None
 
 
 def _share_cores(config: pytest.Config) -> None:
@@ -167,7 +169,8 @@ def judge(
         told = {"id": finding.id, "recorded": known, **verdict.as_dict(), **verdict.data}
         attach(request.node, {"kind": "finding", **told})
         if known is None and not _updating(request):
-            _refuse_unrecorded(request, name)
+            if request.config.option.strict_baselines:
+                pytest.fail(_unrecorded(request, name), pytrace=False)
             if verdict.outcome is not Outcome.HOLDS:
                 pytest.fail(
                     f"{_place_of(request)} {finding.id} {verdict.outcome}: {verdict.detail}", pytrace=False
@@ -189,12 +192,11 @@ def check_drift(
         _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
         if _found(request, curve) is None and not _updating(request):
+            told = _unrecorded(request, curve)
             if request.config.option.strict_baselines:
-                unknown = {"excess": None, "layer": None, "updated": False, "cause": ""}
-                lacking = {**unknown, "told": [_unrecorded(request, curve)]}
-                attach(request.node, {"kind": "drift", "curve": curve, **lacking})
-            _refuse_unrecorded(request, curve)
-            pytest.skip(_unrecorded(request, curve))
+                attach(request.node, {**_incomparable(curve, told), "updated": False, "cause": ""})
+                pytest.fail(told, pytrace=False)
+            pytest.skip(told)
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
         why = "" if agrees else _cause(request, measurement)
@@ -214,11 +216,6 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
         pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
 
 
-def _refuse_unrecorded(request: pytest.FixtureRequest, name: str) -> None:
-    if request.config.option.strict_baselines:
-        pytest.fail(_unrecorded(request, name), pytrace=False)
-
-
 def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:
     return f"no baseline for {_baseline_of(request)}/{name}; write it with --snapshot-update"
 
@@ -232,13 +229,18 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
 
     path = _found(request, curve)
     if path is None:
-        return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": ["first recorded"]}
+        return _incomparable(curve, "first recorded")
     try:
         recorded = read_record(path)
         difference = request.config.stash[REFERENCE].compare(recorded, measured)
         return {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [str(error)]}
+        return _incomparable(curve, str(error))
+
+
+def _incomparable(curve: str, why: str) -> dict[str, Any]:
+    """The entry of a curve without a difference."""
+    return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [why]}
 
 
 def _cause(request: pytest.FixtureRequest, measurement: Measurement) -> str:

@@ -169,10 +169,10 @@ def test_a_failure_is_told_to_the_first_process_before_it_is_raised(
 
 
 APART_FROM = """
-import sys
+import os
 from phasebench.errors import InputError
 from phasebench.measure import shards
-place = ["old on pics", "new on pics"][int(sys.argv[1])]
+place = ["old on pics", "new on pics"][int(os.environ["RANK"])]
 try:
     shards.agreed(4, place)
 except InputError as error:
@@ -184,19 +184,17 @@ shards.leave()
 @pytest.mark.slow
 def test_processes_that_are_not_at_the_same_place_take_nothing_of_each_other(tmp_path: Path) -> None:
     """One that failed early is at its next model while the others wait for it: names of rows are alike."""
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", APART_FROM, str(rank)],
-            env={**os.environ, **variables, "RANK": str(rank), "PYTHONPATH": str(Path(__file__).parents[1])},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in started:
-        told, _ = process.communicate(timeout=120)
-        assert "no longer measure the same, number 0 old on pics, number 1 new on pics" in told
+    script = tmp_path / "apart_from.py"
+    script.write_text(APART_FROM)
+    done = subprocess.run(
+        [sys.executable, "-m", TORCHRUN[0], "--standalone", TORCHRUN[1], "2", str(script)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    told = "no longer measure the same, number 0 old on pics, number 1 new on pics"
+    assert done.stdout.count(told) == 2, done.stderr
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
-from phasebench.cache import made_once
 from phasebench.errors import InputError
 from phasebench.measure.passes import probed_pass
 from phasebench.measure.selftest import self_test
@@ -170,44 +169,6 @@ def test_devices_and_precisions() -> None:
 def test_tiny_models_are_the_same_every_time(tmp_path: Path, cache: Path) -> None:
     for name in ("tiny-llava", "tiny-instructblip"):
         assert digest(tiny(name, tmp_path)) == digest(tiny(name, cache))
-
-
-def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
-    calls: list[Path] = []
-
-    def make(folder: Path) -> None:
-        calls.append(folder)
-        (folder / "a").write_text("x")
-
-    for _ in range(2):
-        assert (made_once(tmp_path / "made", make) / "a").read_text() == "x"
-    assert len(calls) == 1
-
-
-def test_a_cache_that_cannot_be_written_names_the_option(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write into the cache folder: .*--phasebench-cache"):
-        made_once(tmp_path / "file" / "x", lambda _: None)
-
-
-def test_a_failed_making_leaves_nothing(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
-        (folder / "half").write_text("x")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        made_once(tmp_path / "made", fail)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_of_two_makers_at_once_one_wins(tmp_path: Path) -> None:
-    def make(folder: Path) -> None:
-        (folder / "mine").touch()
-        if not (tmp_path / "made").exists():
-            (tmp_path / "made").mkdir()
-            (tmp_path / "made" / "theirs").touch()
-
-    assert [path.name for path in made_once(tmp_path / "made", make).iterdir()] == ["theirs"]
 
 
 def test_models_of_the_hub_are_named_with_their_revision() -> None:

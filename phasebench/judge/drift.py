@@ -128,7 +128,7 @@ def entry(difference: Difference) -> dict[str, Any]:
         "measured": _at(difference.measured, layer),
         "low": None if change is None else change - half,
         "high": None if change is None else change + half,
-        "effect": None if difference.lengths else _finite(difference.effect[layer]),
+        "effect": None if difference.lengths else plain(float(difference.effect[layer]), 6),
         "shared": difference.shared,
         "images": difference.images,
         "told": difference.told(),
@@ -137,10 +137,6 @@ def entry(difference: Difference) -> dict[str, Any]:
 
 def _at(values: Array, layer: int) -> float | None:
     return plain(float(values[layer]), DIGITS)
-
-
-def _finite(value: float) -> float | None:
-    return plain(float(value), 6) if math.isfinite(value) else None
 
 
 @cache

@@ -48,6 +48,13 @@ def curves(
     )
 
 
+def recalls(values: Array) -> Curves:
+    """Recall, and as much lift, of images [images, L + 1] that are items."""
+    return Curves.from_arrays(
+        {"recall": values, "lift": values}, {str(k): str(k) for k in range(len(values))}
+    )
+
+
 def evidence(given: Mapping[str, Array], **options: object) -> Evidence:
     return Evidence(curves(given, **options), {})  # type: ignore[arg-type]
 

@@ -10,11 +10,12 @@ from scipy.stats import bootstrap
 
 from phasebench.judge.finding import Outcome
 from phasebench.judge.phases import FOUR, find_phases
-from phasebench.judge.statistics import estimates
+from phasebench.judge.statistics import estimates, unseen
 from tests.statistics import coverage, shapes
 from tests.statistics.__main__ import PATH, SECTIONS, TEXT, table
 from tests.statistics.populations import JUDGED, MODELS, Population, recorded
 from tests.statistics.verdicts import boundaries_row, margins_row, outcomes, population
+from tests.synthetic import recalls
 
 SMOL = Population.of("smol-llava", "scenes")
 
@@ -43,7 +44,7 @@ def test_the_simulated_interval_is_the_one_that_is_judged_by() -> None:
 
 def test_bca_is_scipys() -> None:
     values = np.random.default_rng(0).exponential(size=(60, 1))
-    made = coverage.intervals(np.ones(60), values, np.random.default_rng(1), 20_000)
+    made = coverage.intervals(np.ones(60), values, np.random.default_rng(1), 20_000, 0)
     theirs = bootstrap((values[:, 0],), np.mean, n_resamples=20_000, method="BCa", rng=2)
     assert [end[0] for end in made["BCa"]] == pytest.approx(list(theirs.confidence_interval), abs=0.01)
     assert made["percentile"][0][0] < made["BCa"][0][0]
@@ -57,6 +58,27 @@ def test_students_interval_covers_what_it_says(model: str, curve: str) -> None:
         covered = coverage.student_coverage(values, images, np.random.default_rng(images), 1000)
         assert 0.93 <= np.median(covered) <= 0.97
         assert covered.min() > 0.91
+
+
+@pytest.mark.parametrize("images", [24, 50, 100, 400])
+def test_rare_hits_are_covered_too(images: int) -> None:
+    """One image in fifteen has a hit: of 24 images a fifth of the samples has none, and no scatter."""
+    values = np.where(np.arange(60) < 4, 0.2, 0.0)[:, None]
+    beyond = unseen(recalls(values), ("recall",)) * 60 / images
+    by_scatter, covered = (
+        coverage.student_coverage(values, images, np.random.default_rng(images), 4000, more)[0]
+        for more in (0.0, beyond)
+    )
+    assert covered >= 0.93
+    assert by_scatter <= covered
+    assert (by_scatter < 0.82) == (images == 24)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_simulated_interval_of_recall_allows_for_what_the_judged_one_does(model: str) -> None:
+    judged = unseen(recalls(recorded(model, "scenes", "recall")[:, 0]), ("lift",))
+    assert coverage.unseen_error(model, "scenes", "lift", 60) == pytest.approx(judged)
+    assert coverage.unseen_error(model, "scenes", "inter", 60) == 0
 
 
 def test_rare_events_are_set_apart() -> None:

@@ -9,6 +9,7 @@ from scipy.stats import bootstrap, t, ttest_1samp
 from phasebench.curves import Array, Curves
 from phasebench.judge.statistics import (
     LEVEL,
+    WORD,
     Estimate,
     Means,
     estimate,
@@ -19,9 +20,10 @@ from phasebench.judge.statistics import (
     replicates,
     resampled_means,
     student,
+    unseen,
     weights,
 )
-from tests.synthetic import FOUR, curves
+from tests.synthetic import FOUR, curves, recalls
 
 
 def one_layer(values: Array, items: list[str] | None = None) -> Curves:
@@ -31,6 +33,30 @@ def one_layer(values: Array, items: list[str] | None = None) -> Curves:
 
 def only(means: Means) -> Array:
     return means["inter"][..., 0]
+
+
+def test_without_a_hit_recall_may_be_three_words_in_so_many_images() -> None:
+    """The rule of three: of a rate of 3 in n, 5 % of samples have none."""
+    found = estimate(recalls(np.zeros((50, 3))), ("lift",), lambda means: means["lift"][..., 1])
+    assert found.value == 0
+    assert found.high == pytest.approx(3 * WORD / 50, rel=0.06)
+    assert found.low == -found.high
+
+
+def test_a_word_is_worth_what_the_images_least_hits_are() -> None:
+    values = np.zeros((20, 3))
+    values[:4, 1], values[:2, 2], values[9, 2] = 0.2, 0.6, 0.4  # five words; the last image has two at once
+    assert unseen(recalls(values), ("lift",)) == pytest.approx(np.sqrt(2) * np.mean([0.2] * 4 + [0.4]) / 20)
+
+
+def test_images_without_caption_words_hide_none() -> None:
+    values = np.full((20, 2), 0.25)
+    values[5:] = np.nan
+    assert unseen(recalls(values), ("recall",)) == pytest.approx(np.sqrt(2) * 0.25 / 5)
+
+
+def test_only_counted_words_hide_any() -> None:
+    assert unseen(curves({"inter": FOUR}, noise=0.1), ("inter",)) == 0
 
 
 def test_weights_are_shares() -> None:

@@ -18,6 +18,7 @@ from phasebench.judge.statistics import (
     plain,
     replicates,
     student,
+    unseen,
     valued,
 )
 
@@ -76,7 +77,7 @@ def contrasts(
     for control, curves in controls.items():
         if set(names) <= set(curves.names):
             there, left_there = replicates(curves, names, statistic)
-            error = _gap_error(measured, left, curves, left_there)
+            error = math.hypot(_gap_error(measured, left, curves, left_there), unseen(measured, names))
             items, images = _fewest(valued(measured, names), valued(curves, names))
             gap = student(float(value - there), error, items, images)
             found.append(Contrast(control, float(there), gap, note(curves)))

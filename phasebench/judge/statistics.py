@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from phasebench.curves import Array, Curves, members
+from phasebench.names import LENS
 
 RESAMPLES = 500
 LEVEL = 0.95
@@ -23,6 +24,12 @@ FEWEST = 3
 ROUNDING = 1e-5
 """What is smaller decides nothing: it may be the rounding of float32, which is alike in every image, so that
 no interval over images shows it for what it is. All numbers that are judged are of the order of 1."""
+UNSEEN = 2
+"""Caption words that an interval of recall allows for beyond what its images show: where few images have a
+hit their scatter says little, where none has one it says nothing. Agresti and Coull (1998) add as many hits
+to a share's interval."""
+WORD = 0.5
+"""What a caption word is worth in the recall of an image (of two words), where no image has a hit to tell."""
 
 Means = Mapping[str, Array]
 """Curve name -> its mean [L + 1], or replicates of it [R, L + 1]."""
@@ -36,7 +43,7 @@ class Estimate:
 
     Attributes:
         value, low, high: the value and the interval's ends; NaN where there are too few items.
-        error: standard error over items: what shrinks with more images.
+        error: standard error over items, and of ``unseen`` words: what shrinks with more images.
         fixed: standard deviation that more images leave as it is.
         items, images: how many it rests on, of the curve that fewest have values of; 0 items where the
             ends do not come from Student's t.
@@ -86,7 +93,7 @@ def estimates(
     """Each number of a smooth statistic of the curves' means [K], with its interval over items."""
     values, left = replicates(curves, names, statistic)
     items, images = valued(curves, names)
-    errors = jackknife_errors(left)
+    errors = np.hypot(jackknife_errors(left), unseen(curves, names))
     return [
         student(float(value), float(error), items, images, fixed=fixed, level=level)
         for value, error in zip(values, errors, strict=True)
@@ -110,6 +117,21 @@ def jackknife_errors(left: Array) -> Array:
     """Standard errors [...] from the values without each item [items, ...]; of a mean, its usual one."""
     count = len(left)
     return np.asarray(np.sqrt((count - 1) * left.var(axis=0)), dtype=np.float64)
+
+
+def unseen(curves: Curves, names: Sequence[str]) -> float:
+    """Standard error that ``UNSEEN`` caption words, each in another image, would make; 0 of other curves.
+
+    A word is worth what the least recall above 0 of an image is, in the mean of those that have one.
+    """
+    hits = [name for name in names if name in LENS]
+    if not hits:
+        return 0.0
+    sizes = np.abs(curves.array("recall" if "recall" in curves.names else hits[0]))
+    least = np.where(sizes > 0, sizes, np.inf).min(axis=1)
+    found = least[np.isfinite(least)]
+    word = float(found.mean()) if len(found) else WORD
+    return math.sqrt(UNSEEN) * word / max(1, valued(curves, hits)[1])
 
 
 def valued(curves: Curves, names: Sequence[str]) -> tuple[int, int]:

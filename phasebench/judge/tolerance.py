@@ -13,7 +13,8 @@ import numpy as np
 from phasebench.curves import Array
 from phasebench.errors import InputError
 from phasebench.judge.record import mean
-from phasebench.judge.statistics import ROUNDING
+from phasebench.judge.statistics import ROUNDING, WORD
+from phasebench.names import LENS
 
 FILE = "tolerances.json"
 """Its name in a folder of baselines."""
@@ -21,7 +22,7 @@ MARGIN = 3.0
 """Times what was seen is allowed: another machine's noise is of the same kind, not of the same size."""
 RELATIVE = ("total", "ratio_first5")
 """Curves without a bound, whose noise grows with their size."""
-FLIP = {"sinks": 1.0, "recall": 0.5, "recall_other": 0.5, "lift": 0.5}
+FLIP = {"sinks": 1.0, **dict.fromkeys(LENS, WORD)}
 """What one near-tie that falls the other way does to an image's value: a position at the sinks' threshold,
 a caption word (of two). One in one image is always allowed: whether a calibration meets one is chance."""
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import norm, t
 
-from phasebench.curves import Array
-from phasebench.judge.statistics import LEVEL
+from phasebench.curves import Array, Curves
+from phasebench.judge.statistics import LEVEL, unseen
+from phasebench.names import LENS
 from tests.statistics.populations import JUDGED, MODELS, recorded
 
 TAIL = (1 - LEVEL) / 2
@@ -31,6 +32,16 @@ def rare(values: Array) -> np.ndarray:
     return (np.abs(values - commonest) > 1e-9).mean(axis=0) < RARE
 
 
+def unseen_error(model: str, dataset: str, curve: str, images: int) -> float:
+    """What ``images`` images allow for beyond their scatter: nothing, but of the lens' curves."""
+    if curve not in LENS:
+        return 0.0
+    values = recorded(model, dataset, "recall")
+    rows = values.reshape(-1, values.shape[-1])
+    population = Curves.from_arrays({"recall": rows}, {str(k): str(k) for k in range(len(rows))})
+    return unseen(population, ("recall",)) * len(rows) / images
+
+
 def moments(counts: Array, values: Array) -> tuple[Array, Array]:
     """Mean and standard error of the samples [S, layers] in which item k is drawn counts[:, k] times."""
     drawn = counts.sum(axis=1, keepdims=True)
@@ -39,21 +50,28 @@ def moments(counts: Array, values: Array) -> tuple[Array, Array]:
     return mean, np.sqrt(variance / (drawn - 1))
 
 
-def student_coverage(values: Array, items: int, rng: np.random.Generator, samples: int) -> Array:
-    """Share of samples [layers] whose Student's t interval contains the mean of ``values``."""
+def student_coverage(
+    values: Array, items: int, rng: np.random.Generator, samples: int, beyond: float = 0.0
+) -> Array:
+    """Share of samples [layers] whose Student's t interval contains the mean of ``values``.
+
+    ``beyond`` is a standard error that is added to what the sample's scatter makes.
+    """
     counts = rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float)
     mean, error = moments(counts, values)
     away = np.abs(mean - values.mean(axis=0))
-    return (away <= t.isf(TAIL, items - 1) * error + 1e-12).mean(axis=0)
+    return (away <= t.isf(TAIL, items - 1) * np.hypot(error, beyond) + 1e-12).mean(axis=0)
 
 
-def intervals(counts: Array, values: Array, rng: np.random.Generator, resamples: int) -> dict[str, Interval]:
+def intervals(
+    counts: Array, values: Array, rng: np.random.Generator, resamples: int, beyond: float
+) -> dict[str, Interval]:
     """Each method's interval [layers] from one sample, in which item k was drawn counts[k] times."""
     items = int(counts.sum())
     mean, error = (row[0] for row in moments(counts[None], values))
     again = rng.multinomial(items, counts / items, size=resamples).astype(float)
     means, errors = moments(again, values)
-    half = t.isf(TAIL, items - 1) * error
+    half = t.isf(TAIL, items - 1) * np.hypot(error, beyond)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = np.nan_to_num((means - mean) / errors, posinf=0, neginf=0)
     low, high = np.quantile(ratios, [TAIL, 1 - TAIL], axis=0)
@@ -82,13 +100,15 @@ def bca(counts: Array, values: Array, means: Array) -> Interval:
     return ends[0], ends[1]
 
 
-def compared(values: Array, items: int, seed: int, samples: int, resamples: int) -> dict[str, Interval]:
+def compared(
+    values: Array, items: int, images: int, samples: int, resamples: int, beyond: float = 0.0
+) -> dict[str, Interval]:
     """Method -> (coverage [layers], width to Student's [layers])."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(images)
     truth = values.mean(axis=0)
     found: dict[str, list[Interval]] = {}
     for counts in rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float):
-        made = intervals(counts, values, rng, resamples)
+        made = intervals(counts, values, rng, resamples, beyond)
         student = np.maximum(1e-12, made["Student's t"][1] - made["Student's t"][0])
         for name, (low, high) in made.items():
             covered = (low - 1e-12 <= truth) & (truth <= high + 1e-12)
@@ -119,7 +139,8 @@ def student_row(cell: tuple[str, str, str], samples: int = 2000) -> str:
     values, each, shown = common(cell), recorded(*cell).shape[1], []
     for images in IMAGES:
         rng = np.random.default_rng(images)
-        shown.append(spread(student_coverage(values, images // each, rng, samples)))
+        beyond = unseen_error(*cell, images)
+        shown.append(spread(student_coverage(values, images // each, rng, samples, beyond)))
     return f"| {model}, {dataset} | `{curve}` | {values.shape[1]} | {' | '.join(shown)} |"
 
 
@@ -132,7 +153,8 @@ def rare_row(curve: str, samples: int = 2000) -> str:
             values, each = values[:, rare(values)], recorded(model, dataset, curve).shape[1]
             for images in IMAGES:
                 rng = np.random.default_rng(images)
-                found[images] += student_coverage(values, images // each, rng, samples).tolist()
+                beyond = unseen_error(model, dataset, curve, images)
+                found[images] += student_coverage(values, images // each, rng, samples, beyond).tolist()
     shown = [spread(np.array(covered)) for covered in found.values()]
     return f"| all, rare layers | `{curve}` | {len(found[50])} | {' | '.join(shown)} |"
 
@@ -150,6 +172,7 @@ def methods_row(cell: tuple[str, str, str, int], samples: int = 500, resamples: 
     """A table's row: the lowest, median and highest coverage of each method, and its width in Student's."""
     model, dataset, curve, images = cell
     items = images // recorded(model, dataset, curve).shape[1]
-    found = compared(common((model, dataset, curve)), items, images, samples, resamples)
+    values, beyond = common((model, dataset, curve)), unseen_error(model, dataset, curve, images)
+    found = compared(values, items, images, samples, resamples, beyond)
     shown = [f"{spread(covered)} ({width.mean():.2f})" for covered, width in found.values()]
     return f"| {model}, {dataset} `{curve}` | {images} | {' | '.join(shown)} |"

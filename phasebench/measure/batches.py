@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from accelerate.utils.memory import should_reduce_batch_size
 from PIL.Image import Image
@@ -19,6 +20,7 @@ PLAIN = 8
 """Batches whose plain forward pass is timed too, each just before its instrumented one."""
 MOST = 64
 """Largest batch that ``--batch-size auto`` tries."""
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,15 @@ class Passes:
         plain = None
         if timed and self._plain < PLAIN and self.fits is None:
             self._plain += 1
-            plain = self._timed(len(images), inputs)
+            plain = where_it_fits(lambda: plain_pass(self.anatomy, inputs), len(images))
+            if plain is None:
+                self._halve(len(images))
         rows = [replace(row, plain=plain) for row in self._probed(images, inputs)]
         self.measured += len(rows)
         return rows
 
-    def _timed(self, images: int, inputs: Inputs) -> float | None:
-        try:
-            return plain_pass(self.anatomy, inputs)
-        except (RuntimeError, MemoryError) as error:
-            self._halve(images, error)
-        empty_caches()
-        return None
-
-    def _halve(self, images: int, error: Exception) -> None:
-        """From now on half of so many; raises what is no lack of memory, or what one image lacks."""
-        if images == 1 or not out_of_memory(error):
-            raise error
+    def _halve(self, images: int) -> None:
+        """From now on half of so many."""
         self.halved.append(images)
         self.fits = images // 2
 
@@ -99,11 +93,13 @@ class Passes:
         if self.fits is not None and len(images) > self.fits:
             halves = images[: len(images) // 2], images[len(images) // 2 :]
             return [row for half in halves for row in self._probed(half, None)]
-        try:
-            return probed_pass(self.anatomy, inputs or self.loaded.inputs(images), lens_norm=self.lens_norm)
-        except (RuntimeError, MemoryError) as error:
-            self._halve(len(images), error)
-        empty_caches()
+        rows = where_it_fits(
+            lambda: probed_pass(self.anatomy, inputs or self.loaded.inputs(images), lens_norm=self.lens_norm),
+            len(images),
+        )
+        if rows is not None:
+            return rows
+        self._halve(len(images))
         return self._probed(images, None)
 
 
@@ -125,19 +121,26 @@ def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
 
 def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
     """How many images a pass takes before memory runs out, by doubling, at most ``MOST``."""
+
+    def rows(images: int) -> list[Row] | None:
+        opened = [sample.open() for sample in samples[:images]]
+        return where_it_fits(lambda: probed_pass(anatomy, loaded.inputs(opened)), images)
+
     size = 1
-    while 2 * size <= min(MOST, len(samples)):
-        try:
-            probed_pass(anatomy, loaded.inputs([sample.open() for sample in samples[: 2 * size]]))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            empty_caches()
-            break
+    while 2 * size <= min(MOST, len(samples)) and rows(2 * size) is not None:
         size *= 2
     return size
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory is full, main memory's or a device's."""
-    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
+def where_it_fits(work: Callable[[], Work], images: int) -> Work | None:
+    """What ``work`` on so many images gives; None where memory ran out, main memory's or a device's.
+
+    What is no lack of memory is raised, and so is what one image lacks.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if images == 1 or not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            raise
+    empty_caches()
+    return None

@@ -16,12 +16,11 @@ from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
 from phasebench.measure import controls, shards
-from phasebench.measure.batches import Passes, Progress, batches, largest_batch, out_of_memory, rows_of
+from phasebench.measure.batches import Passes, Progress, batches, largest_batch, rows_of, where_it_fits
 from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.selftest import SelfTest, self_test
 from phasebench.measure.store import Store, definitions
 from phasebench.models.adapter import Anatomy, dissect
-from phasebench.models.devices import empty_caches
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 from phasebench.settings import Settings
@@ -108,13 +107,9 @@ def measure(
 
 def _tested(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
     """The self-test on a batch, or on as much of it as memory takes: it keeps more than a pass does."""
-    try:
-        return self_test(anatomy, loaded.inputs([sample.open() for sample in batch]))
-    except (RuntimeError, MemoryError) as error:
-        if len(batch) == 1 or not out_of_memory(error):
-            raise
-    empty_caches()
-    return _tested(loaded, anatomy, batch[: len(batch) // 2])
+    images = [sample.open() for sample in batch]
+    tested = where_it_fits(lambda: self_test(anatomy, loaded.inputs(images)), len(batch))
+    return tested or _tested(loaded, anatomy, batch[: len(batch) // 2])
 
 
 def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:

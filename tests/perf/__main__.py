@@ -35,13 +35,20 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def instructions() -> str:
+    """The vector instructions that torch uses; VNNI makes the 8-bit products several times faster."""
+    path = Path("/proc/cpuinfo")
+    known = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return torch.backends.cpu.get_cpu_capability() + (" with VNNI" if "vnni" in known else " without VNNI")
+
+
 def machine() -> str:
     """What everything was run on."""
     load = os.getloadavg()[0]
     return (
-        f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}, {processor()}, {os.cpu_count()} cores, "
-        f"torch {torch.__version__.partition('+')[0]}, transformers {transformers.__version__}, float32; "
-        f"load of the machine at that moment: {load:.1f}"
+        f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}, {processor()}, {instructions()}, "
+        f"{os.cpu_count()} cores, torch {torch.__version__.partition('+')[0]}, "
+        f"transformers {transformers.__version__}, float32; load of the machine at that moment: {load:.1f}"
     )
 
 

@@ -78,7 +78,7 @@ def test_captions_without_any_images_are_an_error(tmp_path: Path) -> None:
 
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
     read = read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)] * 2))
-    with pytest.raises(InputError, match="several images are called '0_0'"):
+    with pytest.raises(InputError, match="two images are called '0_0'"):
         select(read, 400, seed=0)
 
 

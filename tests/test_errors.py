@@ -285,7 +285,9 @@ def test_an_empty_selection_is_never_green(run: Run) -> None:
 def test_a_dataset_of_too_few_images(run: Run) -> None:
     result = run("--images", "1", "--dataset", "scene-pairs", "-k", "four_phases", dataset=None)
     assert result.ret == USAGE
-    result.stderr.fnmatch_lines(["*--dataset scene-pairs: no images drawn; raise --images*"])
+    result.stderr.fnmatch_lines(
+        ["*--dataset scene-pairs: no images drawn: an item has more than 1; raise --images*"]
+    )
 
 
 def test_a_stale_baseline_is_told_and_kept(run: Run, pytester: pytest.Pytester) -> None:

@@ -143,6 +143,13 @@ def test_winoground_from_the_hub_has_both_sides_of_an_item(library: Hub, tmp_pat
     assert [s.id for s in select(whole, 7, seed=1).samples] == [s.id for s in found]
 
 
+def test_half_an_item_from_the_hub_is_an_error(library: Hub, tmp_path: Path) -> None:
+    library(lambda *args, **options: Rows(ITEMS))
+    with pytest.raises(InputError, match="no images drawn: an item has more than 1; raise --images"):
+        read("winoground", None, tmp_path, images=1, seed=1)
+    assert not list(tmp_path.rglob("examples.jsonl"))
+
+
 def test_winoground_as_a_repository_with_a_script(
     library: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,14 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     samples = make(tmp_path, 2)
     with pytest.raises(InputError, match=r"no image is left.*2 images skipped; the first: no captions"):
         select([silent(sample) for sample in samples], 4, seed=0)
-    with pytest.raises(InputError, match="no images drawn; raise --images"):
+    with pytest.raises(InputError, match="no images drawn: an item has more than 1; raise --images"):
         select(make(tmp_path, 2, per_item=2), 1, seed=0)
     with pytest.raises(InputError, match="no images"):
         select([], 4, seed=0)
 
 
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="several images are called '0'; ids must differ"):
-        select(make(tmp_path, 1) * 2, 4, seed=0)
+    one = make(tmp_path, 2)
+    other = replace(one[1], path=tmp_path / "elsewhere" / "1.png")
+    with pytest.raises(InputError, match=r"two images are called '1': .*/1\.png and .*elsewhere/1\.png"):
+        select([*one, other], 4, seed=0)

@@ -54,7 +54,11 @@ class Sample:
 
 
 def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
-    """At most ``images`` samples, drawn by whole items with ``seed``, in the data set's order."""
+    """At most ``images`` samples, drawn by whole items with ``seed``, in the data set's order.
+
+    Raises:
+        InputError: every item has more than ``images``.
+    """
     if images >= len(samples):
         return list(samples)
     items: dict[str, list[str]] = {}
@@ -66,6 +70,8 @@ def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
     for members in order:
         if len(kept) + len(members) <= images:
             kept.update(members)
+    if not kept:
+        raise InputError(f"no images drawn: an item has more than {images}; raise --images")
     return [sample for sample in samples if sample.id in kept]
 
 

@@ -49,14 +49,12 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     An item is measured whole or not at all.
 
     Raises:
-        InputError: two samples have one id; nothing is left; with ``strict``, anything was skipped.
+        InputError: two samples have one id; nothing is drawn or left; with ``strict``, anything was skipped.
     """
     _distinct(samples)
     silent = [skip for sample in samples for skip in _captionless(sample)]
     captioned, partners = _whole_items(samples, silent)
     drawn = draw(captioned, images, seed)
-    if captioned and not drawn:
-        raise InputError("no images drawn; raise --images")
     damaged = [skip for sample in drawn for skip in _unreadable(sample)]
     left, more = _whole_items(drawn, damaged)
     skipped = (*silent, *damaged, *partners, *more)
@@ -82,7 +80,8 @@ def _whole_items(samples: Sequence[Sample], skipped: Sequence[Skip]) -> tuple[li
 def _distinct(samples: Sequence[Sample]) -> None:
     doubled = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]
     if doubled:
-        raise InputError(f"several images are called {doubled[0]!r}; ids must differ")
+        first, second, *_ = (sample.path for sample in samples if sample.id == doubled[0])
+        raise InputError(f"two images are called {doubled[0]!r}: {first} and {second}; ids must differ")
 
 
 def _captionless(sample: Sample) -> Iterator[Skip]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,21 +10,7 @@ from phasebench.report import summary
 from phasebench.report.results import Results
 from phasebench.report.summary import markdown
 from tests.conftest import Run
-
-
-def finding(place: str = "m/d", *, passed: bool = True, **changes: Any) -> dict[str, Any]:
-    entry = {
-        "kind": "finding", "place": place, "id": "four_phases", "verdict": "holds", "recorded": "holds",
-        "value": 0.02131, "low": 0.01, "high": 0.031, "passed": passed,
-    }  # fmt: skip
-    return {**entry, **changes}
-
-
-def drift(curve: str, excess: float | None, *, passed: bool, place: str = "m/d") -> dict[str, Any]:
-    return {
-        "kind": "drift", "place": place, "curve": curve, "layer": 7, "excess": excess, "recorded": 0.5,
-        "measured": 0.625, "passed": passed,
-    }  # fmt: skip
+from tests.entries import drift, finding
 
 
 def test_a_green_run_lists_its_findings() -> None:
@@ -40,21 +25,23 @@ def test_drift_stands_worst_first() -> None:
     lines = markdown(Results.of(entries)).splitlines()
     assert lines[0] == "### ❌ m/d"
     assert [line.split("`")[1] for line in lines if line.startswith("| `")] == ["b", "c", "a"]
-    assert "| `c` | 7 | 0.5 | 0.625 | 30 |" in lines
+    assert "| `c` | 7 | 0.5 | 0.6 | 30 |" in lines
 
 
 def test_what_failed_otherwise_makes_a_place_red() -> None:
     broken = {"kind": "measurement", "place": "m/a", "broken": {"7.png": "from layer 3 on"}, "passed": True}
     own = {"kind": "own", "place": "m/b", "case": "test_mine[x]", "passed": False}
-    lines = markdown(Results.of([broken, finding("m/a"), own, finding("m/b"), finding("m/c")])).splitlines()
+    lines = markdown(
+        Results.of([broken, finding(place="m/a"), own, finding(place="m/b"), finding(place="m/c")])
+    ).splitlines()
     assert [line for line in lines if line.startswith("###")] == ["### ❌ m/a", "### ❌ m/b", "### ✅ m/c"]
     assert "Broken image 7.png: from layer 3 on" in lines
     assert "Failed: `test_mine[x]`" in lines
 
 
 def test_red_places_and_findings_come_first() -> None:
-    changed = finding("m/b", passed=False, id="attention_sinks", verdict="does not hold", value=None)
-    lines = markdown(Results.of([finding("m/a"), finding("m/b"), changed])).splitlines()
+    changed = finding(place="m/b", passed=False, id="attention_sinks", verdict="does not hold", value=None)
+    lines = markdown(Results.of([finding(place="m/a"), finding(place="m/b"), changed])).splitlines()
     assert [line for line in lines if line.startswith("###")] == ["### ❌ m/b", "### ✅ m/a"]
     rows = [line for line in lines if line.startswith("| `")]
     assert rows[0] == "| `attention_sinks` | **does not hold** | - | 0.01 to 0.031 | holds |"
@@ -62,8 +49,9 @@ def test_red_places_and_findings_come_first() -> None:
 
 def test_the_place_that_drifted_most_comes_first() -> None:
     entries = [
-        finding("m/a"), finding("m/b", passed=False), drift("inter", 3.0, passed=False, place="m/c"),
-        drift("inter", 30.0, passed=False, place="m/d"), drift("inter", None, passed=False, place="m/e"),
+        finding(place="m/a"), finding(place="m/b", passed=False),
+        drift("inter", 3.0, passed=False, place="m/c"), drift("inter", 30.0, passed=False, place="m/d"),
+        drift("inter", None, passed=False, place="m/e"),
     ]  # fmt: skip
     lines = markdown(Results.of(entries)).splitlines()
     places = [line.split()[-1] for line in lines if line.startswith("###")]
@@ -72,7 +60,7 @@ def test_the_place_that_drifted_most_comes_first() -> None:
 
 def test_a_summary_that_github_would_drop_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "LIMIT", 200)
-    text = markdown(Results.of([finding(f"m/{index}") for index in range(50)]))
+    text = markdown(Results.of([finding(place=f"m/{index}") for index in range(50)]))
     assert len(text.encode()) < 300
     assert text.endswith("cut; the rest is in the results file.\n")
 

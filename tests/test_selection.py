@@ -92,5 +92,6 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
     one = make(tmp_path, 2)
     other = replace(one[1], path=tmp_path / "elsewhere" / "1.png")
-    with pytest.raises(InputError, match=r"two images are called '1': .*/1\.png and .*elsewhere/1\.png"):
+    told = r"two images are called '1': .*/1\.png and .*/elsewhere/1\.png; ids must differ"
+    with pytest.raises(InputError, match=told):
         select([*one, other], 4, seed=0)

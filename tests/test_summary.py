@@ -14,18 +14,19 @@ from tests.entries import drift, finding
 
 
 def test_a_green_run_lists_its_findings() -> None:
-    lines = markdown(Results.of([finding(), drift("inter", 0.1, passed=True)])).splitlines()
+    lines = markdown(Results.of([finding(value=0.02131), drift("inter", 0.1, passed=True)])).splitlines()
     assert lines[0] == "### ✅ m/d"
     assert "| `four_phases` | holds | 0.0213 | 0.01 to 0.031 | holds |" in lines
     assert not any("drift" in line for line in lines)
 
 
 def test_drift_stands_worst_first() -> None:
-    entries = [drift(name, excess, passed=False) for name, excess in (("a", 2.0), ("b", None), ("c", 30.0))]
+    worse = (("a", 2.0), ("b", None), ("c", 30.0))
+    entries = [drift(name, excess, passed=False, measured=0.625) for name, excess in worse]
     lines = markdown(Results.of(entries)).splitlines()
     assert lines[0] == "### ❌ m/d"
     assert [line.split("`")[1] for line in lines if line.startswith("| `")] == ["b", "c", "a"]
-    assert "| `c` | 7 | 0.5 | 0.6 | 30 |" in lines
+    assert "| `c` | 7 | 0.5 | 0.625 | 30 |" in lines
 
 
 def test_what_failed_otherwise_makes_a_place_red() -> None:

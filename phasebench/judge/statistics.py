@@ -127,8 +127,8 @@ def unseen(curves: Curves, names: Sequence[str]) -> float:
     hits = [name for name in names if name in LENS]
     if not hits:
         return 0.0
-    sizes = np.abs(curves.array("recall" if "recall" in curves.names else hits[0]))
-    least = np.where(sizes > 0, sizes, np.inf).min(axis=1)
+    recall = curves.array("recall")
+    least = np.where(recall > 0, recall, np.inf).min(axis=1)
     found = least[np.isfinite(least)]
     word = float(found.mean()) if len(found) else WORD
     return math.sqrt(UNSEEN) * word / max(1, valued(curves, hits)[1])

@@ -27,19 +27,24 @@ TEXT = ROOT / "tests" / "perf" / "performance.md"
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 
+def cpuinfo() -> str:
+    """What Linux says of the processor; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def processor() -> str:
     """The processor's name, as the system gives it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = [
+        line.partition(":")[2].strip() for line in cpuinfo().splitlines() if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor()
 
 
 def instructions() -> str:
     """The vector instructions that torch uses; VNNI makes the 8-bit products several times faster."""
-    path = Path("/proc/cpuinfo")
-    known = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return torch.backends.cpu.get_cpu_capability() + (" with VNNI" if "vnni" in known else " without VNNI")
+    vnni = "with VNNI" if "vnni" in cpuinfo() else "without VNNI"
+    return f"{torch.backends.cpu.get_cpu_capability()} {vnni}"
 
 
 def machine() -> str:

@@ -101,10 +101,10 @@ def bca(counts: Array, values: Array, means: Array) -> Interval:
 
 
 def compared(
-    values: Array, items: int, images: int, samples: int, resamples: int, beyond: float = 0.0
+    values: Array, items: int, seed: int, samples: int, resamples: int, beyond: float
 ) -> dict[str, Interval]:
     """Method -> (coverage [layers], width to Student's [layers])."""
-    rng = np.random.default_rng(images)
+    rng = np.random.default_rng(seed)
     truth = values.mean(axis=0)
     found: dict[str, list[Interval]] = {}
     for counts in rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float):

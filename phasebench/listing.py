@@ -60,7 +60,7 @@ def _listed(config: pytest.Config) -> Table:
 
 
 def _origin(spec: ModelSpec) -> str:
-    from phasebench.models.registry import Hub
+    from phasebench.models.hub import Hub
 
     if isinstance(spec.source, Hub | Path):
         return str(spec.source)
@@ -158,8 +158,7 @@ def _duration(seconds: float) -> str:
 def _configuration(spec: ModelSpec) -> Path:
     """A folder or file with the model's config.json, without its weights if that can be."""
     from phasebench.cache import cache_folder
-    from phasebench.models.hub import look_up
-    from phasebench.models.registry import Hub
+    from phasebench.models.hub import Hub, look_up
 
     if spec.config is not None and spec.config.is_file():
         return spec.config

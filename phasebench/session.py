@@ -115,15 +115,13 @@ def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
 def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
     """See that what must be fetched or converted can be had, and that folders are whole."""
     from phasebench.models.checks import check_code, check_folder
-    from phasebench.models.registry import Hub
+    from phasebench.models.hub import Hub, look_up
 
     settings = settings_of(config)
     flags = {"allow_pickle": settings.allow_pickle, "remote_code": settings.remote_code}
     for spec in models:
         try:
             if isinstance(spec.source, Hub):
-                from phasebench.models.hub import look_up
-
                 folder = look_up(spec.name, spec.source)
                 check_code(spec.name, folder, remote_code=settings.remote_code)
             elif spec.source is None or isinstance(spec.source, Path):

@@ -22,8 +22,9 @@ from phasebench.models import hub
 from phasebench.models.adapter import dissect
 from phasebench.models.checks import check_folder
 from phasebench.models.devices import parse_memory, pick_device, pick_dtype
+from phasebench.models.hub import Hub
 from phasebench.models.loading import Loaded, digest, load
-from phasebench.models.registry import DEFAULT_PROMPT, Hub, ModelSpec, known_models, resolve_models
+from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
 from phasebench.models.tiny import tiny
 
 

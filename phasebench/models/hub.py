@@ -1,24 +1,31 @@
-"""Checkpoints on the Hugging Face hub: looked up before any long work, fetched when they are needed."""
+"""Checkpoints on the Hugging Face hub: looked up before any long work, fetched when they are needed.
+
+The hub's library is imported where it is called: to know what can be measured nobody needs it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from phasebench.errors import InputError
-from phasebench.models.registry import Hub
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
 """What a checkpoint is made of; pickled weights are left where they are unless asked for."""
 PICKLED = ("*.bin", "*.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository on the Hugging Face hub; ``revision`` None is its main branch."""
+
+    repository: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision[:8]}" if self.revision else self.repository
 
 
 def look_up(name: str, hub: Hub) -> Path:
@@ -42,11 +49,15 @@ def fetch(name: str, hub: Hub, *, allow_pickle: bool = False) -> Path:
 
 
 def _snapshot(hub: Hub, *patterns: str) -> Path:
+    from huggingface_hub import snapshot_download
+
     return Path(snapshot_download(hub.repository, revision=hub.revision, allow_patterns=list(patterns)))
 
 
 @contextmanager
 def _explained(name: str, hub: Hub) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
     try:
         yield
     except GatedRepoError as error:

@@ -18,10 +18,11 @@ from phasebench.errors import InputError
 from phasebench.models.adapter import forward
 from phasebench.models.checks import PICKLED, WEIGHTS, check_folder, check_image_count, check_image_token
 from phasebench.models.devices import Placement, place
+from phasebench.models.hub import Hub
 from phasebench.models.kin import register_for
 from phasebench.models.parts import image_token_id, precision
 from phasebench.models.processors import load_processor
-from phasebench.models.registry import DEFAULT_PROMPT, Hub, ModelSpec
+from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
 
 BLOCK = 1 << 20
 BESIDE = ("*.py", "adapter_config.json")

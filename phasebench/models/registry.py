@@ -10,23 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from phasebench.errors import InputError
+from phasebench.models.hub import Hub, fetch
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """What a repository on the hub is called: owner/name."""
-PREFIX = "tiny-random-"
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-
-
-@dataclass(frozen=True)
-class Hub:
-    """A repository on the Hugging Face hub; ``revision`` None is its main branch."""
-
-    repository: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision[:8]}" if self.revision else self.repository
 
 
 @dataclass(frozen=True)
@@ -60,8 +49,6 @@ class ModelSpec:
         if self.source is None:
             raise InputError(f"--model {self.name}: {self.note}, then say --model {self.name}=FOLDER")
         if isinstance(self.source, Hub):
-            from phasebench.models.hub import fetch
-
             return fetch(self.name, self.source, allow_pickle=allow_pickle)
         return self.source if isinstance(self.source, Path) else self.source(cache)
 
@@ -87,9 +74,10 @@ def _from(name: str, make: Callable[[str, Path], Path], prompt: str, visual: int
 
 
 def _random(named: ModelSpec) -> ModelSpec:
-    name = PREFIX + named.name
+    name = f"tiny-random-{named.name}"
     note = f"{named.name}'s layout, random weights, for tests only"
-    return ModelSpec(name, partial(_shrunk, name), named.prompt, named.visual, note=note)
+    made = partial(_shrunk, name, CONFIGS / f"{named.name}.json")
+    return ModelSpec(name, made, named.prompt, named.visual, note=note)
 
 
 def named_models() -> list[ModelSpec]:
@@ -147,10 +135,10 @@ def _bundled(name: str, cache: Path) -> Path:
     return Path(assemble(name, cache))
 
 
-def _shrunk(name: str, cache: Path) -> Path:
+def _shrunk(name: str, config: Path, cache: Path) -> Path:
     from phasebench.models.shrunk import shrunk
 
-    return shrunk(name, cache)
+    return shrunk(name, config, cache)
 
 
 def _tiny(name: str, cache: Path) -> Path:

@@ -27,7 +27,6 @@ from transformers import (
 
 from phasebench.cache import made_once
 from phasebench.datasets.sprites import NOUNS
-from phasebench.models.registry import CONFIGS, PREFIX
 
 VERSION = 1
 """Of what is written: a cache made before a change is not used after it."""
@@ -46,14 +45,15 @@ KNOWN = {"extra_special_tokens": {"image_token": "<image>"}}
 QFORMER = {**VISION, "encoder_hidden_size": 32, "max_position_embeddings": 64}
 
 
-def shrunk(name: str, cache: Path) -> Path:
-    """The folder of ``tiny-random-NAME``, made on first use, as NAME's publisher lays it out."""
-    return made_once(cache / f"{name}-{VERSION}", lambda folder: _write(name.removeprefix(PREFIX), folder))
+def shrunk(name: str, full: Path, cache: Path) -> Path:
+    """The folder of the model called ``name``, made on first use, as the publisher of the one that has the
+    configuration ``full`` lays it out."""
+    return made_once(cache / f"{name}-{VERSION}", lambda folder: _write(full, folder))
 
 
-def _write(name: str, folder: Path) -> None:
+def _write(full: Path, folder: Path) -> None:
     torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(CONFIGS / f"{name}.json")
+    config = AutoConfig.from_pretrained(full)
     _resize(config.vision_config, VISION)
     _resize(config.text_config, TEXTS[config.text_config.model_type])
     if hasattr(config, "qformer_config"):

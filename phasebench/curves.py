@@ -6,7 +6,8 @@ A table of numbers per image and layer, with what was measured beside it. Column
 ``inter``, ``intra_visual``, ``intra_text``  contextualization (paper eq. 1), -1..1
 ``*_nosink``, ``sinks``                      the same without sink positions; how many there were
 ``share_*``, ``ratio_first5``, ``total``     norm-based attention of the last text token (section 3.2)
-``recall``, ``recall_other``, ``lift``       LogitLens recall (section 3.3), 0..1
+``max_logit``                                mean logit of what the LogitLens decodes (section 3.3)
+``recall``, ``recall_other``, ``lift``       its recall of caption words, 0..1
 ==========================================  ==========================================================
 """
 

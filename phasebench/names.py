@@ -10,7 +10,9 @@ ATTENTION = (
     "share_first5", "share_first5_visual", "share_visual", "share_text", "share_self",
     "ratio_first5", "total",
 )  # fmt: skip
-LENS = ("recall", "recall_other", "lift")
+MAX_LOGIT = "max_logit"
+RECALLS = ("recall", "recall_other", "lift")
+LENS = (MAX_LOGIT, *RECALLS)
 PARTS = {"similarity": SIMILARITY, "attention": ATTENTION, "lens": LENS}
 """What a model can be measured on; some can be only in part."""
 CURVES = (*SIMILARITY, *ATTENTION, *LENS)

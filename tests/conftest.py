@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from phasebench.names import CURVES, FINDINGS
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from phasebench.measure.passes import Row
     from phasebench.models.loading import Loaded
 
+DRIFT, FINDING, LATENCY = len(CURVES), len(FINDINGS), 2
+"""Cases of one model on one dataset, by marker."""
 LATER = ("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")
 
 

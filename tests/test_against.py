@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 FAILED, USAGE = pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR
 Change = Callable[[dict[str, Any]], None]
@@ -52,7 +52,7 @@ def test_a_large_difference_fails_with_its_effect_and_interval(
 ) -> None:
     change(teacher / "inter.json", moved(0.3))
     result = run("--against", "teacher", "-m", "drift", "--results", "results.json")
-    result.assert_outcomes(passed=16, failed=1, deselected=8)
+    result.assert_outcomes(passed=DRIFT - 1, failed=1, deselected=FINDING + LATENCY)
     result.stdout.fnmatch_lines(
         ["*tiny-llava/pics against teacher inter: inter drifted at 1 of 7 layers; worst at layer 3"]
     )
@@ -91,7 +91,7 @@ def test_a_verdict_that_flipped_fails(run: Run, teacher: Path) -> None:
     other = {"holds": "undecided"}
     change(path, lambda record: record.update(verdict=other.get(record["verdict"], "holds")))
     result = run("--against", "teacher", "-m", "finding")
-    result.assert_outcomes(passed=5, failed=1, deselected=19)
+    result.assert_outcomes(passed=5, failed=1, deselected=DRIFT + LATENCY)
     result.stdout.fnmatch_lines(["*against teacher four_phases: recorded: *; now: *"])
 
 

@@ -67,6 +67,14 @@ def test_what_is_allowed_is_a_multiple_of_what_was_seen() -> None:
     assert seen.allowed("total", level, np.array([100]))[0] == pytest.approx(2 * mean)
 
 
+def test_noise_of_a_logit_near_0_is_that_of_its_largest_layer() -> None:
+    level, images = np.array([0.0, -1.0, 20.0, np.nan]), np.full(4, 10)
+    mean, _ = Spread(1e-3).allowed("max_logit", level, images)
+    assert mean[:3] == pytest.approx(20 * (1e-5 + MARGIN * 1e-3))
+    assert np.isnan(mean[3])
+    assert spread(level[None], level[None] + 0.2, "max_logit").mean == pytest.approx(0.01)
+
+
 def test_one_near_tie_in_one_image_is_always_allowed() -> None:
     mean, rms = Spread().allowed("recall", np.array([0.3]), np.array([50]))
     assert mean == pytest.approx(0.5 / 50, abs=1e-4)
@@ -119,8 +127,9 @@ def test_the_command_writes_what_drift_reads(tmp_path: Path, capsys: pytest.Capt
     assert "tiny-llava on scenes, bfloat16 against float32: at most" in told.err
 
 
-def test_another_dtype_is_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spreads = {name: Spread(1e-6, 1e-6, 1e-6) for name in CURVES}
+def seen_everywhere(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    """Every calibration from here on sees differences of this size."""
+    spreads = {name: Spread(size, size, size) for name in CURVES}
 
     def place(
         _: object, __: str, ___: str, dtypes: list[str], **____: object
@@ -128,6 +137,29 @@ def test_another_dtype_is_added_to_what_is_there(tmp_path: Path, monkeypatch: py
         return dict.fromkeys(dtypes, spreads)
 
     monkeypatch.setattr(command, "_place", place)
+
+
+def test_what_another_machine_saw_is_kept_where_it_is_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tolerances.json"
+    for size, option in ((2e-6, []), (1e-6, ["--widen"]), (4e-6, ["--widen"]), (1e-6, [])):
+        seen_everywhere(monkeypatch, size)
+        images = f"{size * 1e6:.0f}"
+        assert main(["calibrate", *option, "--images", images, "--baselines", str(tmp_path)]) == 0
+        found, about = Tolerances.read(path).seen["float16"]["total"], json.loads(path.read_text())["about"]
+        if option:
+            assert found.most == pytest.approx(max(2e-6, size), rel=0.01)
+        else:
+            assert found.most == pytest.approx(size, rel=0.01)
+        if size == 4e-6:
+            assert [one["images"] for one in (about, *about["widened"])] == [4, 1, 2]
+            assert not any("widened" in one for one in about["widened"])
+    assert "widened" not in about
+
+
+def test_another_dtype_is_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen_everywhere(monkeypatch, 1e-6)
     for dtype in ("bfloat16", "float16"):
         assert main(["calibrate", "--dtype", dtype, "--baselines", str(tmp_path / "new")]) == 0
     path = tmp_path / "new" / "tolerances.json"

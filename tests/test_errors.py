@@ -12,8 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from phasebench.measure import batches as measuring
+from phasebench.measure.passes import probed_pass
 from phasebench.models.tiny import tiny
-from tests.conftest import Run
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 USAGE, FAILED, NOTHING = (
     pytest.ExitCode.USAGE_ERROR,
@@ -212,11 +213,11 @@ def test_a_baseline_that_is_not_json(run: Run, pytester: pytest.Pytester) -> Non
     run("--snapshot-update")
     (pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json").write_text("<<<<<<< ours")
     result = run("-m", "drift")
-    result.assert_outcomes(passed=16, failed=1, deselected=8)
+    result.assert_outcomes(passed=DRIFT - 1, failed=1, deselected=FINDING + LATENCY)
     result.stdout.fnmatch_lines(
         ["*tiny-llava/pics inter: the recorded baseline cannot be read*--snapshot-update*"]
     )
-    run("-m", "drift", "--snapshot-update").assert_outcomes(passed=17, deselected=8)
+    run("-m", "drift", "--snapshot-update").assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)
 
 
 def test_a_baseline_of_other_layers(run: Run, pytester: pytest.Pytester) -> None:
@@ -234,7 +235,7 @@ def test_a_dtype_that_was_not_calibrated(run: Run, pytester: pytest.Pytester) ->
     path = pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json"
     path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "float8"'))
     result = run("-m", "drift")
-    result.assert_outcomes(passed=16, failed=1, deselected=8)
+    result.assert_outcomes(passed=DRIFT - 1, failed=1, deselected=FINDING + LATENCY)
     result.stdout.fnmatch_lines(["*: no tolerance of inter for float32/float8 in *calibrate --dtype float8*"])
 
 
@@ -246,7 +247,7 @@ def test_a_verdict_that_changed(run: Run, pytester: pytest.Pytester) -> None:
         json.dumps({**record, "verdict": "holds" if record["verdict"] != "holds" else "undecided"})
     )
     result = run("-m", "finding")
-    result.assert_outcomes(passed=5, failed=1, deselected=19)
+    result.assert_outcomes(passed=FINDING - 1, failed=1, deselected=DRIFT + LATENCY)
     result.stdout.fnmatch_lines(["*tiny-llava/pics four_phases: recorded: *; now: *"])
 
 
@@ -254,27 +255,27 @@ def test_without_a_recorded_verdict_the_papers_claim_is_what_must_hold(run: Run)
     result = run("-m", "finding")
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*tiny-llava/pics lens_recall_peak does not hold: *"])
-    result.assert_outcomes(failed=6, deselected=19)
+    result.assert_outcomes(failed=FINDING, deselected=DRIFT + LATENCY)
 
 
 def test_without_baselines_nothing_is_compared(run: Run) -> None:
     result = run("-m", "drift")
     assert result.ret == NOTHING
-    result.assert_outcomes(skipped=17, deselected=8)
+    result.assert_outcomes(skipped=DRIFT, deselected=FINDING + LATENCY)
     result.stdout.fnmatch_lines(["phasebench: nothing was measured or compared"])
 
 
 def test_where_baselines_are_required_a_missing_one_fails(run: Run, pytester: pytest.Pytester) -> None:
     result = run("-m", "drift or finding", "--strict-baselines")
     assert result.ret == FAILED
-    result.assert_outcomes(failed=23, deselected=2)
-    result.stdout.fnmatch_lines(["*drift in 17 of 17 curves*"])
+    result.assert_outcomes(failed=DRIFT + FINDING, deselected=LATENCY)
+    result.stdout.fnmatch_lines(["*drift in 18 of 18 curves*"])
     result.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/inter; write it with --snapshot-update*"])
     run("--snapshot-update", "--strict-baselines")
     assert run("-m", "drift or finding", "--strict-baselines").ret == 0
     (pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json").unlink()
     lacking = run("-m", "drift or finding", "--strict-baselines")
-    lacking.assert_outcomes(passed=22, failed=1, deselected=2)
+    lacking.assert_outcomes(passed=DRIFT + FINDING - 1, failed=1, deselected=LATENCY)
     lacking.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/verdicts/four_phases; write it with*"])
 
 
@@ -353,10 +354,10 @@ def test_a_nan_is_told_with_the_module_it_comes_from(
 def test_an_image_that_overflows_fails_every_case_and_nothing_is_recorded(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native, calls = measuring.probed_pass, list[int]()
+    calls: list[int] = []
 
     def overflowing(*args: Any, **kwargs: Any) -> Any:
-        rows = native(*args, **kwargs)
+        rows = probed_pass(*args, **kwargs)
         calls.append(1)
         if len(calls) == 3:
             rows[0].curves["inter"][2:] = float("nan")
@@ -365,7 +366,7 @@ def test_an_image_that_overflows_fails_every_case_and_nothing_is_recorded(
     monkeypatch.setattr(measuring, "probed_pass", overflowing)
     result = run("--snapshot-update", "-m", "drift or finding", "--results", "results.json")
     assert result.ret == FAILED
-    result.assert_outcomes(failed=23, deselected=2)
+    result.assert_outcomes(failed=DRIFT + FINDING, deselected=LATENCY)
     result.stdout.fnmatch_lines(
         ["*tiny-llava/pics: 1 of 4 images are broken; the first, 2: states are not finite from layer 2 (*"]
     )

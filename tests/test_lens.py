@@ -34,8 +34,10 @@ def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPa
         decoder = Decoder(norm, head)
         for hidden in layers:
             decoder.add(hidden)
-        for hidden, tokens in zip(layers, decoder.tokens(), strict=True):
-            assert torch.equal(tokens, head(norm(hidden)).argmax(-1))
+        for hidden, tokens, logits in zip(layers, decoder.tokens(), decoder.logits(), strict=True):
+            wanted = head(norm(hidden)).max(-1)
+            assert torch.equal(tokens, wanted.indices)
+            assert torch.allclose(logits, wanted.values, atol=1e-6)
 
 
 def test_no_more_rows_wait_than_a_chunk_and_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,5 +157,6 @@ def test_letters_beyond_ascii_are_read_as_they_are_written() -> None:
 def test_one_panel_after_the_other_gives_the_whole_products_answer() -> None:
     head, rows = nn.Linear(96, 2500), states(70, 96)
     head.weight[2100:2200] = head.weight[:100]
-    found = lens.panelwise(rows, head.weight, head.bias)
-    assert torch.equal(found, head(rows).argmax(-1))
+    token_P, logit_P = lens.panelwise(rows, head.weight, head.bias)
+    assert torch.equal(token_P, head(rows).argmax(-1))
+    assert torch.allclose(logit_P, head(rows).amax(-1), rtol=1e-5)

@@ -15,10 +15,10 @@ from phasebench import library
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measure import batches
-from phasebench.measure.passes import Row
+from phasebench.measure.passes import Row, probed_pass
 from phasebench.measure.run import measure as measured_by_pytest
 from phasebench.models.loading import Loaded
-from phasebench.names import ATTENTION, CURVES
+from phasebench.names import ATTENTION, CURVES, RECALLS
 from phasebench.settings import Settings
 
 
@@ -51,7 +51,7 @@ def test_without_captions_there_is_everything_but_recall(tiny_llava: Loaded, sam
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     empty = {name for name in curves.names if np.isnan(curves.array(name)).all()}
-    assert empty == {"recall", "recall_other", "lift"}
+    assert empty == set(RECALLS)
     assert np.isfinite(curves.array("inter")).all()
     assert np.isfinite(curves.array(ATTENTION[0])[:, 1:]).all()
     assert told == [(0, 1), (1, 1)]
@@ -84,10 +84,8 @@ def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> No
 def test_images_with_infinite_states_are_named(
     tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native = batches.probed_pass
-
     def overflowing(*args: Any, **options: Any) -> list[Row]:
-        rows = native(*args, **options)
+        rows = probed_pass(*args, **options)
         rows[0].curves["inter"][2:] = np.nan
         return rows
 
@@ -96,6 +94,7 @@ def test_images_with_infinite_states_are_named(
         tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
     )
     assert "not finite from layer 2" in curves.provenance["broken"]["0"]
+    assert curves.table.isna().all(axis=None)
 
 
 FRESH = """

@@ -14,7 +14,7 @@ from phasebench.models.plan import plan, speed
 from phasebench.models.registry import named_models
 from phasebench.models.shrunk import shrunk
 from phasebench.models.sizes import empty_model, parameters
-from tests.conftest import Run
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 SIZES = {
     "instructblip": 14.19, "instructblip-7b": 7.91, "instructblip-flan-t5-xl": 3.96, "llava": 13.35,
@@ -137,4 +137,4 @@ def test_a_plan_of_what_cannot_be_built(run: Run, tmp_path: Path) -> None:
 
 def test_a_tiny_random_one_is_known_by_name(run: Run) -> None:
     result = run("-k", "drift", "--snapshot-update", model="tiny-random-instructblip")
-    result.assert_outcomes(passed=17, deselected=8)
+    result.assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)

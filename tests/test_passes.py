@@ -15,7 +15,7 @@ from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
 from phasebench.models.adapter import Anatomy, dissect, forward_options
 from phasebench.models.loading import Loaded
-from phasebench.names import ATTENTION, SIMILARITY
+from phasebench.names import ATTENTION, MAX_LOGIT, SIMILARITY
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -139,7 +139,7 @@ def test_curves_have_a_value_per_layer_and_attention_none_at_layer_0(
 ) -> None:
     anatomy, inputs = parts(tiny, pictures[:2])
     for row in probed_pass(anatomy, inputs):
-        assert set(row.curves) == {*SIMILARITY, *ATTENTION}
+        assert set(row.curves) == {*SIMILARITY, *ATTENTION, MAX_LOGIT}
         assert all(len(values) == len(anatomy.layers) + 1 for values in row.curves.values())
         assert all(
             np.isnan(row.curves[name][0]) and np.isfinite(row.curves[name][1:]).all() for name in ATTENTION

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 
 def test_without_the_flag_other_projects_keep_their_options(pytester: pytest.Pytester) -> None:
@@ -48,9 +48,9 @@ def test_cases_have_readable_ids(run: Run) -> None:
     ("selection", "count"),
     [
         (("-k", "phases"), 2),
-        (("-m", "finding"), 6),
-        (("-m", "drift"), 17),
-        (("-m", "latency"), 2),
+        (("-m", "finding"), FINDING),
+        (("-m", "drift"), DRIFT),
+        (("-m", "latency"), LATENCY),
         (("-k", "recall and drift"), 2),
     ],
 )
@@ -112,7 +112,7 @@ def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, c
         """
     )
     result = run("-m", "finding", "-k", "own_finding", model="ours", dataset="our-pics")
-    result.assert_outcomes(passed=1, deselected=25)
+    result.assert_outcomes(passed=1, deselected=DRIFT + FINDING + LATENCY)
     result.stdout.fnmatch_lines(["*phasebench ours/our-pics*", "attention_is_there*holds*"])
 
 
@@ -131,7 +131,7 @@ def test_a_finding_under_a_taken_id_is_refused(run: Run, pytester: pytest.Pytest
 
 def test_it_works_without_pytest_benchmark(run: Run) -> None:
     result = run("-p", "no:benchmark", "-m", "finding or drift", "--snapshot-update")
-    result.assert_outcomes(passed=23, deselected=2)
+    result.assert_outcomes(passed=DRIFT + FINDING, deselected=LATENCY)
 
 
 def test_user_files_run_instead_of_the_cases(run: Run, pytester: pytest.Pytester) -> None:

@@ -18,16 +18,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import phasebench.measure.attention
-import phasebench.measure.similarity
 from phasebench.curves import Array
+from phasebench.measure import attention as measured_attention
+from phasebench.measure import similarity as measured_similarity
 from phasebench.measure.passes import Row, probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.models.adapter import dissect
 from phasebench.models.loading import Loaded
 from phasebench.models.parts import output_head, sequence_model
 from phasebench.models.trace import entering
-from phasebench.names import ATTENTION, SIMILARITY
+from phasebench.names import ATTENTION, MAX_LOGIT, SIMILARITY
 from tests.conftest import load_tiny
 from tests.oracles.reference import Reference, Seen, attention, similarity
 
@@ -88,10 +88,10 @@ def rms_norm(norm: Any, hidden: Tensor) -> Tensor:
     return found
 
 
-def rotary(embedding: nn.Module, states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+def rotary(embedding: Any, states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
     """LlamaRotaryEmbedding without its casts; its own paces are float32 numbers already."""
-    base = embedding.config.rope_parameters["rope_theta"]  # type: ignore[union-attr]
-    width = 2 * len(embedding.inv_freq)  # type: ignore[arg-type]
+    base = embedding.config.rope_parameters["rope_theta"]
+    width = 2 * len(embedding.inv_freq)
     paces = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = (position_ids[..., None].double() * paces).repeat(1, 1, 2)
     return angles.cos(), angles.sin()
@@ -117,7 +117,7 @@ def uneven(loaded: Loaded, inputs: dict[str, Tensor], side: str) -> dict[str, Te
 
 def slow(loaded: Loaded, inputs: dict[str, Tensor]) -> list[Seen]:
     """The reference's numbers of every image, alone and without padding."""
-    decoder = sequence_model(loaded.model)
+    decoder: Any = sequence_model(loaded.model)
     caught: list[Tensor] = []
     hook = decoder.layers[0].register_forward_pre_hook(
         lambda _, args, kwargs: caught.append(entering(args, kwargs)), with_kwargs=True
@@ -141,6 +141,7 @@ def curves(seen: Seen) -> dict[str, Array]:
     return {
         **{name: np.array([layer[name] for layer in alike]) for name in SIMILARITY},
         **{name: np.array([layer[name] for layer in attended]) for name in ATTENTION},
+        MAX_LOGIT: np.array([np.mean(logits) for logits in seen.logits]),
     }
 
 
@@ -170,7 +171,7 @@ def test_the_pass_agrees_with_brute_force(model: Loaded, pictures: list[Image.Im
 
 def with_self_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        phasebench.measure.similarity, "_within", lambda sum_BD, n_B: (sum_BD / n_B[:, None]).square().sum(-1)
+        measured_similarity, "_within", lambda sum_BD, n_B: (sum_BD / n_B[:, None]).square().sum(-1)
     )
 
 
@@ -183,7 +184,7 @@ def heads_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         parts = [head @ weight.T for head, weight in zip(heads, weights, strict=True)]
         return torch.stack([part.norm(dim=-1) for part in parts]).sum(0)[..., None]
 
-    monkeypatch.setattr(phasebench.measure.attention, "project", project)
+    monkeypatch.setattr(measured_attention, "project", project)
 
 
 def one_too_early(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from phasebench.measure.batches import Done
 from phasebench.models.tiny import tiny
 from phasebench.names import CURVES, FINDINGS
 from phasebench.progress import Progress
-from tests.conftest import Run
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, checkpoint: 
         [
             "*tiny-llava/pics inter: inter drifted at * of 7 layers; worst at layer *",
             "*checkpoint differs: *",
-            "drift in * of 17 curves*",
+            "drift in * of 18 curves*",
         ]
     )
 
@@ -194,7 +194,7 @@ def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
             "model   llava, checkpoint *",
             "images  4, each 16 tokens at * of 25 positions",
             "inter_below_intra *[[]*, *[]]*same",
-            "no drift in 17 curves; *",
+            "no drift in 18 curves; *",
             "timing: * ms an image, * x the plain forward pass*",
             "inter: similarity between image and text, by layer",
             "inter * [▁▂▃▄▅▆▇█]*",
@@ -202,7 +202,7 @@ def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
     )
     end = next(n for n, line in enumerate(screen) if line.startswith("---"))
     assert all(len(line) <= 80 for line in screen[:end])
-    assert "\x1b[32mno drift in 17 curves" in result.stdout.str()
+    assert "\x1b[32mno drift in 18 curves" in result.stdout.str()
 
 
 def test_quiet_is_quiet(run: Run) -> None:
@@ -252,11 +252,11 @@ def test_benchmarks_can_be_compared(run: Run, pytester: pytest.Pytester) -> None
 
 
 def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import phasebench.measure.run
-    import phasebench.models.loading
+    from phasebench.measure import run as running
+    from phasebench.models import loading
 
     calls: list[str] = []
-    for module, name in ((phasebench.models.loading, "load"), (phasebench.measure.run, "measure")):
+    for module, name in ((loading, "load"), (running, "measure")):
         original = getattr(module, name)
 
         def counted(
@@ -266,7 +266,9 @@ def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.Monke
             return _original(*args, **kwargs)  # type: ignore[operator]
 
         monkeypatch.setattr(module, name, counted)
-    run("--dataset", "scene-pairs", "--images", "4", "--snapshot-update").assert_outcomes(passed=50)
+    run("--dataset", "scene-pairs", "--images", "4", "--snapshot-update").assert_outcomes(
+        passed=2 * (DRIFT + FINDING + LATENCY)
+    )
     assert calls == ["load", "measure", "measure"]
 
 

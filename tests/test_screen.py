@@ -31,17 +31,23 @@ def decoded(head: nn.Module, rows: Tensor, vocabulary: int | None = None) -> Ten
         return decoder.tokens()[0]
 
 
+def screened(head: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    found = screen.screen_of(head, None)
+    assert found is not None
+    return found.top1(rows)
+
+
 @pytest.mark.parametrize("entries", [130, 1024, 3001])
 @pytest.mark.parametrize("width", [64, 320])
 @torch.no_grad()
-def test_certain_answers_are_those_of_the_whole_product(entries: int, width: int) -> None:
+def test_proven_answers_are_those_of_the_whole_product(entries: int, width: int) -> None:
     head, rows = a_head(entries, width), states(200, width)
-    found = screen.screen_of(head, None)
-    assert found is not None
-    token_P, certain_P = found.top1(rows)
-    assert certain_P.float().mean() > 0.1
-    assert torch.equal(token_P[certain_P], head(rows).argmax(-1)[certain_P])
-    assert torch.equal(decoded(head, rows), head(rows).argmax(-1))
+    token_P, logit_P, proven_P = screened(head, rows)
+    wanted = head(rows).max(-1)
+    assert proven_P.float().mean() > 0.1
+    assert torch.equal(token_P[proven_P], wanted.indices[proven_P])
+    assert torch.allclose(logit_P[proven_P], wanted.values[proven_P], rtol=1e-5)
+    assert torch.equal(decoded(head, rows), wanted.indices)
 
 
 @torch.no_grad()
@@ -60,24 +66,54 @@ def test_the_bound_holds_for_every_entry() -> None:
 
 
 @torch.no_grad()
-def test_equal_entries_are_not_certain_and_the_first_one_is_decoded() -> None:
-    head, rows = a_head(600, 64), states(20, 64)
-    head.weight[300:] = head.weight[:300]
-    found = screen.screen_of(head, None)
-    assert found is not None
-    assert not found.top1(rows)[1].any()
+def test_of_equal_entries_the_first_one_is_decoded() -> None:
+    head, rows = a_head(3000, 64), states(60, 64)
+    head.weight[1500:] = head.weight[:1500]
+    token_P, _, proven_P = screened(head, rows)
+    assert proven_P.float().mean() > 0.5
+    assert bool((token_P[proven_P] < 1500).all())
     assert torch.equal(decoded(head, rows), head(rows).argmax(-1))
-    assert bool((decoded(head, rows) < 300).all())
+
+
+@pytest.mark.parametrize("apart", [1, 200])
+@torch.no_grad()
+def test_what_float32_cannot_tell_apart_float64_does(apart: int) -> None:
+    """Of two entries a rounding apart, in one block or in two, the larger one, whichever comes first."""
+    head, rows = a_head(3000, 64), states(60, 64)
+    for first in range(0, 200, 2):
+        head.weight[first + apart] = head.weight[first] * (1 + 2.0**-23)
+    head.weight[400:] *= 0.1
+    token_P, logit_P, proven_P = screened(head, rows)
+    logits = rows.double() @ head.weight.double().T
+    wanted = logits.max(-1)
+    second = logits.scatter(1, wanted.indices[:, None], -torch.inf).amax(-1)
+    unequal_P = wanted.values.float() > second.float()  # of entries equal in float32 the first counts
+    told = proven_P & unequal_P
+    assert bool((second > 0.999999 * wanted.values)[told].any())
+    assert torch.equal(token_P[told], wanted.indices[told])
+    assert torch.allclose(logit_P[proven_P], wanted.values.float()[proven_P], rtol=1e-6)
 
 
 @torch.no_grad()
-def test_states_that_are_zero_or_not_finite_are_not_certain() -> None:
+def test_of_states_that_are_not_finite_nothing_is_proven() -> None:
+    """And a zero state, whose logits are all equal, decodes to the first entry."""
     head, rows = a_head(600, 64), states(20, 64)
     rows[3], rows[4, 2], rows[5, 1] = 0.0, torch.nan, torch.inf
-    found = screen.screen_of(head, None)
-    assert found is not None
-    assert not found.top1(rows)[1][3:6].any()
+    assert not screened(head, rows)[2][4:6].any()
     assert torch.equal(decoded(head, rows)[:5], head(rows).argmax(-1)[:5])
+
+
+@torch.no_grad()
+def test_many_hard_states_are_left_to_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero states keep every block: few of them are answered here, more are not."""
+    head, rows = a_head(600, 64), torch.zeros(30, 64)
+    monkeypatch.setattr(screen, "FEW", 29)
+    assert not screened(head, rows)[2].any()
+    monkeypatch.setattr(screen, "FEW", 30)
+    token_P, logit_P, proven_P = screened(head, rows)
+    assert proven_P.all()
+    assert not token_P.any()
+    assert not logit_P.any()
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import pytest
 
 from phasebench.models.tiny import tiny
 from phasebench.places import packaged
-from tests.conftest import Run, write_pictures
+from tests.conftest import DRIFT, FINDING, LATENCY, Run, write_pictures
 from tests.test_against import change, moved
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
     path = recorded / "tiny-llava" / "pics" / "inter.json"
     change(path, moved(0.5))
     before = contents(recorded)
-    run(*BOTH).assert_outcomes(passed=99, failed=1)
+    run(*BOTH).assert_outcomes(passed=4 * (DRIFT + FINDING + LATENCY) - 1, failed=1)
     assert contents(recorded) == before
     assert run(*BOTH, "--snapshot-update").ret == 0
     changed = {name for name, content in contents(recorded).items() if content != before[name]}
@@ -123,27 +123,23 @@ def test_baselines_elsewhere_by_option_and_ini(run: Run, pytester: pytest.Pytest
     assert (pytester.path / "kept" / "tiny-llava" / "pics" / "inter.json").is_file()
     assert not (pytester.path / "baselines").exists()
     pytester.makeini("[pytest]\nphasebench_baselines = kept\n")
-    run("-m", "drift").assert_outcomes(passed=17, deselected=8)
+    run("-m", "drift").assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)
 
 
 def test_packaged_baselines_are_read_but_never_written(
     run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import phasebench.session
-
-    ours = phasebench.session.packaged("baselines")
-    packaged = recorded.rename(pytester.path / "packaged")
-    shutil.copy(ours / "tolerances.json", packaged)
-    cases = phasebench.session.packaged("cases")
+    ours = recorded.rename(pytester.path / "packaged")
+    shutil.copy(packaged("baselines") / "tolerances.json", ours)
     monkeypatch.setattr(
-        phasebench.session, "packaged", lambda name: packaged if name == "baselines" else cases
+        "phasebench.session.packaged", lambda name: ours if name == "baselines" else packaged(name)
     )
-    before = contents(packaged)
+    before = contents(ours)
     assert run().ret == 0
-    path = packaged / "tiny-llava" / "pics" / "inter.json"
+    path = ours / "tiny-llava" / "pics" / "inter.json"
     change(path, moved(0.5))
-    before = contents(packaged)
+    before = contents(ours)
     assert run("--snapshot-update").ret == 0
-    assert contents(packaged) == before
+    assert contents(ours) == before
     assert [p.name for p in (pytester.path / "baselines").rglob("*.json")] == ["inter.json"]
     assert run().ret == 0

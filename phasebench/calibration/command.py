@@ -10,7 +10,7 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", type=int, default=8, metavar="N", help="of each dataset (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, ... (default: the accelerator if there is one)")
     add("--baselines", type=Path, default=Path("baselines"), metavar="DIR", help=f"where {FILE} is written")
+    add("--widen", action="store_true", help="keep what is there where it is larger: machine after machine")
     add("--curves", type=Path, help=argparse.SUPPRESS)  # of a process of its own: where its curves go
 
 
@@ -61,13 +62,15 @@ def _calibrate(asked: argparse.Namespace) -> None:
     dtypes = sorted(set(asked.dtype or DTYPES) | {"float32"}, key=DTYPES.index)
     path, datasets = asked.baselines / FILE, asked.dataset or DATASETS
     before = Tolerances.read(path).seen if path.is_file() else {}
+    about = _about(asked, dtypes, path)
     seen: dict[str, dict[str, Spread]] = {}
-    places: list[str] = []
+    if asked.widen:
+        _widen(seen, before)
     for name in asked.model or MODELS:
         for dataset in datasets:
-            places.append(f"{name} on {dataset}")
+            about["measured"].append(f"{name} on {dataset}")
             _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
-            found = {"about": _about(asked, dtypes, places), "seen": Tolerances({**before, **seen}).as_dict()}
+            found = {"about": about, "seen": Tolerances({**before, **seen}).as_dict()}
             write_whole(path, _dump(found).encode())
     sys.stdout.write(f"{_table(Tolerances(seen))}\n\nwritten to {path}\n")
 
@@ -152,7 +155,7 @@ def _spreads(before: Values, after: Values, *, backwards: bool = False) -> dict[
     }
 
 
-def _widen(seen: dict[str, dict[str, Spread]], more: dict[str, dict[str, Spread]]) -> None:
+def _widen(seen: dict[str, dict[str, Spread]], more: Mapping[str, Mapping[str, Spread]]) -> None:
     for dtype, spreads in more.items():
         known = seen.setdefault(dtype, {})
         for name, found in spreads.items():
@@ -165,18 +168,23 @@ def _tell(what: str, found: dict[str, Spread]) -> None:
     sys.stderr.write(f"{what}: at most {found[name].mean:.1e} ({name}){flipped}\n")
 
 
-def _about(asked: argparse.Namespace, dtypes: Sequence[str], places: Sequence[str]) -> dict[str, Any]:
+def _about(asked: argparse.Namespace, dtypes: Sequence[str], path: Path) -> dict[str, Any]:
+    """What is measured with what; under ``widened`` the same of the calibrations that are kept beside it."""
     import torch
     import transformers
 
+    kept = asked.widen and path.is_file()
+    earlier = json.loads(path.read_text(encoding="utf-8")).get("about", {}) if kept else {}
     return {
-        "measured": list(places),
+        "measured": [],
         "dtypes": list(dtypes),
         "images": asked.images,
         "device": asked.device,
         "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__.partition("+")[0],
         "transformers": transformers.__version__,
+        **({"widened": [earlier, *earlier.pop("widened", [])]} if earlier else {}),
     }
 
 

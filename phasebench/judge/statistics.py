@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from phasebench.curves import Array, Curves, members
-from phasebench.names import LENS
+from phasebench.names import RECALLS
 
 RESAMPLES = 500
 LEVEL = 0.95
@@ -124,7 +124,7 @@ def unseen(curves: Curves, names: Sequence[str]) -> float:
 
     A word is worth what the least recall above 0 of an image is, in the mean of those that have one.
     """
-    hits = [name for name in names if name in LENS]
+    hits = [name for name in names if name in RECALLS]
     if not hits:
         return 0.0
     recall = curves.array("recall")

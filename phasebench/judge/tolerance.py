@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from phasebench.curves import Array
 from phasebench.errors import InputError
 from phasebench.judge.record import mean
 from phasebench.judge.statistics import ROUNDING, WORD
-from phasebench.names import LENS
+from phasebench.names import MAX_LOGIT, RECALLS
 
 FILE = "tolerances.json"
 """Its name in a folder of baselines."""
@@ -22,7 +23,7 @@ MARGIN = 3.0
 """Times what was seen is allowed: another machine's noise is of the same kind, not of the same size."""
 RELATIVE = ("total", "ratio_first5")
 """Curves without a bound, whose noise grows with their size."""
-FLIP = {"sinks": 1.0, **dict.fromkeys(LENS, WORD)}
+FLIP = {"sinks": 1.0, **dict.fromkeys(RECALLS, WORD)}
 """What one near-tie that falls the other way does to an image's value: a position at the sinks' threshold,
 a caption word (of two). One in one image is always allowed: whether a calibration meets one is chance."""
 
@@ -65,7 +66,11 @@ def spread(before: Array, after: Array, curve: str) -> Spread:
 
 
 def _scale(curve: str, level: Array) -> Array:
-    return np.abs(level) if curve in RELATIVE else np.ones_like(level)
+    """What a curve's noise is relative to [L + 1]."""
+    size = np.abs(level)
+    if curve == MAX_LOGIT:  # a logit near 0 is a sum of large products all the same
+        return np.where(np.isnan(level), np.nan, np.nanmax(size, initial=0.0))
+    return size if curve in RELATIVE else np.ones_like(level)
 
 
 @dataclass(frozen=True)
@@ -118,4 +123,4 @@ def _remedy(before: str, after: str) -> str:
 
 
 def _up(value: float) -> float:
-    return float(f"{value * 1.005:.2e}")
+    return float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(value)))

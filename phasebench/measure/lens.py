@@ -19,7 +19,7 @@ from phasebench.curves import Array
 from phasebench.measure import screen
 from phasebench.measure.stopwords import STOPWORDS
 
-WAITING = 1 << 21
+WAITING = 1 << 20
 """Numbers, of states that wait to be decoded together."""
 CHUNK = 1024
 """Positions whose logits over the whole vocabulary are held at once, where the head is called as it is."""
@@ -28,7 +28,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 class Decoder:
-    """The top-1 tokens of states that come layer by layer.
+    """The top-1 tokens of states that come layer by layer, and their logits.
 
     A few dozen rows make a slow matrix product, so layers wait until ``WAITING`` numbers are together;
     no more than that, and one layer, is ever kept. ``final_norm`` None leaves states as they are.
@@ -49,6 +49,7 @@ class Decoder:
         self._head = head
         self._waiting: list[Tensor] = []
         self._tokens: list[Tensor] = []
+        self._logits: list[Tensor] = []
         self._sizes: list[int] = []
 
     def add(self, hidden_PD: Tensor) -> None:
@@ -62,50 +63,59 @@ class Decoder:
 
     def tokens(self) -> list[Tensor]:
         """The top-1 token of each state [P], per layer."""
+        return self._by_layer(self._tokens)
+
+    def logits(self) -> list[Tensor]:
+        """The logit of that token [P], per layer."""
+        return self._by_layer(self._logits)
+
+    def _by_layer(self, parts: list[Tensor]) -> list[Tensor]:
         if self._waiting:
             self._decode()
-        return list(torch.split(torch.cat(self._tokens), self._sizes))
+        return list(torch.split(torch.cat(parts), self._sizes))
 
     def _decode(self) -> None:
         rows_PD = torch.cat(self._waiting)
         self._waiting.clear()
-        self._tokens.append(self._top1(rows_PD))
+        token_P, logit_P = self._top1(rows_PD)
+        self._tokens.append(token_P)
+        self._logits.append(logit_P)
 
-    def _top1(self, rows_PD: Tensor) -> Tensor:
-        alike = len(rows_PD) >= screen.FEW and rows_PD.dtype == torch.float32 and self._never is None
+    def _top1(self, rows_PD: Tensor) -> tuple[Tensor, Tensor]:
+        alike = rows_PD.dtype == torch.float32 and self._never is None
         found = screen.screen_of(self._head, self._vocabulary) if alike else None
         if found is None:
             return self._multiplied(rows_PD)
-        token_P, certain_P = found.top1(rows_PD)
-        if not bool(certain_P.all()):
-            token_P[~certain_P] = self._multiplied(rows_PD[~certain_P])
-        return token_P
+        token_P, logit_P, proven_P = found.top1(rows_PD)
+        if not bool(proven_P.all()):
+            token_P[~proven_P], logit_P[~proven_P] = self._multiplied(rows_PD[~proven_P])
+        return token_P, logit_P
 
-    def _multiplied(self, rows_PD: Tensor) -> Tensor:
-        """The top-1 tokens [P] of the float32 (or other) product itself."""
+    def _multiplied(self, rows_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the float32 (or other) product itself [P]."""
         if screen.is_plain(self._head) and self._never is None:
             return panelwise(rows_PD, self._head.weight[: self._vocabulary], self._head.bias)
-        return torch.cat([self._called(part_PD) for part_PD in torch.split(rows_PD, CHUNK)])
+        parts = [self._called(part_PD) for part_PD in torch.split(rows_PD, CHUNK)]
+        token_P, logit_P = (torch.cat(part) for part in zip(*parts, strict=True))
+        return token_P, logit_P
 
-    def _called(self, rows_PD: Tensor) -> Tensor:
+    def _called(self, rows_PD: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self._head(rows_PD)[:, : self._vocabulary]
         if self._never is not None:
             logits = logits.masked_fill(self._never.to(logits.device), -torch.inf)
-        return logits.argmax(-1)
+        return logits.argmax(-1), logits.amax(-1)
 
 
-def panelwise(rows_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
-    """The first largest entry of each row's product [P]; one panel's logits at a time stay in the cache."""
-    best_P = rows_PD.new_full((len(rows_PD),), -torch.inf)
+def panelwise(rows_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The first largest entry of each row's product and its value [P]; a panel's logits stay in the cache."""
+    logit_P = rows_PD.new_full((len(rows_PD),), -torch.inf)
     token_P = torch.zeros(len(rows_PD), dtype=torch.long)
+    every = torch.arange(len(rows_PD))
     for start in range(0, len(weight_VD), screen.PANEL):
         panel = slice(start, start + screen.PANEL)
         logits = F.linear(rows_PD, weight_VD[panel], None if bias_V is None else bias_V[panel])
-        value_P = logits.amax(-1)
-        better = (value_P > best_P).nonzero()[:, 0]
-        best_P[better] = value_P[better]
-        token_P[better] = logits[better].argmax(-1) + start
-    return token_P
+        screen.take_larger(token_P, logit_P, every, logits, start)
+    return token_P, logit_P
 
 
 def words(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from phasebench.curves import Array
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
 from phasebench.models.adapter import Anatomy, forward_options
-from phasebench.names import ATTENTION, SIMILARITY
+from phasebench.names import ATTENTION, MAX_LOGIT, SIMILARITY
 
 Forward = Callable[[], Any]
 
@@ -85,10 +85,12 @@ def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm
 def _to_host(probe: Probe, length: int) -> dict[str, Array]:
     """Every curve as an array [B, L + 1]; NaN at layers that have no value."""
     similarity = dict(enumerate(probe.similarity))
-    images = len(probe.positions.last_B)
+    lens = {layer: {MAX_LOGIT: values_B} for layer, values_B in enumerate(probe.max_logit)}
+    shape = len(probe.positions.last_B), length
     return {
-        **{name: _stacked(similarity, name, (images, length)) for name in SIMILARITY},
-        **{name: _stacked(probe.attention, name, (images, length)) for name in ATTENTION},
+        **{name: _stacked(similarity, name, shape) for name in SIMILARITY},
+        **{name: _stacked(probe.attention, name, shape) for name in ATTENTION},
+        MAX_LOGIT: _stacked(lens, MAX_LOGIT, shape),
     }
 
 

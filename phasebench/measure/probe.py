@@ -72,6 +72,16 @@ class Probe:
         with torch.inference_mode():
             return self._decoder.tokens() if self._decoder else []
 
+    @cached_property
+    def max_logit(self) -> list[Tensor]:
+        """The mean over an image's visual positions of that token's logit [B], per layer 0..L."""
+        if not self._decoder:
+            return []
+        counts = self.positions.visual_BN.sum(1).tolist()
+        with torch.inference_mode():
+            layers = [torch.split(logit_P.float(), counts) for logit_P in self._decoder.logits()]
+        return [torch.stack([logits.mean() for logits in images]) for images in layers]
+
     @contextmanager
     def watching(self) -> Iterator[Probe]:
         """Hook the blocks and the attentions for the time of one forward pass."""

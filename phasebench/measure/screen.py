@@ -8,13 +8,14 @@ in integers, and what the rounding can have cost a logit is bounded (Cauchy and 
 Per state, only blocks of entries whose bound reaches the best exact logit are multiplied in float32, about
 one in a hundred. Both sides are rotated before (a Hadamard matrix in blocks: it changes no product), or a
 few large dimensions of the states would take all the 8 bits. Where the first and the second are closer than
-float32 products may differ by the order of their sums, the screen gives no answer.
+float32 products may differ by the order of their sums, float64 decides.
 
 Shapes: P positions, D width, V vocabulary, K blocks of entries.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 from weakref import WeakKeyDictionary
@@ -31,10 +32,11 @@ LARGEST_STATE, LARGEST_WEIGHT, ZERO = 63, 127, 64
 """Of the integers, and what states are shifted by: they take 7 bits, for AVX2 adds two products in 16."""
 ROUNDING = 2.0**-24
 """Relative error of one float32 operation."""
-WORTH, FEW = 1 << 22, 256
-"""Elements of a head and states of a chunk below which the whole product costs no more."""
-HARD = 0.25
-"""Share of the blocks that a state may keep; one that keeps more gets no answer."""
+WORTH = 1 << 22
+"""Elements of a head below which the whole product costs no more."""
+HARD, FEW = 0.25, 256
+"""Share of the blocks that a state may keep; of more than ``FEW`` states that keep more none is answered. For
+a few the whole head goes through memory either way."""
 
 
 class Screen:
@@ -52,8 +54,12 @@ class Screen:
         self._norm_K = torch.cat([norm_K for _, _, norm_K, _ in panels])
         self._error_K = torch.cat([error_K for _, _, _, error_K in panels])
 
-    def top1(self, rows_PD: Tensor) -> tuple[Tensor, Tensor]:
-        """The best entry of each state [P], and whether every float32 product would give it [P]."""
+    def top1(self, rows_PD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best entry of each state, its logit, and whether both are proven; each [P].
+
+        Of entries that are equal in float32 the first. Not proven: states that are not finite, or keep too
+        many blocks.
+        """
         rotated_PD = self._rotate(rows_PD)
         norm_P1 = rotated_PD.norm(dim=1, keepdim=True)
         rounded_PD, step_P1 = _rounded(rotated_PD, LARGEST_STATE)
@@ -64,30 +70,46 @@ class Screen:
         first_PK = torch.zeros_like(reach_PK, dtype=torch.bool)
         first_PK.scatter_(1, score_PK.argmax(1, keepdim=True), True)
         found = self._rescored(rows_PD, first_PK)
-        kept_PK = (reach_PK >= _best_of(found, len(rows_PD))[:, None]) & ~first_PK
+        kept_PK = (reach_PK >= found.best(len(rows_PD))[:, None]) & ~first_PK
         easy_P1 = kept_PK.float().mean(1, keepdim=True) <= HARD
+        if int((~easy_P1).sum()) <= FEW:
+            easy_P1 = torch.ones_like(easy_P1)
         found = found.joined(self._rescored(rows_PD, kept_PK & easy_P1))
-        token_P, apart_P = _decided(found, 4 * self._order * norm_P1[:, 0])
-        return token_P, apart_P & easy_P1[:, 0]
+        token_P, logit_P = self._settled(rows_PD, found, 4 * self._order * norm_P1[:, 0])
+        return token_P, logit_P, easy_P1[:, 0] & logit_P.isfinite()
 
     def _rescored(self, rows_PD: Tensor, kept_PK: Tensor) -> _Found:
         """The two largest float32 logits of the kept blocks."""
-        block_C, row_C = kept_PK.T.nonzero(as_tuple=True)
-        counts = torch.bincount(block_C, minlength=kept_PK.shape[1]).tolist()
-        tops = [
-            self._logits(rows_PD[where], block).topk(2, dim=1)
-            for block, where in enumerate(torch.split(row_C, counts))
-            if len(where)
-        ]
-        value_C2 = torch.cat([value for value, _ in tops]) if tops else rows_PD.new_empty(0, 2)
-        index_C = torch.cat([index[:, 0] for _, index in tops]) if tops else row_C
-        return _Found(row_C, value_C2, block_C * BLOCK + index_C, self._norm_K[block_C])
+        row_C = kept_PK.T.nonzero()[:, 1]
+        tops = [(block, logits.topk(2)) for block, _, logits in self._products(rows_PD, kept_PK)]
+        value_C2 = torch.cat([rows_PD.new_empty(0, 2), *(top.values for _, top in tops)])
+        entry_C = torch.cat([row_C[:0], *(top.indices[:, 0] + block * BLOCK for block, top in tops)])
+        return _Found(row_C, value_C2, entry_C, self._norm_K[entry_C // BLOCK])
 
-    def _logits(self, rows_PD: Tensor, block: int) -> Tensor:
-        """The float32 logits of one block; at least two columns."""
-        weight = self._weight[block * BLOCK : (block + 1) * BLOCK]
-        logits = rows_PD @ weight.T
-        return logits if len(weight) > 1 else F.pad(logits, (0, 1), value=-torch.inf)
+    def _settled(self, rows_PD: Tensor, found: _Found, doubt_P: Tensor) -> tuple[Tensor, Tensor]:
+        """The best entry of each state and its logit [P].
+
+        Where another one's logit is within ``doubt_P`` times the norm, the blocks of both are multiplied in
+        float64; of those that are equal in float32 then, the first.
+        """
+        token_P, logit_P, near_C = _leading(found, doubt_P)
+        near_PK = torch.zeros(len(rows_PD), len(self._norm_K), dtype=torch.bool)
+        near_PK[found.row_C[near_C], found.entry_C[near_C] // BLOCK] = True
+        logit_P[near_PK.any(1)] = -torch.inf
+        for block, where, logits in self._products(rows_PD, near_PK, torch.float64):
+            take_larger(token_P, logit_P, where, logits.float(), block * BLOCK)
+        return token_P, logit_P
+
+    def _products(
+        self, rows_PD: Tensor, kept_PK: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The kept blocks in turn: number, states that keep it [C], their logits [C, at least 2]."""
+        row_C = kept_PK.T.nonzero()[:, 1]
+        for block, where in enumerate(torch.split(row_C, kept_PK.sum(0).tolist())):
+            if len(where):
+                weight = self._weight[block * BLOCK : (block + 1) * BLOCK].to(dtype)
+                logits = rows_PD[where].to(dtype) @ weight.T
+                yield block, where, logits if len(weight) > 1 else F.pad(logits, (0, 1), value=-torch.inf)
 
     def _scores(self, rounded_PD: Tensor) -> Tensor:
         """The largest 8-bit score of each block [P, K], in steps of the states."""
@@ -124,27 +146,36 @@ class _Found(NamedTuple):
     def joined(self, more: _Found) -> _Found:
         return _Found(*(torch.cat(pair) for pair in zip(self, more, strict=True)))
 
+    def best(self, positions: int) -> Tensor:
+        """The largest logit of each state [P]."""
+        return _largest(self.row_C, self.value_C2[:, 0], positions)
 
-def _best_of(found: _Found, positions: int) -> Tensor:
-    """The largest logit of each state [P]."""
-    return _largest(found.row_C, found.value_C2[:, 0], positions)
 
-
-def _decided(found: _Found, doubt_P: Tensor) -> tuple[Tensor, Tensor]:
-    """The best entry of each state [P], and whether it is ahead by more than ``doubt_P`` times the norm."""
-    positions = len(doubt_P)
-    first_C, own_C = found.value_C2.unbind(1)
-    leads_C = first_C == _best_of(found, positions)[found.row_C]
-    second_P = _largest(found.row_C, torch.where(leads_C, own_C, first_C), positions)
-    leaders = found.row_C[leads_C]
-    token_P = torch.zeros(positions, dtype=torch.long).scatter_(0, leaders, found.entry_C[leads_C])
-    alone_P = torch.bincount(leaders, minlength=positions) == 1
-    margin_P = _best_of(found, positions) - second_P
-    return token_P, alone_P & (margin_P > doubt_P * _largest(found.row_C, found.norm_C, positions))
+def _leading(found: _Found, doubt_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best entry of each state and its logit [P], and which blocks may hold the best of a state in
+    which another one's is within ``doubt_P`` times the norm [C]."""
+    row_C, (first_C, second_C) = found.row_C, found.value_C2.unbind(1)
+    logit_P = found.best(len(doubt_P))
+    least_C = (logit_P - doubt_P * _largest(row_C, found.norm_C, len(doubt_P)))[row_C]
+    many_P = torch.bincount(row_C, (first_C >= least_C).double() + (second_C >= least_C), len(doubt_P)) > 1
+    leads_C = first_C == logit_P[row_C]
+    token_P = torch.zeros_like(logit_P, dtype=torch.long).scatter_(0, row_C[leads_C], found.entry_C[leads_C])
+    return token_P, logit_P, (first_C >= least_C) & many_P[row_C]
 
 
 def _largest(row_C: Tensor, value_C: Tensor, positions: int) -> Tensor:
     return value_C.new_full((positions,), -torch.inf).scatter_reduce_(0, row_C, value_C, "amax")
+
+
+def take_larger(token_P: Tensor, logit_P: Tensor, where: Tensor, logits: Tensor, start: int) -> None:
+    """Into token and logit of the states ``where``: their largest of these logits, where it is larger.
+
+    The logits are of the entries from ``start`` on; of equal ones the first is taken.
+    """
+    value = logits.amax(-1)
+    better = (value > logit_P[where]).nonzero()[:, 0]
+    logit_P[where[better]] = value[better]
+    token_P[where[better]] = logits[better].argmax(-1) + start
 
 
 _SCREENS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int, int | None], Screen]] = WeakKeyDictionary()
@@ -160,6 +191,12 @@ def screen_of(head: nn.Module, vocabulary: int | None) -> Screen | None:
     if head not in _SCREENS or _SCREENS[head][0] != state:
         _SCREENS[head] = state, Screen(weight.detach()[:vocabulary])
     return _SCREENS[head][1]
+
+
+def forget(head: nn.Module | None) -> None:
+    """Make the head's screen anew at the next call: a change through ``weight.data`` is not seen here."""
+    if head is not None:
+        _SCREENS.pop(head, None)
 
 
 def suited(head: nn.Module) -> TypeGuard[nn.Linear]:

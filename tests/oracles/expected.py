@@ -9,6 +9,7 @@ Shapes: L + 1 layers, N positions, V visual ones, H heads.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from phasebench.curves import Array
 from tests.oracles.plan import SLOTS, Picture, Plan
@@ -16,6 +17,7 @@ from tests.oracles.space import LENGTH, MARK, NOUNS, STORED, VISUAL, WHISPER, Sp
 
 FIRST = 5
 """Section 3.2: 'the first five tokens'; written out, for what is wanted must not follow what is measured."""
+Mask = npt.NDArray[np.bool_]
 SEEN = np.isin(np.arange(LENGTH), places(visual=True))
 """True at visual positions [N]."""
 
@@ -23,7 +25,12 @@ SEEN = np.isin(np.arange(LENGTH), places(visual=True))
 def curves(plan: Plan, pictures: list[Picture]) -> dict[str, Array]:
     """Every curve [images, L + 1], as phasebench names them; attention is NaN at layer 0."""
     rows = [
-        {**similarity(plan, picture), **attention(plan), **recall(plan, pictures, number)}
+        {
+            **similarity(plan, picture),
+            **attention(plan),
+            "max_logit": max_logit(plan, picture),
+            **recall(plan, pictures, number),
+        }
         for number, picture in enumerate(pictures)
     ]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -62,7 +69,7 @@ def similarity(plan: Plan, picture: Picture) -> dict[str, Array]:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _means(pairs: Array, visual: Array, text: Array) -> dict[str, float]:
+def _means(pairs: Array, visual: Mask, text: Mask) -> dict[str, float]:
     within = {name: pairs[np.ix_(who, who)] for name, who in (("visual", visual), ("text", text))}
     found = {"inter": float(pairs[np.ix_(visual, text)].mean())}
     for name, block in within.items():
@@ -95,6 +102,21 @@ def attention(plan: Plan) -> dict[str, Array]:
         "total": total,
     }
     return {name: np.concatenate([[np.nan], values]) for name, values in found.items()}
+
+
+def max_logit(plan: Plan, picture: Picture) -> Array:
+    """Mean over patches of the largest logit [L + 1]: 1 of a noun, 2 of what is quiet, 0 of nothing at all.
+
+    The final norm makes it smaller where a state is massive.
+    """
+    slot, carried = np.arange(VISUAL) % SLOTS, np.array(picture.carried) >= 0
+    found = []
+    for layer in range(plan.layers + 1):
+        when = np.full(LENGTH, layer)
+        when[list(plan.massive.positions)] = min(layer, plan.massive.layer)
+        logits = np.where(slot < np.array(plan.heard)[when[SEEN]], carried, 2)
+        found.append((logits / plan.norm(layer)[SEEN]).mean())
+    return np.array(found)
 
 
 def recall(plan: Plan, pictures: list[Picture], number: int) -> dict[str, Array]:

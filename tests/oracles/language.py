@@ -10,6 +10,7 @@ Shapes: D coordinates, I neurons, H heads, E head width.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ class Blocks:
         vector[self.space.visual if visual else self.space.text] = amounts[places(visual=visual)]
         return vector
 
-    def _attention(self, layer: int, attention: nn.Module) -> None:
+    def _attention(self, layer: int, attention: Any) -> None:
         """Queries and values read 1 everywhere (1 over the norm where massive), keys the plan's logits."""
         space, told = self.space, self.plan.attention
         one = (space.axis(space.mark_visual) + space.axis(space.mark_text)) / np.sqrt(MARK) / space.scale
@@ -161,12 +162,12 @@ def turn(size: float, angle: float) -> Array:
     return np.array([[cos, -sin], [sin, cos]])
 
 
-def set_weight(module: nn.Module, weight: Array) -> None:
+def set_weight(module: Any, weight: Array) -> None:
     """Set a weight in place, and its bias to 0 if it has one."""
     with torch.no_grad():
-        module.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))  # type: ignore[operator, arg-type]
+        module.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
         if getattr(module, "bias", None) is not None:
-            module.bias.zero_()  # type: ignore[operator, union-attr]
+            module.bias.zero_()
 
 
 def _neuron(gate: Array, up: Array, down: Array) -> Neuron:

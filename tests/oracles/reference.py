@@ -33,6 +33,7 @@ class Seen:
         norms: a_j [N] of the last text token at layers 1..L.
         residue: at layers 1..L the largest element of the summed contributions minus the attention's output.
         tokens: the lens' token ids [P] at layers 0..L.
+        logits: the logits of those tokens [P].
     """
 
     visual: list[int]
@@ -41,6 +42,7 @@ class Seen:
     norms: list[Array] = field(default_factory=list)
     residue: list[float] = field(default_factory=list)
     tokens: list[list[int]] = field(default_factory=list)
+    logits: list[list[float]] = field(default_factory=list)
 
 
 class Reference:
@@ -53,7 +55,8 @@ class Reference:
 
     def run(self, entering_ND: Array, visual_N: Sequence[bool]) -> Seen:
         """Every number of an image whose unpadded states enter the first block."""
-        seen = Seen(*([n for n, is_visual in enumerate(visual_N) if is_visual == kind] for kind in (1, 0)))
+        visual, text = ([n for n, is_visual in enumerate(visual_N) if is_visual == kind] for kind in (1, 0))
+        seen = Seen(visual, text)
         state_ND = entering_ND
         self._keep(seen, state_ND)
         for layer in range(self.config.num_hidden_layers):
@@ -69,6 +72,7 @@ class Reference:
         seen.states.append(state_ND)
         logits_NV = self.logits(state_ND)
         seen.tokens.append([int(logits_NV[n].argmax()) for n in seen.visual])
+        seen.logits.append([float(logits_NV[n].max()) for n in seen.visual])
 
     def _block(self, name: str, state_ND: Array, seen: Seen) -> Array:
         state_ND = state_ND + self._attention(name, self._norm(state_ND, f"{name}.input_layernorm"), seen)

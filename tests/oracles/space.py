@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from phasebench.curves import Array
 
@@ -113,7 +114,7 @@ def _after(start: int, size: int) -> slice:
     return slice(start, start + size)
 
 
-def places(*, visual: bool) -> Array:
+def places(*, visual: bool) -> npt.NDArray[np.intp]:
     """Positions in the sequence [V or T] of one modality."""
     inside = (np.arange(LENGTH) >= BEFORE) & (np.arange(LENGTH) < BEFORE + VISUAL)
     return np.flatnonzero(inside if visual else ~inside)

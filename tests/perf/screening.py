@@ -103,7 +103,7 @@ def decoders(head: nn.Linear, rows_PD: Tensor) -> dict[str, object]:
     ways = {
         "product and argmax": lambda: head(rows_PD).argmax(-1),
         "product alone": lambda: head(rows_PD),
-        "panel by panel": lambda: lens.panelwise(rows_PD, head.weight, None),
+        "panel by panel": lambda: lens.panelwise(rows_PD, head.weight, None)[0],
     }
     return {**ways, **({"screened, all certified": whole} if found else {})}
 
@@ -143,7 +143,7 @@ def agreement(head: nn.Linear, states: list[Tensor]) -> str:
     same = certain = count = 0
     for rows_PD in (one.flatten(0, 1) for one in states):
         wanted_P = head(rows_PD).argmax(-1)
-        token_P, certain_P = found.top1(rows_PD)
+        token_P, _, certain_P = found.top1(rows_PD)
         if not torch.equal(token_P[certain_P], wanted_P[certain_P]):
             raise AssertionError("a certified answer is wrong")
         decoder = lens.Decoder(None, head)

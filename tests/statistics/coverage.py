@@ -9,7 +9,7 @@ from scipy.stats import norm, t
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.statistics import LEVEL, unseen
-from phasebench.names import LENS
+from phasebench.names import RECALLS
 from tests.statistics.populations import JUDGED, MODELS, recorded
 
 TAIL = (1 - LEVEL) / 2
@@ -34,7 +34,7 @@ def rare(values: Array) -> np.ndarray:
 
 def unseen_error(model: str, dataset: str, curve: str, images: int) -> float:
     """What ``images`` images allow for beyond their scatter: nothing, but of the lens' curves."""
-    if curve not in LENS:
+    if curve not in RECALLS:
         return 0.0
     values = recorded(model, dataset, "recall")
     rows = values.reshape(-1, values.shape[-1])
@@ -77,7 +77,7 @@ def intervals(
     low, high = np.quantile(ratios, [TAIL, 1 - TAIL], axis=0)
     return {
         "Student's t": (mean - half, mean + half),
-        "percentile": tuple(np.quantile(means, [TAIL, 1 - TAIL], axis=0)),  # type: ignore[dict-item]
+        "percentile": tuple(np.quantile(means, [TAIL, 1 - TAIL], axis=0)),
         "BCa": bca(counts, values, means),
         "bootstrap t": (mean - high * error, mean - low * error),
     }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.cuts import (
+    HEIGHT_LEVEL,
     SIX,
+    TOGETHER,
     boundary_estimates,
     height_estimates,
     own_roughness,
@@ -16,21 +20,23 @@ from phasebench.judge.cuts import (
     smallest,
     sure_phases,
 )
-from phasebench.judge.finding import Outcome
+from phasebench.judge.finding import Condition, Outcome, Verdict
 from phasebench.judge.findings import FINDINGS
 from phasebench.judge.phases import FOUR, RISE, fit_pattern, roughness
+from phasebench.judge.similarity import heights_verdict
+from phasebench.judge.statistics import student
 from tests.synthetic import FOUR as CURVE
 from tests.synthetic import RISING, curves, evidence, through
 
 WAVES = through({0: 0, 7: 1, 14: 0, 20: 1, 27: 0, 33: 1, 40: 0})
 
 
-def measured(mean: Array, noise: float = 0.01, **options: int) -> Curves:
-    return curves({"inter": mean}, noise=noise, **options)
+def measured(mean: Array, noise: float = 0.01, images: int = 60) -> Curves:
+    return curves({"inter": mean}, noise=noise, images=images)
 
 
 def zigzag(size: float) -> Array:
-    return size * (-1.0) ** np.arange(41)
+    return np.asarray(size * (-1.0) ** np.arange(41), dtype=np.float64)
 
 
 @pytest.mark.parametrize("dip", [0.02, 0.05, 0.1])
@@ -110,6 +116,26 @@ def test_boundaries_have_intervals_with_the_truth() -> None:
     found = boundary_estimates(measured(CURVE, 0.05), fit_pattern(CURVE, FOUR))
     for boundary, truth in zip(found, (3, 10, 33), strict=True):
         assert boundary.low <= truth <= boundary.high
+
+
+def told_of(*heights: float, error: float = 1.0, fixed: float = 0.0) -> Verdict:
+    """The verdict on four phases of these heights, from 50 images."""
+    found = [student(h, error, 50, 50, fixed=fixed, level=HEIGHT_LEVEL) for h in heights]
+    return heights_verdict(None, [Condition(f"height {k}", height) for k, height in enumerate(found)])
+
+
+def test_heights_that_each_may_be_chance_hold_only_together() -> None:
+    assert told_of(2.5, 20, 4, 4).outcome is Outcome.HOLDS
+    assert told_of(2.0, 20, 9, 9).outcome is Outcome.UNDECIDED
+    chance = told_of(2.5, 20, 2.5, 2.5)
+    assert chance.outcome is Outcome.UNDECIDED
+    assert chance.detail.startswith("all but the largest height together")
+    assert chance.margin == pytest.approx(2.5 - TOGETHER, abs=1e-6)
+
+
+def test_more_images_make_the_smaller_heights_more_than_chance() -> None:
+    assert told_of(2.5, 20, 2.5, 2.5).images_needed == math.ceil(50 * (TOGETHER / 2.5) ** 2)
+    assert told_of(2.5, 20, 2.5, 2.5, error=0.01, fixed=1.0).images_needed is None
 
 
 def test_of_one_image_the_phases_are_told_all_the_same() -> None:

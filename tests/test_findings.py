@@ -13,6 +13,8 @@ from phasebench.judge.findings import FINDINGS
 from phasebench.judge.similarity import _spans
 from phasebench.judge.statistics import Estimate
 from phasebench.names import FINDINGS as IDS
+from tests.statistics import shapes
+from tests.statistics.populations import Population
 from tests.synthetic import FOUR, RECALL, RISING, evidence, through
 
 HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.DOES_NOT_HOLD, Outcome.UNDECIDED
@@ -120,6 +122,22 @@ def test_the_lens_follows_the_phases() -> None:
     found = judged("lens_follows_phases", inter=FOUR, recall=RECALL, lift=RECALL)
     assert found.outcome is HOLDS
     assert abs(found.value) <= 1 / 40
+
+
+def test_where_four_phases_are_not_sure_nothing_is_sure_to_follow_them() -> None:
+    """The pattern may win although one of its heights is no more than noise."""
+    base = Population.of("smol-llava", "scenes")
+    drawn = base.around(inter=shapes.four(base, shapes.EVEN, 50, 3))
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(30):
+        sample = drawn.sample(50, rng)
+        recall = np.tile(np.eye(31)[23] + 0.1, (50, 1))
+        arrays = {"inter": sample.array("inter"), "recall": recall, "lift": recall}
+        about = Evidence(Curves.from_arrays(arrays, sample.items), {})
+        phases, lens = (FINDINGS[name].verdict(about) for name in ("four_phases", "lens_follows_phases"))
+        assert lens.outcome is not HOLDS or phases.outcome is HOLDS
+        seen += lens.detail.startswith("the four phases are not sure")
+    assert seen
 
 
 def test_the_lens_does_not_follow_a_far_boundary() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
 import numpy as np
 
 from phasebench.curves import Array, Curves
@@ -30,6 +34,11 @@ REFITS = 200
 HEIGHT_LEVEL = 0.97
 """Of the heights' intervals: boundaries are chosen on the same images, which makes heights look larger than
 they are. ``docs/statistics.md`` has what this lets through."""
+TOGETHER = 3.1
+"""What all heights but the largest must exceed in the mean, in standard errors. Where there is one phase or
+none they are picked from noise where it shows most: each may be large by chance, rarely all three."""
+MANY = 100
+"""Times the images at hand that somebody may be told to take."""
 SMALLEST = 0.005
 """Share of the curve's range below which no height is called a phase, however sure it is."""
 SIX: Pattern = (*FOUR, 1, -1)
@@ -56,14 +65,30 @@ def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:
     Of six each must be beyond what any two layers could show by chance (Bonferroni over their pairs).
     """
     mean = curves.mean(name)
-    tables = errors(mean)
+    tables, bound = errors(mean), smallest(mean)
     six, four = fit_pattern(mean, SIX, tables), fit_pattern(mean, FOUR, tables)
     pairs = len(mean) * (len(mean) - 1) // 2
-    if all(_beyond(height, smallest(mean), pairs) for height in height_estimates(curves, six, name)):
+    if all(_beyond(height, bound, pairs) for height in height_estimates(curves, six, name)):
         return six
-    if all(_beyond(height, smallest(mean)) for height in height_estimates(curves, four, name)):
+    found = height_estimates(curves, four, name)
+    if all(_beyond(height, bound) for height in found) and smaller(found, bound) > TOGETHER:
         return four
     return None
+
+
+def smaller(heights: Sequence[Estimate], bound: float, times: float = 1.0) -> float:
+    """Mean of all heights but the largest, above ``bound`` and in standard errors, if there were so many
+    ``times`` the images."""
+    errors = [math.hypot(np.nan_to_num(h.error) / math.sqrt(times), h.fixed, ROUNDING) for h in heights]
+    above = [(height.value - bound) / error for height, error in zip(heights, errors, strict=True)]
+    return fmean(sorted(above)[:-1])
+
+
+def images_together(heights: Sequence[Estimate], bound: float) -> int | None:
+    """How many images would make the smaller heights more than chance; None for more than can be had."""
+    images = heights[0].images
+    more = range(images + 1, MANY * images)
+    return next((n for n in more if smaller(heights, bound, n / images) > TOGETHER), None)
 
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from phasebench.curves import Array, Curves
+from phasebench.curves import Array
 from phasebench.judge.contrast import Contrast, contrasts
 from phasebench.judge.cuts import REFITS, boundary_replicates, phases_of
-from phasebench.judge.finding import Condition, Evidence, Finding, Verdict, verdict
+from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, Phases
 from phasebench.judge.similarity import height_conditions, heights_verdict
 from phasebench.judge.statistics import (
@@ -93,8 +93,9 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     """
     curves = evidence.curves
     found = phases_of(curves)
+    phases = heights_verdict(found, height_conditions(curves, found)[1])
     if found.pattern != FOUR:
-        return _no_boundary(curves, found)
+        return _no_boundary(phases, found)
     drawn = weights(list(curves.items.values()), REFITS)
     last, peak = curves.last, int(np.nanargmax(curves.mean("recall")))
     boundaries = boundary_replicates(resampled_means(curves, "inter", drawn), FOUR)[:, 2]
@@ -107,7 +108,16 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     ]
     begins = found.boundaries[2]
     told = f"recall peaks at layer {peak}, phase IV begins at layer {begins}; lift {lift.value:+.3f}"
-    return replace(verdict(conditions, told), value=apart.value, low=apart.low, high=apart.high)
+    judged = replace(verdict(conditions, told), value=apart.value, low=apart.low, high=apart.high)
+    if judged.outcome is not Outcome.HOLDS or phases.outcome is Outcome.HOLDS:
+        return judged
+    return replace(
+        judged,
+        outcome=Outcome.UNDECIDED,
+        detail=f"the four phases are not sure; {judged.detail}",
+        margin=phases.margin,
+        images_needed=phases.images_needed,
+    )
 
 
 def _whole_layers(last: int) -> float:
@@ -115,9 +125,8 @@ def _whole_layers(last: int) -> float:
     return (max(1, math.floor(NEAR * last)) + 0.5) / last
 
 
-def _no_boundary(curves: Curves, found: Phases) -> Verdict:
+def _no_boundary(phases: Verdict, found: Phases) -> Verdict:
     """As sure as that there are no four phases."""
-    phases = heights_verdict(found, height_conditions(curves, found)[1])
     nan = math.nan
     told = f"no phase IV: inter has {found}"
     return Verdict(phases.outcome, nan, nan, nan, told, (), {}, phases.margin, phases.images_needed)

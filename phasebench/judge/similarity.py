@@ -9,7 +9,16 @@ import numpy as np
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.contrast import Contrast, contrasts
-from phasebench.judge.cuts import SIX, boundary_estimates, height_estimates, phases_of, smallest
+from phasebench.judge.cuts import (
+    SIX,
+    TOGETHER,
+    boundary_estimates,
+    height_estimates,
+    images_together,
+    phases_of,
+    smaller,
+    smallest,
+)
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, WORDS, Phases, fit_pattern, heights
 from phasebench.judge.statistics import Estimate, Means, estimates, plain
@@ -80,10 +89,21 @@ def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, lis
 def heights_verdict(
     found: Phases | None, conditions: list[Condition], detail: str = "", beside: tuple[Contrast, ...] = ()
 ) -> Verdict:
-    """What the heights' conditions say of four phases: six are not four."""
+    """What the heights' conditions say of four phases: six are not four, and four may be noise together."""
     told = verdict(conditions, detail, beside)
-    six = found is not None and found.pattern == SIX
-    return replace(told, outcome=Outcome.DOES_NOT_HOLD) if six else told
+    if found is not None and found.pattern == SIX:
+        return replace(told, outcome=Outcome.DOES_NOT_HOLD)
+    found_heights, bound = [condition.estimate for condition in conditions], conditions[0].bound
+    lacking = smaller(found_heights, bound) - TOGETHER
+    if told.outcome is not Outcome.HOLDS or lacking > 0:
+        return told
+    return replace(
+        told,
+        outcome=Outcome.UNDECIDED,
+        detail=f"all but the largest height together are no more than chance makes; {told.detail}",
+        margin=lacking,
+        images_needed=images_together(found_heights, bound),
+    )
 
 
 def _phases_beside(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:

@@ -49,7 +49,7 @@ def _told(found: Shares) -> str:
     return " / ".join(f"{100 * found[outcome]:.1f}" for outcome in Outcome)
 
 
-def fewer_row(cell: tuple[str, str], samples: int = 60, images: int = 100) -> str:
+def fewer_row(cell: tuple[str, str], samples: int = 150, images: int = 100) -> str:
     """A table's row: a curve without four phases, at two sizes."""
     name, shape = cell
     base, told = population(name), []
@@ -60,7 +60,7 @@ def fewer_row(cell: tuple[str, str], samples: int = 60, images: int = 100) -> st
     return f"| {shape} | {name} | {' | '.join(told)} |"
 
 
-def flat_row(cell: tuple[str, int], samples: int = 400) -> str:
+def flat_row(cell: tuple[str, int], samples: int = 2000) -> str:
     """A table's row: a flat curve at one number of images."""
     name, images = cell
     base = population(name)
@@ -68,7 +68,7 @@ def flat_row(cell: tuple[str, int], samples: int = 400) -> str:
     return f"| {name} | {images} | {_told(outcomes(flat, images, images, samples))} |"
 
 
-def power_row(cell: tuple[str, tuple[int, ...], int], samples: int = 200) -> str:
+def power_row(cell: tuple[str, tuple[int, ...], int], samples: int = 500) -> str:
     """A table's row: four real phases, each of so many standard errors."""
     name, boundaries, height = cell
     base, told = population(name), []
@@ -104,7 +104,7 @@ def margins_row(cell: tuple[str, str, int], samples: int = 150) -> str:
     tied = np.ones(layers) if where == "at every layer" else np.eye(layers)[layers // 2]
     spread = 20 * base.error(np.eye(layers), images).max()
     drawn = base.around(inter=spread * (1 - tied))
-    counted, covered = Counter(), 0
+    counted, covered = Counter[Outcome](), 0
     for _ in range(samples):
         curves = drawn.sample(images, rng)
         margins = estimates(curves, ("inter",), lambda means: means["inter"])

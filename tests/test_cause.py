@@ -12,8 +12,10 @@ import pytest
 
 from phasebench.judge.cause import cause
 from phasebench.judge.drift import Difference
+from phasebench.judge.tolerance import FILE
 from phasebench.names import CURVES
-from tests.conftest import Run
+from phasebench.places import packaged
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
 from tests.test_against import change, moved
 
 LAYERS = 7
@@ -124,7 +126,7 @@ def test_a_run_names_the_cause_in_the_message_the_summary_and_the_results(
     summary, results = tmp_path / "summary.md", tmp_path / "results.json"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     result = run("-m", "drift", "-k", "test_drift and intra_visual and not nosink", "--results", str(results))
-    result.assert_outcomes(failed=1, deselected=24)
+    result.assert_outcomes(failed=1, deselected=DRIFT + FINDING + LATENCY - 1)
     said = "before the language model: image preprocessing, vision encoder or projector"
     assert f"likely cause: {said}" in result.stdout.lines
     assert result.stdout.str().count("likely cause: before the language model") == 2
@@ -147,8 +149,14 @@ def test_against_another_model_no_cause_is_named(run: Run, recorded: Path) -> No
     result.stdout.no_fnmatch_line("*likely cause*")
 
 
-def test_a_baseline_that_cannot_be_read_names_no_cause(run: Run, recorded: Path) -> None:
+def test_what_cannot_be_compared_hides_no_cause(run: Run, recorded: Path, tmp_path: Path) -> None:
+    """A file that is not read, and a curve that a calibration did not know yet."""
+    known = json.loads((packaged("baselines") / FILE).read_text())
+    for by_curve in known["seen"].values():
+        del by_curve["max_logit"]
+    (recorded.parents[1] / FILE).write_text(json.dumps(known))
     (recorded / "total.json").write_text("no JSON")
     result = run("-m", "drift")
-    result.assert_outcomes(failed=3, passed=14, deselected=8)
-    result.stdout.no_fnmatch_line("*likely cause*")
+    result.assert_outcomes(failed=4, passed=DRIFT - 4, deselected=FINDING + LATENCY)
+    result.stdout.fnmatch_lines(["*no tolerance of max_logit*"])
+    result.stdout.fnmatch_lines(["likely cause: before the language model: image*"])

@@ -23,6 +23,7 @@ from phasebench.measure.controls import (
     text_against_text,
     untrained_projector,
 )
+from phasebench.measure.passes import probed_pass
 from phasebench.measure.run import measure
 from phasebench.measure.store import Store
 from phasebench.models.adapter import Anatomy, dissect
@@ -95,6 +96,7 @@ def test_another_projector_gives_other_curves(tiny_llava: Loaded, samples: list[
 def test_a_caption_stands_where_the_image_stood(tiny: Loaded, samples: list[Sample]) -> None:
     inputs = tiny.inputs([samples[0].open()])
     image_token = dissect(tiny.model, inputs).image_token
+    assert image_token is not None
     positions, ids = _with_caption(tiny, inputs["input_ids"][0], "a cat on a blue background", image_token)
     words = tiny.processor.tokenizer.convert_ids_to_tokens(ids[0][positions.visual_BN[0]].tolist())
     assert words == ["a", "cat", "on", "a", "blue", "background"]
@@ -181,13 +183,13 @@ def test_where_memory_runs_out_a_batch_is_halved_and_the_numbers_stay(
     tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run(tiny_llava, samples, batch_size=3)
-    native, sizes = measuring.probed_pass, list[int]()
+    sizes: list[int] = []
 
     def small(anatomy: Anatomy, inputs: dict[str, torch.Tensor], **told: Any) -> Any:
         sizes.append(len(inputs["input_ids"]))
         if sizes[-1] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return native(anatomy, inputs, **told)
+        return probed_pass(anatomy, inputs, **told)
 
     monkeypatch.setattr(measuring, "probed_pass", small)
     found = run(tiny_llava, samples, batch_size=3)
@@ -226,5 +228,5 @@ def test_an_image_that_does_not_fit_alone_is_an_error(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     monkeypatch.setattr(measuring, "probed_pass", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(InputError, match=r"memory runs out with one image: .*--max-memory"):
         run(tiny_llava, samples)

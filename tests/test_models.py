@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from phasebench.models.adapter import dissect
 from phasebench.models.checks import check_folder
 from phasebench.models.devices import parse_memory, pick_device, pick_dtype
 from phasebench.models.hub import Hub
-from phasebench.models.loading import Loaded, digest, load
+from phasebench.models.loading import Loaded, digest, load, try_out
+from phasebench.models.parts import precision
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
 from phasebench.models.tiny import tiny
 
@@ -167,6 +169,46 @@ def test_devices_and_precisions() -> None:
         pick_device("nonsense")
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_each_process_of_a_launcher_takes_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert pick_device(device) == torch.device("cuda", 3)
+    assert taken == [3]
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(InputError, match="process 4 of this machine, which has 4 cuda devices"):
+        pick_device(device)
+
+
+def test_weights_stored_in_8_bits_are_not_what_is_calculated_in(tiny_llava: Loaded) -> None:
+    model = copy.deepcopy(tiny_llava.model).bfloat16()
+    for layer in model.get_decoder().layers:
+        weight = layer.mlp.down_proj.weight
+        layer.mlp.down_proj.weight = torch.nn.Parameter(weight.to(torch.float8_e4m3fn), requires_grad=False)
+        layer.mlp.up_proj = layer.mlp.gate_proj = torch.nn.Identity()
+    assert precision(model) is torch.bfloat16
+
+
+def test_memory_that_runs_out_at_the_first_image_is_told_as_that(
+    tiny_llava: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(type(tiny_llava.model), "forward", full)
+    with pytest.raises(InputError, match=r"tiny-llava: memory runs out with one image: .*--max-memory"):
+        try_out(tiny_llava)
+    inputs = tiny_llava.inputs([Image.new("RGB", (64, 64))])
+    with pytest.raises(InputError, match=r"llava: memory runs out with one image: .*--max-memory"):
+        dissect(tiny_llava.model, inputs)
+
+
 def test_tiny_models_are_the_same_every_time(tmp_path: Path, cache: Path) -> None:
     for name in ("tiny-llava", "tiny-instructblip"):
         assert digest(tiny(name, tmp_path)) == digest(tiny(name, cache))
@@ -227,7 +269,7 @@ def answer(kind: type[Exception]) -> Exception:
         (GatedRepoError, "gated; accept its terms at https://huggingface.co/owner/x and log in"),
         (RepositoryNotFoundError, "no repository owner/x@v1 on the hub, or it is private"),
         (RevisionNotFoundError, "owner/x has no revision 'v1'"),
-        (ConnectionError, "neither in the local cache nor can the hub be reached"),
+        (ConnectionError, r"neither in the local cache nor can the hub be reached \(ConnectionError: "),
     ],
 )
 @pytest.mark.parametrize("ask", [hub.look_up, hub.fetch])
@@ -350,7 +392,12 @@ def test_pickled_weights_of_the_hub_are_fetched_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(hub, "_snapshot", lambda _, *patterns: asked.append(patterns) or tmp_path)
+
+    def snapshot(_: Hub, *patterns: str) -> Path:
+        asked.append(patterns)
+        return tmp_path
+
+    monkeypatch.setattr(hub, "_snapshot", snapshot)
     ModelSpec("mine", Hub("owner/x")).folder(tmp_path, allow_pickle=True)
     assert "*.bin" in asked[0]
 

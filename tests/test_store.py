@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import resource
@@ -16,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from phasebench.__main__ import main
 from phasebench.datasets.sample import Sample
 from phasebench.measure import batches
-from phasebench.measure.passes import Row
+from phasebench.measure.passes import Row, probed_pass
 from phasebench.measure.run import Measurement, measure
-from phasebench.measure.store import Store, pack, unpack
+from phasebench.measure.store import Store, code_of, pack, unpack
 from phasebench.models.loading import Loaded
 from phasebench.settings import Settings
 from tests.conftest import Run
@@ -53,7 +55,7 @@ def same(a: Measurement, b: Measurement) -> bool:
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each pass takes from now on."""
-    native, sizes = batches.probed_pass, list[int]()
+    native, sizes = probed_pass, list[int]()
 
     def counting(anatomy: Any, inputs: Any, **told: Any) -> list[Row]:
         sizes.append(len(inputs["input_ids"]))
@@ -249,6 +251,31 @@ def test_a_folder_that_is_read_only_keeps_nothing_and_says_so(row: Row) -> None:
     assert store.trouble.startswith("Permission denied")
 
 
+def test_what_cannot_be_kept_can_be_read_once_more_where_rows_are_brought_together(row: Row) -> None:
+    """Of several processes the first one measures before it reads."""
+    with read_only() as folder:
+        store = Store(folder, {}, carry=True)
+        store.put("name", row)
+        back = store.get("name")
+    assert back is not None
+    assert np.array_equal(back.tokens, row.tokens)
+    assert not back.stored
+
+
+def test_code_that_changes_under_one_version_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llava: Loaded
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own_code_of_a_model.py"
+    path.write_text("import torch\n\nclass Own(torch.nn.Linear):\n    pass\n")
+    model = nn.Sequential(importlib.import_module(path.stem).Own(2, 2), nn.Linear(2, 2))
+    before = code_of(model)
+    assert code_of(model) == before != code_of(nn.Linear(2, 2))
+    path.write_text(path.read_text() + "# changed\n")
+    assert code_of(model) != before
+    assert code_of(tiny_llava.model) != code_of(nn.Linear(2, 2))
+
+
 def test_a_store_on_a_file_is_refused_before_anything_is_loaded(run: Run, pytester: pytest.Pytester) -> None:
     (pytester.path / "file").touch()
     result = run(store=pytester.path / "file")
@@ -277,7 +304,7 @@ def test_a_second_run_measures_nothing_and_says_the_same(run: Run, pytester: pyt
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
     """Ctrl-C just before a pass."""
-    native, passes = batches.probed_pass, list[int]()
+    native, passes = probed_pass, list[int]()
 
     def interrupted(*args: Any, **kwargs: Any) -> list[Row]:
         passes.append(1)

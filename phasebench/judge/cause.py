@@ -38,20 +38,23 @@ def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: M
 
 
 def of_place(reference: Reference, place: str, measured: Curves) -> str:
-    """The same from the baselines of ``place``, ``<model>/<dataset>``; nothing where they cannot be read.
+    """The same from the baselines of ``place``, ``<model>/<dataset>``; what cannot be compared is left out.
 
     Another model's baselines (``--against``) name no cause: a difference is no fault there.
     """
     if reference.against:
         return ""
-    paths = {name: reference.folders.find(f"{place}/{name}.json") for name in CURVES}
-    try:
-        known = {name: read_record(path) for name, path in paths.items() if path}
-        found = [reference.compare(one, record(measured, name)) for name, one in known.items()]
-        before = next(iter(known.values()))["provenance"]
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return ""
-    return cause(found, before, measured.provenance)
+    found, before = [], None
+    for name in CURVES:
+        path = reference.folders.find(f"{place}/{name}.json")
+        try:
+            known = read_record(path) if path else None
+            if known is not None:
+                found.append(reference.compare(known, record(measured, name)))
+                before = before or known["provenance"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # said in the curve's own case
+    return cause(found, before, measured.provenance) if before else ""
 
 
 def _of_prompt(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

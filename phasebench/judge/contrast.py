@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,19 +69,27 @@ def contrasts(
 ) -> tuple[Contrast, ...]:
     """The statistic [] of ``names``' means against every control that has these curves.
 
-    The same items are compared each with itself; others add their own error. A control of one image has no
-    spread.
+    Images that a control has too are compared each with itself, and the others left out; a control of other
+    images adds its own error. A control of one image has no spread.
     """
-    value, left = replicates(measured, names, statistic)
     found = []
     for control, curves in controls.items():
         if set(names) <= set(curves.names):
+            here = _matched(measured, curves)
+            value, left = replicates(here, names, statistic)
             there, left_there = replicates(curves, names, statistic)
-            error = math.hypot(_gap_error(measured, left, curves, left_there), unseen(measured, names))
-            items, images = _fewest(valued(measured, names), valued(curves, names))
+            error = math.hypot(_gap_error(here, left, curves, left_there), unseen(here, names))
+            items, images = _fewest(valued(here, names), valued(curves, names))
             gap = student(float(value - there), error, items, images)
             found.append(Contrast(control, float(there), gap, note(curves)))
     return tuple(found)
+
+
+def _matched(measured: Curves, control: Curves) -> Curves:
+    """The measured images that the control has; all of them where it has others, or one for all."""
+    if len(control.items) > 1 and control.items.items() <= measured.items.items():
+        return replace(measured, table=measured.table.loc[list(control.items)], items=control.items)
+    return measured
 
 
 def _gap_error(measured: Curves, left: Array, control: Curves, left_there: Array) -> float:

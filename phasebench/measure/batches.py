@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from accelerate.utils.memory import should_reduce_batch_size
 from PIL.Image import Image
 
 from phasebench.datasets.sample import Sample
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.store import Store
 from phasebench.models.adapter import Anatomy, Inputs
-from phasebench.models.devices import empty_caches
+from phasebench.models.devices import empty_caches, lacks_memory, no_room
 from phasebench.models.loading import Loaded
 
 PLAIN = 8
@@ -135,12 +134,15 @@ def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -
 def where_it_fits(work: Callable[[], Work], images: int) -> Work | None:
     """What ``work`` on so many images gives; None where memory ran out, main memory's or a device's.
 
-    What is no lack of memory is raised, and so is what one image lacks.
+    Raises:
+        InputError: memory runs out with one image already.
     """
     try:
         return work()
     except (RuntimeError, MemoryError) as error:
-        if images == 1 or not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+        if not lacks_memory(error):
             raise
+        if images == 1:
+            raise no_room("the pass", error) from error
     empty_caches()
     return None

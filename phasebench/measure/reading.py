@@ -100,10 +100,14 @@ class Reading:
         self.examples: dict[str, Example] = {}
 
     def add(self, row: Row) -> None:
-        """Read the row of the next image."""
+        """Read the row of the next image; of one that is broken nothing is known."""
         index = len(self._curves)
         name = self._samples[index].id
-        self._curves.append({**row.curves, **self._recalls.of(row, index)})
+        curves = {**row.curves, **self._recalls.of(row, index)}
+        if why := self._broken(row):
+            self.broken[name] = why
+            curves = {curve: np.full_like(values, np.nan) for curve, values in curves.items()}
+        self._curves.append(curves)
         if row.layout not in self.layouts:
             self.layouts.append(row.layout)
         if len(self.layouts) == 1:
@@ -111,19 +115,17 @@ class Reading:
         if index < EXAMPLES:
             words, references = self._recalls.words(row), self._recalls.references[index]
             self.examples[name] = Example(row.norms, words, self._samples[index], references)
-        self._note_broken(name, row)
         self._note_time(row)
 
-    def _note_broken(self, name: str, row: Row) -> None:
-        """Where NaN or infinity came up: an overflow of the dtype, or a spoilt weight.
+    def _broken(self, row: Row) -> str:
+        """Where NaN or infinity came up, if it did: an overflow of the dtype, or a spoilt weight.
 
         A mean over visual and text positions is finite where all their states are.
         """
-        if "similarity" in self._anatomy.unmeasured:
-            return
         bad = np.flatnonzero(~np.isfinite(row.curves["inter"]))
-        if len(bad):
-            self.broken[name] = not_finite(self._anatomy.model, self._anatomy.layers, int(bad[0]))
+        if "similarity" in self._anatomy.unmeasured or not len(bad):
+            return ""
+        return not_finite(self._anatomy.model, self._anatomy.layers, int(bad[0]))
 
     def _note_time(self, row: Row) -> None:
         if row.stored:

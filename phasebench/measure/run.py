@@ -18,8 +18,9 @@ from phasebench.errors import InputError
 from phasebench.measure import controls, shards
 from phasebench.measure.batches import Passes, Progress, batches, largest_batch, rows_of, where_it_fits
 from phasebench.measure.reading import Example, Reading, Recalls, stack
+from phasebench.measure.screen import forget
 from phasebench.measure.selftest import SelfTest, self_test
-from phasebench.measure.store import Store, definitions
+from phasebench.measure.store import Store, code_of, definitions
 from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
@@ -73,6 +74,7 @@ def measure(
         raise InputError(f"{dataset}: there are no images to measure")
     contents = {sample.id: sample.digest() for sample in samples}
     anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
+    forget(anatomy.head)
     if settings.controls:
         controls.check_controls(loaded, anatomy)
     place = f"{loaded.name} on {dataset}"
@@ -118,6 +120,8 @@ def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
         "model": loaded.name,
         "checkpoint": loaded.checkpoint,
         "definitions": definitions(),
+        "code": code_of(loaded.model),
+        "matmul": torch.get_float32_matmul_precision(),
         "lens_norm": settings.lens_norm,
         "attention": getattr(loaded.model.config, "_attn_implementation", None),
         "unmeasured": anatomy.unmeasured,

@@ -20,12 +20,12 @@ from phasebench.measure.probe import Probe
 from phasebench.models.adapter import Anatomy, forward
 from phasebench.models.parts import name_of, precision
 
-COMPLETENESS = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
+COMPLETENESS = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest accepted relative error of the summed contributions, by dtype."""
 CANCELLED = 0.1
 """Share of the contributions' summed norms below which their sum is mostly rounding: where they cancel, the
 error is told relative to this."""
-TIE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
+TIE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 """How far below the best a logit may be, relative to its row's largest size, and still count as best:
 the lens multiplies other shapes than the model does."""
 

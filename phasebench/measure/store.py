@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import phasebench
 from phasebench.curves import Array
@@ -31,6 +32,8 @@ from phasebench.measure.passes import Row
 ABOUT = "about.json"
 DAMAGED = (OSError, ValueError, KeyError, zipfile.BadZipFile)
 """What reading a spoilt file, or one of another version, can raise."""
+SHARED = ("transformers.masking_utils", "transformers.integrations.sdpa_attention")
+"""Modules that every model's pass goes through, besides those that define it."""
 CHECKSUM = 16
 """Bytes of it; they are the archive's comment, its very end."""
 
@@ -107,9 +110,11 @@ class Store:
         """Keep ``row``; gives it as ``get`` will, so that a resumed run sees the same to the last bit."""
         data = pack(row)
         self._note_own(name)
-        self._write(name, data)
+        kept = self._write(name, data)
         if self._carry:
             self.carried[name] = data, True
+            if not kept:  # it is asked for once more, when all processes' rows are together
+                self._in_memory[name] = data
         return unpack(data)
 
     def adopt(self, name: str, data: bytes, *, new: bool) -> None:
@@ -174,6 +179,16 @@ def definitions() -> str:
     parts = [path for part in ("measure", "models") for path in sorted((package / part).rglob("*.py"))]
     sources = [package / "names.py", *parts]
     return hashed(phasebench.__version__.encode(), *(path.read_bytes() for path in sources))
+
+
+def code_of(model: nn.Module) -> str:
+    """Digest of the files that define the model's modules, and of what they share in transformers: under one
+    version's number they may be another's, edited or a checkpoint's own."""
+    names = {type(module).__module__ for module in model.modules()}
+    own = {name for name in names if name.partition(".")[0] != "torch"}  # its version is known
+    found = [getattr(sys.modules.get(name), "__file__", None) for name in (*own, *SHARED)]
+    paths = sorted({Path(file) for file in found if file is not None and Path(file).is_file()})
+    return hashed(*(path.name.encode() + path.read_bytes() for path in paths))
 
 
 def pack(row: Row) -> bytes:

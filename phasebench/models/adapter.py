@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.errors import InputError
+from phasebench.models.devices import lacks_memory, no_room
 from phasebench.models.parts import (
     encodes,
     find_layers,
@@ -78,7 +79,9 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
         stack.enter_context(shadowed_attention(trace.see_attention))
         try:
             logits = forward(model, inputs)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
+            if lacks_memory(error):
+                raise no_room(name_of(model), error) from error
             told = f"{name_of(model)} refuses its own processor's inputs (see --prompt): {error}"
             raise InputError(told) from error
     _refuse_absent_images(model, trace, inputs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from phasebench import processes
 from phasebench.errors import InputError
@@ -64,6 +65,18 @@ def place(
     return Placement(one, precision, spread, memory)
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether that is what an error means, of main memory or of a device."""
+    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
+
+
+def no_room(what: str, error: BaseException) -> InputError:
+    """What is said of a model of which not even one image's pass fits."""
+    return InputError(
+        f"{what}: memory runs out with one image: {error}; spread the model with --max-memory, or see --dtype"
+    )
+
+
 def empty_caches() -> None:
     """Give back what the accelerator's allocator keeps of freed tensors."""
     if torch.accelerator.is_available():
@@ -71,14 +84,17 @@ def empty_caches() -> None:
 
 
 def pick_device(device: str) -> torch.device:
-    """The torch device that ``--device`` names; ``auto`` is the accelerator, if there is one."""
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    """The torch device that ``--device`` names; ``auto`` is the accelerator, if there is one.
+
+    Where the kind alone is named, each of a launcher's processes takes one of its own.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return _own(accelerator) if accelerator else torch.device("cpu")
+    if accelerator and device in ("auto", accelerator.type):
+        return _own(accelerator)
+    try:
+        return torch.empty(0, device="cpu" if device == "auto" else device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 def _own(accelerator: torch.device) -> torch.device:
@@ -92,7 +108,7 @@ def _own(accelerator: torch.device) -> torch.device:
         return accelerator
     if number >= torch.accelerator.device_count():
         raise InputError(
-            f"--device auto: process {number} of this machine, which has {torch.accelerator.device_count()} "
+            f"--device: process {number} of this machine, which has {torch.accelerator.device_count()} "
             f"{accelerator.type} devices; start one process a device, or name one with --device"
         )
     torch.accelerator.set_device_index(number)

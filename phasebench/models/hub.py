@@ -75,6 +75,6 @@ def _explained(name: str, hub: Hub) -> Iterator[None]:
     except Exception as error:  # the errors of the hub's HTTP library are not part of its interface
         raise InputError(
             f"--model {name}: {hub} is neither in the local cache nor can the hub be reached "
-            f"({type(error).__name__}), nor is there such a folder; download it elsewhere and say "
+            f"({type(error).__name__}: {error}), nor is there such a folder; download it elsewhere and say "
             f"--model {name}=FOLDER"
         ) from error

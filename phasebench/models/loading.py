@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText
 from phasebench.errors import InputError
 from phasebench.models.adapter import forward
 from phasebench.models.checks import PICKLED, WEIGHTS, check_folder, check_image_count, check_image_token
-from phasebench.models.devices import Placement, place
+from phasebench.models.devices import Placement, lacks_memory, no_room, place
 from phasebench.models.hub import Hub
 from phasebench.models.kin import register_for
 from phasebench.models.parts import image_token_id, precision
@@ -168,7 +168,9 @@ def try_out(loaded: Loaded, expected: int | None = None) -> None:
         check_image_count(loaded.name, given, expected)
     try:
         forward(loaded.model, inputs)
-    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+    except (ValueError, RuntimeError, IndexError, TypeError, MemoryError) as error:
+        if lacks_memory(error):
+            raise no_room(f"--model {loaded.name}", error) from error
         raise InputError(
             f"--model {loaded.name} refuses its own processor's inputs, {given} image tokens of one grey "
             f"image with the prompt {loaded.prompt!r}: {error}; compare processor_config.json with "

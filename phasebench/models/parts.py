@@ -62,9 +62,13 @@ def find_layers(decoder: nn.Module) -> list[nn.Module]:
 
 
 def precision(model: Any) -> torch.dtype:
-    """The precision of the language model's largest weights; single parts may be kept in another."""
+    """The precision of the language model's largest weights; single parts may be kept in another.
+
+    Weights of 8 bits or fewer are stored so, not calculated with.
+    """
     parameters = [p for p in find_layers(sequence_model(model))[0].parameters() if p.is_floating_point()]
-    largest: torch.dtype = max(parameters, key=torch.Tensor.numel).dtype
+    calculated = [p for p in parameters if p.dtype.itemsize > 1]
+    largest: torch.dtype = max(calculated or parameters, key=torch.Tensor.numel).dtype
     return largest
 
 

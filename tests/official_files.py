@@ -175,12 +175,13 @@ def beit_folder(folder: Path) -> Path:
     return folder
 
 
-def as_bin(folder: Path, shards: int = 2, **extra: Tensor) -> None:
-    """The folder's weights as pickled shards, as they were saved in 2023, with ``extra`` tensors."""
+def as_bin(folder: Path, **extra: Tensor) -> None:
+    """The folder's weights as two pickled shards, as they were saved in 2023, with ``extra`` tensors."""
     from safetensors.torch import load_file
 
     file = folder / "model.safetensors"
     state = load_file(file) | extra
+    shards = 2
     for i in range(shards):
         shard = {name: state[name] for name in sorted(state)[i::shards]}
         torch.save(shard, folder / f"pytorch_model-{i + 1:05d}-of-{shards:05d}.bin")
@@ -245,7 +246,8 @@ def eva_features(state: State, pixels: Tensor, positions: Tensor) -> Tensor:
         block = f"blocks.{i}"
         bias = torch.cat([state[f"{block}.attn.q_bias"], torch.zeros(EYES), state[f"{block}.attn.v_bias"]])
         qkv = F.linear(norm(x, state, f"{block}.norm1", 1e-6), state[f"{block}.attn.qkv.weight"], bias)
-        x = x + linear(attention(*qkv.chunk(3, -1), HEADS), state, f"{block}.attn.proj")
+        query, key, value = qkv.chunk(3, -1)
+        x = x + linear(attention(query, key, value, HEADS), state, f"{block}.attn.proj")
         hidden = F.gelu(linear(norm(x, state, f"{block}.norm2", 1e-6), state, f"{block}.mlp.fc1"))
         x = x + linear(hidden, state, f"{block}.mlp.fc2")
     return x

@@ -19,6 +19,7 @@ from phasebench.judge.drift import compare
 from phasebench.judge.record import record
 from phasebench.measure.run import Measurement, measure
 from phasebench.models import bundled
+from phasebench.models.folders import IMAGE_TOKEN
 from phasebench.models.loading import Loaded, load
 from phasebench.models.recipes import evaluate, text
 from phasebench.models.recipes.eyes import pixels
@@ -113,7 +114,7 @@ def test_the_processor_gives_what_the_training_saw(smol: Loaded) -> None:
     prompt = text.PROMPT if smol.name == "smol-llava" else text.INSTRUCTION
     assert smol.prompt == prompt
     ids = inputs["input_ids"][0].tolist()
-    visual = ids.count(tokenizer.convert_tokens_to_ids(text.IMAGE_TOKEN))
+    visual = ids.count(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
     backend = tokenizer.backend_tokenizer
     assert ids == text.prompt_ids(backend, prompt, visual)
     assert visual == {"smol-llava": 36, "smol-instructblip": 16}[smol.name]

@@ -215,7 +215,7 @@ def test_figures_for_a_paper(run: Run, tmp_path: Path) -> None:
 
 def test_what_a_model_or_caption_says_is_text() -> None:
     assert "</script" not in embedded({"words": "</script><b>"})
-    entry = {
+    entry: dict[str, Any] = {
         "kind": "finding", "place": "<m>/d", "id": "four_phases", "verdict": "holds", "recorded": None,
         "value": 1.0, "low": None, "high": 2.0, "passed": True, "detail": "<script>", "controls": [],
     }  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,21 @@ class Alone:
         return []
 
 
+def share(passes: Any, batches: Sequence[Any]) -> None:
+    """Of anything but passes and samples."""
+    shards.share(passes, batches, lambda *_: None, "m on d")
+
+
+def gathering(given: list[Any]) -> Callable[[Any], list[Any]]:
+    """What every process but the first gets for its own: nothing."""
+
+    def gathered(own: Any) -> list[Any]:
+        given.append(own)
+        return []
+
+    return gathered
+
+
 @pytest.fixture
 def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -146,10 +161,10 @@ def test_a_process_measures_every_nth_batch_and_leaves_the_report_to_the_first(
     second_of_two: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(shards, "_gathered", lambda own: given.append(own) or [])
+    monkeypatch.setattr(shards, "_gathered", gathering(given))
     passes = Alone()
     with pytest.raises(shards.Elsewhere):
-        shards.share(passes, ["a", "b", "c", "d"], lambda *_: None, "m on d")  # type: ignore[arg-type]
+        share(passes, ["a", "b", "c", "d"])
     assert passes.done == ["b", "d"]
     assert given == [({}, None)]
 
@@ -158,14 +173,14 @@ def test_a_failure_is_told_to_the_first_process_before_it_is_raised(
     second_of_two: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(shards, "_gathered", lambda own: given.append(own) or [])
+    monkeypatch.setattr(shards, "_gathered", gathering(given))
     with pytest.raises(ValueError, match="no such luck"):
-        shards.share(Alone(fails=True), ["a", "b"], lambda *_: None, "m on d")  # type: ignore[arg-type]
+        share(Alone(fails=True), ["a", "b"])
     assert given == [({}, "ValueError: no such luck")]
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(shards, "_gathered", lambda own: [own, *given])
     with pytest.raises(InputError, match="process 1 of 2 failed: ValueError: no such luck"):
-        shards.share(Alone(), ["a", "b"], lambda *_: None, "m on d")  # type: ignore[arg-type]
+        share(Alone(), ["a", "b"])
 
 
 APART_FROM = """

@@ -61,7 +61,7 @@ COCO_ROWS = [
     {"question_id": f"{7919 * i % 1000:012d}.jpg", "image": png(i), "answer": [f"one {i}", f"two {i}"]}
     for i in range(20)
 ]
-ITEMS = [
+ITEMS: list[dict[str, Any]] = [
     {
         "id": i, "image_0": png(2 * i), "image_1": png(2 * i + 1), "tag": "Noun",
         "caption_0": f"a {i} b", "caption_1": f"b {i} a",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from phasebench.errors import InputError
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
-def saved(image: Image.Image, path: Path, **options: object) -> Path:
+def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
 

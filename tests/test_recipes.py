@@ -13,9 +13,10 @@ from torch import nn
 
 from phasebench.datasets.scenes import SIZE, Scene, Thing, render, scenes
 from phasebench.datasets.sprites import NOUNS
+from phasebench.models.folders import PATCH
 from phasebench.models.recipes import evaluate
 from phasebench.models.recipes.detectors import ON, detectors, probes, whitening
-from phasebench.models.recipes.eyes import CONFIG, GRID, PATCH, Eyes, batch_of, pixels, targets
+from phasebench.models.recipes.eyes import CONFIG, GRID, Eyes, batch_of, pixels, targets
 from phasebench.models.recipes.patches import cells_of, coverage, owners
 from phasebench.models.recipes.training import Schedule, train
 
@@ -67,7 +68,7 @@ def test_the_eyes_learn_from_every_patch() -> None:
 
     eyes = Eyes(CLIPVisionModel(CONFIG))
     loss, shown = eyes(batch_of(0, 2))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert set(shown) == {"loss", "patches", "place"}
     assert all(p.grad is not None for name, p in eyes.named_parameters() if "post_layernorm" not in name)
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import (  # type: ignore[import-untyped]  # its types are a package of their own
+    Draft202012Validator,
+    ValidationError,
+)
 
 import phasebench
 from phasebench.errors import InputError

@@ -57,9 +57,14 @@ class Wrapped(nn.Module):
         return projected
 
 
+def _attention(loaded: Loaded, layer: int) -> Any:
+    block: Any = find_layers(loaded.model.get_decoder())[layer - 1]
+    return block.self_attn
+
+
 def _between(loaded: Loaded, layer: int, between: Callable[[Tensor], Tensor]) -> None:
-    attention = find_layers(loaded.model.get_decoder())[layer - 1].self_attn
-    attention.o_proj = Wrapped(between, attention.o_proj)  # type: ignore[arg-type, assignment]
+    attention = _attention(loaded, layer)
+    attention.o_proj = Wrapped(between, attention.o_proj)
 
 
 def test_a_gate_passes_its_contributions_one_by_one(tiny_llava: Loaded, pictures: Pictures) -> None:
@@ -75,11 +80,11 @@ def test_a_gate_passes_its_contributions_one_by_one(tiny_llava: Loaded, pictures
     assert outcome.completeness[3] < 1e-5
     assert not outcome.unmeasured
     gated = probed_pass(anatomy, inputs)[0]
-    output = find_layers(loaded.model.get_decoder())[2].self_attn.o_proj.output  # type: ignore[union-attr]
+    output = _attention(loaded, 3).o_proj.output
     folded = _copied(tiny_llava)
-    plain = find_layers(folded.model.get_decoder())[2].self_attn.o_proj  # type: ignore[union-attr]
+    plain = _attention(folded, 3).o_proj
     with torch.no_grad():
-        plain.weight.copy_(output.weight * factors)  # type: ignore[union-attr, operator]
+        plain.weight.copy_(output.weight * factors)
     expected = probed_pass(dissect(folded.model, inputs), inputs)[0]
     assert np.allclose(gated.norms, expected.norms, rtol=1e-4)
 
@@ -104,14 +109,14 @@ def test_what_an_output_projection_adds_by_itself_is_found(tiny_llava: Loaded, p
     """Something after the projection: its sum is no longer that of the contributions."""
     loaded = _copied(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
-    output = find_layers(loaded.model.get_decoder())[2].self_attn.o_proj
+    output = _attention(loaded, 3).o_proj
     calls: list[int] = []
 
     def more(_: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor | None:
         calls.append(1)
         return out + args[0].square().mean(-1, keepdim=True)
 
-    output.register_forward_hook(more)  # type: ignore[union-attr]
+    output.register_forward_hook(more)
     anatomy = dissect(loaded.model, inputs)
     outcome = self_test(anatomy, inputs)
     assert outcome.unmeasured == {
@@ -162,7 +167,7 @@ def test_a_spoilt_output_head_is_told_from_a_model_that_is_not_deterministic(
     inputs = loaded.inputs(pictures[:1])
     anatomy = dissect(loaded.model, inputs)
     with torch.no_grad():
-        anatomy.head.weight[-1, 0] = float("nan")  # type: ignore[union-attr, index, operator]
+        anatomy.head.weight[-1, 0] = float("nan")  # type: ignore[union-attr, operator]
     with pytest.raises(InputError, match=r"logits are not; a spoilt weight of norm or output head"):
         self_test(anatomy, inputs)
 
@@ -183,7 +188,8 @@ def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures
 def test_every_part_is_found(tiny: Loaded, pictures: Pictures) -> None:
     anatomy = dissect(tiny.model, tiny.inputs(pictures[:1]))
     assert [type(layer).__name__ for layer in anatomy.layers] == ["LlamaDecoderLayer"] * 6
-    outputs = [layer.self_attn.o_proj for layer in anatomy.layers]
+    blocks: list[Any] = anatomy.layers
+    outputs = [block.self_attn.o_proj for block in blocks]
     assert [site.output for site in anatomy.sites.values()] == outputs
     assert [site.layer for site in anatomy.sites.values()] == [1, 2, 3, 4, 5, 6]
     assert type(anatomy.final_norm).__name__ == "LlamaRMSNorm"

@@ -43,8 +43,8 @@ def row(lines: list[str], start: str) -> str:
 
 def test_the_parts_stand_in_order() -> None:
     lines = shown(*EVERYTHING)
-    starts = ("model ", "images ", "ran on ", "took ", "finding ", "four_phases ", "no drift ", "timing: ")
-    starts += ("against the stored benchmark: ", "inter: ", "┌", "curve ", "inter ")
+    starts = ["model ", "images ", "ran on ", "took ", "finding ", "four_phases ", "no drift ", "timing: "]
+    starts += ["against the stored benchmark: ", "inter: ", "┌", "curve ", "inter "]
     numbers = [lines.index(row(lines, start)) for start in starts]
     assert numbers == sorted(numbers)
     assert lines.count("") == 5

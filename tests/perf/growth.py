@@ -57,7 +57,7 @@ def images(rounds: int) -> str:
     work = llava(BASE)
     counts = (1, 4, 16)
     passes = {
-        str(count): lambda count=count: [probed_pass(work.anatomy, work.inputs) for _ in range(count)]  # type: ignore[misc]
+        str(count): lambda count=count: [probed_pass(work.anatomy, work.inputs) for _ in range(count)]
         for count in counts
     }
     times = interleaved(passes, rounds)

@@ -60,8 +60,8 @@ def by_nnsight(traced: Any, embedded: Tensor, visual: Tensor, config: Any) -> Nu
         for layer in traced.model.layers:
             value = layer.self_attn.v_proj.output[0].unflatten(1, (heads, -1)).transpose(0, 1)
             alpha = layer.self_attn.output[1][0, :, -1]
-            totals.append(total(alpha, value, layer.self_attn.o_proj.weight).save())
-            inters.append(inter(layer.output[0], visual).save())
+            totals.append(total(alpha, value, layer.self_attn.o_proj.weight).save())  # type: ignore[attr-defined]  # nnsight's
+            inters.append(inter(layer.output[0], visual).save())  # type: ignore[attr-defined]  # nnsight's
     return torch.stack(inters), torch.stack(totals)
 
 
@@ -80,7 +80,7 @@ def by_lens(bridge: Any, ids: Tensor, embedded: Tensor, visual: Tensor, config: 
             total(tensor[0, :, -1], held["value"], getattr(weight, "original_component", weight).weight)
         )
 
-    hooks = [("embed.hook_out", lambda tensor, hook: embedded)]
+    hooks: list[tuple[str, Callable[[Any, Any], Any]]] = [("embed.hook_out", lambda tensor, hook: embedded)]
     for layer in range(config.num_hidden_layers):
         hooks += [(f"blocks.{layer}.attn.v.hook_out", value), (f"blocks.{layer}.attn.hook_pattern", pattern)]
         hooks += [(f"blocks.{layer}.hook_out", lambda tensor, hook: inters.append(inter(tensor[0], visual)))]
@@ -89,7 +89,7 @@ def by_lens(bridge: Any, ids: Tensor, embedded: Tensor, visual: Tensor, config: 
     return torch.stack(inters), torch.stack(totals)
 
 
-def bridged(model: nn.Module) -> Any:
+def bridged(model: Any) -> Any:
     """TransformerLens' bridge around a model; it insists on a checkpoint's folder and a tokenizer."""
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -145,7 +145,7 @@ def compare(size: Size, rounds: int) -> dict[str, Any]:
 def dissect_language(work: Workload, model: nn.Module) -> Any:
     """The llava's anatomy, of a causal model with the same weights."""
     old = {module: name for name, module in work.anatomy.model.get_decoder().named_modules()}
-    new = dict(model.model.named_modules())  # type: ignore[union-attr, operator]
+    new = dict(model.model.named_modules())  # type: ignore[union-attr]
     sites = {
         new[old[site]]: replace(found, output=new[old[found.output]])
         for site, found in work.anatomy.sites.items()

@@ -58,8 +58,14 @@ HOMES = {
 """Where each public name lives."""
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in HOMES.items():
-        if name in names:
-            return getattr(import_module(f"phasebench.{module}"), name)
-    raise AttributeError(f"module 'phasebench' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker takes a module that has one to have every name
+
+    def __getattr__(name: str) -> Any:
+        for module, names in HOMES.items():
+            if name in names:
+                return getattr(import_module(f"phasebench.{module}"), name)
+        raise AttributeError(f"module 'phasebench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

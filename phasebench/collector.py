@@ -101,10 +101,10 @@ class _Teller:
             terminalreporter.write_line(line)
         for line in (*skips(results), *notes(results)):
             terminalreporter.write_line(f"phasebench: {line}", yellow=True)
-        if not self.compared:
-            terminalreporter.write_line(NOTHING, yellow=True)
         if kept := self.config.stash.get(KEPT, None):
             terminalreporter.write_line(f"phasebench: {kept}", yellow=True)
+        elif not self.compared:
+            terminalreporter.write_line(NOTHING, yellow=True)
         self._tell_stale(terminalreporter, results.places)
         for line in write(self.config.option, results):
             terminalreporter.write_line(f"phasebench: {line}")

@@ -97,6 +97,8 @@ def _taken(model: Any, processor: Any, prompt: str | None) -> Loaded:
 
 
 def _samples(images: Sequence[Picture], captions: Sequence[Captions] | None) -> list[Sample]:
+    if isinstance(images, Image.Image | str | Path):
+        raise InputError("images: a list of pictures is wanted, this is a single one")
     texts = [()] * len(images) if captions is None else captions
     if len(texts) != len(images):
         raise InputError(f"captions: {len(texts)} for {len(images)} images; give one entry an image")

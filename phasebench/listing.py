@@ -16,11 +16,18 @@ from phasebench.options import DEFAULT_MODELS, settings_of
 from phasebench.places import FOLDERS
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from phasebench.models.plan import Plan
     from phasebench.models.registry import ModelSpec
     from phasebench.settings import Settings
+
+
+COLUMNS = ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note")
+NARROW = ("model", "parameters", "layers", "visual", "verdicts")
+"""Of ``COLUMNS``, where there is no room for all of them."""
+WIDE = 160
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,7 +39,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         config._do_configure()
-        _print(_listed(config) if option.list_models else _planned(config))
+        console = _console()
+        console.print(_listed(config, console.width) if option.list_models else _planned(config))
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
     finally:
@@ -40,22 +48,28 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return 0
 
 
-def _print(table: Table) -> None:
+def _console() -> Console:
+    """The terminal, or what is as wide as the widest table where lines go elsewhere."""
     from rich.console import Console
 
-    Console(width=None if Console().is_terminal else 160).print(table)
+    return Console(width=None if Console().is_terminal else WIDE)
 
 
-def _listed(config: pytest.Config) -> Table:
+def _listed(config: pytest.Config, width: int) -> Table:
     """Every model known by name: where it comes from, its size, whether verdicts are recorded."""
     from rich.table import Table
 
+    shown = COLUMNS if width >= WIDE else NARROW
     table = Table(box=None, pad_edge=False)
-    for column in ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note"):
-        table.add_column(column, no_wrap=column != "note")
+    for column in shown:
+        table.add_column(column, no_wrap=column != shown[-1])
     for spec in known.models(config).values():
         size = _size(spec, settings_of(config))
-        table.add_row(spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)
+        cells = (spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)
+        row = dict(zip(COLUMNS, cells, strict=True))
+        table.add_row(*(row[column] for column in shown))
+    if shown is NARROW:
+        table.caption = f"in {WIDE} columns, or through a pipe, also where they come from"
     return table
 
 

@@ -43,7 +43,9 @@ class Progress:
             self._busy = 0.0
         elif done.measured > self._measured:
             self._busy += now - self._last
-        self._last, self._measured, self._done = now, done.measured, done
+        self._last, self._measured = now, done.measured
+        if not done.control:
+            self._done = done
         pause = 0.2 if self._terminal else EVERY
         if done.images and (now - self._shown >= pause or done.images == done.total):
             self._shown = now
@@ -78,7 +80,8 @@ class Progress:
 
 def told(done: Done, busy: float) -> str:
     """``12/60 images (8 from the store), 1.43/s, 34 s left``; ``busy`` seconds went into those measured."""
-    text = f"{done.images}/{done.total} images"
+    what = f"control {done.control}: " if done.control else ""
+    text = f"{what}{done.images}/{done.total} images"
     if done.images > done.measured:
         text += f" ({done.images - done.measured} from the store)"
     if done.measured:

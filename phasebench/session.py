@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from phasebench.judge.baselines import Reference
     from phasebench.judge.finding import Finding
     from phasebench.models.registry import ModelSpec
+    from phasebench.settings import Settings
 
 MODELS: pytest.StashKey[dict[str, ModelSpec]] = pytest.StashKey()
 DATASETS: pytest.StashKey[dict[str, DatasetSpec]] = pytest.StashKey()
 SELECTIONS: pytest.StashKey[dict[str, Selection]] = pytest.StashKey()
 REFERENCE: pytest.StashKey[Reference] = pytest.StashKey()
 OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
+BENCHMARK_COLUMNS = ("median", "iqr", "rounds")
 MARKERS = (
     "finding: a claim of the paper is judged",
     "drift: a curve is compared with its baseline",
@@ -50,9 +52,19 @@ def pytest_configure(config: pytest.Config) -> None:
         outputs.check(config.option)
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
+    _quieten_benchmark(config)
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
     if config.args_source is not config.ArgsSource.ARGS:
         config.args = [str(packaged("cases"))]
+
+
+def _quieten_benchmark(config: pytest.Config) -> None:
+    """pytest-benchmark's table within 80 columns, and none under ``-q`` unless timings are asked for."""
+    option = config.option
+    if not hasattr(option, "benchmark_columns"):
+        return
+    option.benchmark_columns = option.benchmark_columns or list(BENCHMARK_COLUMNS)
+    option.benchmark_quiet |= option.verbose < 0 and "latency" not in option.markexpr
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,6 +89,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[DATASETS] = chosen_datasets
     if not config.option.collectonly:
         config.stash[REFERENCE] = _reference(config, list(chosen_datasets))
+        _check_places(settings_of(config))
         _look_up(models, config)
         config.stash[SELECTIONS] = _select(datasets, config)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
@@ -108,6 +121,20 @@ def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
         effect = DEFAULT_EFFECT
     try:
         return Reference.of(folders, against, effect)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _check_places(settings: Settings) -> None:
+    """See that device and memory are there, where any are named: torch is imported for it."""
+    if settings.device == "auto" and not settings.max_memory:
+        return
+    from phasebench.models.devices import parse_memory, pick_device
+
+    try:
+        pick_device(settings.device)
+        if settings.max_memory:
+            parse_memory(settings.max_memory)
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
 

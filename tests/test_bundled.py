@@ -93,6 +93,8 @@ def test_a_standard_folder_is_assembled_once(smol: Loaded, cache: Path) -> None:
     assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= names
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert bundled.assemble(smol.name, cache) == folder
+    written = json.loads((folder / "config.json").read_text())["transformers_version"]
+    assert written == bundled.WRITTEN_BY
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     kind = json.loads((folder / "config.json").read_text())["architectures"]
     assert kind in (["LlavaForConditionalGeneration"], ["InstructBlipForConditionalGeneration"])

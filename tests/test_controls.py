@@ -86,7 +86,7 @@ def test_controls_change_no_curve(tiny: Loaded, samples: list[Sample]) -> None:
 
 def test_another_projector_gives_other_curves(tiny_llava: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
-    rows = untrained_projector(Passes(tiny_llava, anatomy, Store(None, {})), samples, seed=0)
+    rows = list(untrained_projector(Passes(tiny_llava, anatomy, Store(None, {})), samples, seed=0))
     assert len(rows) == 3
     assert not np.allclose(
         rows[0].curves["inter"], run(tiny_llava, samples).curves.array("inter")[0], atol=1e-3

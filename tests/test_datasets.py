@@ -143,7 +143,9 @@ def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_dataset_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="unknown dataset; known: scenes, scene-pairs, photos"):
+    with pytest.raises(
+        InputError, match=r"unknown dataset; did you mean scenes\?; known: scenes, scene-pairs, photos"
+    ):
         resolve_datasets(["scene"], known())
 
 

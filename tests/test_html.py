@@ -16,10 +16,13 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from phasebench.report import outputs
+from phasebench.report import figures as drawing
+from phasebench.report import interactive, outputs
+from phasebench.report.figure import CONTROL, Figure, Line
 from phasebench.report.page import embedded, page
 from phasebench.report.results import Results
 from tests.conftest import Run
+from tests.entries import measurement
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "input", "br"}
@@ -203,6 +206,25 @@ def test_lines_of_one_colour_differ_in_dash_or_marker(shown: Page) -> None:
 
 
 @pytest.mark.slow
+def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> None:
+    both = [Figure("f", "t", "c", "y", 4, [Line(str(k), [0], [0.5]) for k in range(n)]) for n in (2, 7)]
+    few, many = (interactive.drawn(figure)["layout"] for figure in both)
+    assert few["legend"]["orientation"] == "v"
+    assert many["margin"]["b"] - few["margin"]["b"] == 5 * interactive.ROW
+    assert many["height"] - many["margin"]["b"] == few["height"] - few["margin"]["b"]
+
+
+def test_controls_are_told_apart() -> None:
+    table = {"layer": [0, 1], "mean": [0.1, 0.2], "se": [0.0, 0.0], "n": [4, 4]}
+    controls = {name: {"inter": table} for name in ("blank", "projector", "text")}
+    nosink = {"inter_nosink": table} | {f"intra_{kind}_nosink": table for kind in ("visual", "text")}
+    entry = measurement(controls=controls, heatmap=None, heatmaps={})
+    entry["curves"] |= nosink
+    figure = next(drawing.of_place(Results.of([entry]), "m/d"))
+    dotted = [line for line in figure.lines if line.dash == CONTROL]
+    assert len({line.colour for line in dotted}) == 3
+
+
 def test_figures_for_a_paper(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     run("--model", "tiny-instructblip", "-m", "finding", "--snapshot-update", "--figures", str(folder))

@@ -81,6 +81,11 @@ def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> No
         model.eval()
 
 
+def test_a_single_image_is_refused_in_words(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    with pytest.raises(InputError, match="a list of pictures is wanted"):
+        library.measure(tiny_llava.model, tiny_llava.processor, samples[0].path)  # type: ignore[arg-type]
+
+
 def test_images_with_infinite_states_are_named(
     tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +104,7 @@ def test_images_with_infinite_states_are_named(
 
 FRESH = """
 import sys, phasebench
+assert set(phasebench.__all__) <= set(dir(phasebench))
 assert not {"torch", "numpy", "pandas", "transformers", "PIL"} & {n.partition(".")[0] for n in sys.modules}
 first = phasebench.measure
 import phasebench.measure.run

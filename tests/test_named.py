@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from phasebench import listing
 from phasebench.models.parts import find_layers, image_token_id, output_head, projector_of, sequence_model
 from phasebench.models.plan import plan, speed
 from phasebench.models.registry import named_models
 from phasebench.models.shrunk import shrunk
 from phasebench.models.sizes import empty_model, parameters
+from phasebench.report.terminal import render
+from phasebench.settings import Settings
 from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 SIZES = {
@@ -111,6 +114,20 @@ def test_the_models_are_listed(run: Run) -> None:
         ]
     )
     assert "four_phases" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, listing.NARROW), (listing.WIDE, listing.COLUMNS)])
+def test_names_are_whole_however_narrow_the_terminal_is(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, width: int, shown: tuple[str, ...]
+) -> None:
+    specs = {spec.name: spec for spec in named_models()}
+    monkeypatch.setattr("phasebench.known.models", lambda _: specs)
+    monkeypatch.setattr(listing, "settings_of", lambda _: Settings())
+    monkeypatch.setattr(listing, "_verdicts", lambda *_: "photos, scene-pairs, scenes")
+    printed = render(listing._listed(pytestconfig, width), width, colour=False)
+    assert tuple(printed.splitlines()[0].split()) == shown
+    assert all(f"{name} " in printed for name in specs)
+    assert ("Salesforce/instructblip-vicuna-13b" in printed) == (width == listing.WIDE)
 
 
 def test_a_plan_is_printed_before_any_weight_is_read(run: Run) -> None:

@@ -78,6 +78,8 @@ def test_the_source_has_what_a_packager_needs(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "phasebench/plugin.py"} <= names
+    tracked = command("git", "ls-files", "tests", "docs", "conftest.py", "Makefile", cwd=ROOT).splitlines()
+    assert {name for name in tracked if (ROOT / name).is_file()} <= names
 
 
 def test_the_metadata_are_true(wheel: Path) -> None:

@@ -129,6 +129,17 @@ def test_a_finding_under_a_taken_id_is_refused(run: Run, pytester: pytest.Pytest
     result.stderr.fnmatch_lines(["*pytest_phasebench_findings: the ids four_phases are taken*"])
 
 
+def test_the_benchmarks_table_fits_80_columns_and_is_none_under_q(run: Run) -> None:
+    table = [
+        line for line in run("--snapshot-update").stdout.lines if "phasebench pass" in line or "pass[" in line
+    ]
+    assert len(table) == 2
+    assert max(map(len, table)) <= 80
+    run("-q").stdout.no_fnmatch_line("*benchmark 'phasebench pass'*")
+    run("-q", "-m", "latency").stdout.fnmatch_lines(["*benchmark 'phasebench pass'*"])
+    run("--benchmark-columns", "max").stdout.no_fnmatch_line("*Median*")
+
+
 def test_it_works_without_pytest_benchmark(run: Run) -> None:
     result = run("-p", "no:benchmark", "-m", "finding or drift", "--snapshot-update")
     result.assert_outcomes(passed=DRIFT + FINDING, deselected=LATENCY)

@@ -65,6 +65,7 @@ def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Repo
         (Done(12, 4, 60), 8.0, "12/60 images (8 from the store), 0.5/s, 96 s left"),
         (Done(9, 0, 60), 0.0, "9/60 images (9 from the store)"),
         (Done(60, 60, 60), 30.0, "60/60 images, 2/s"),
+        (Done(6, 6, 24, control="text"), 3.0, "control text: 6/24 images, 2/s, 9 s left"),
     ],
 )
 def test_what_is_told(done: Done, busy: float, line: str) -> None:
@@ -105,6 +106,16 @@ def test_a_second_round_has_a_clock_of_its_own(clock: Callable[[float], None]) -
         clock(seconds)
         shown(Done(1, 1, 1))
     assert reporter.lines == ["m on d: 1/1 images, 0.02/s", "m on d: 1/1 images, 1/s"]
+
+
+def test_a_control_that_is_interrupted_leaves_the_images_measured(clock: Callable[[float], None]) -> None:
+    shown, reporter = progress()
+    shown(Done(5, 5, 5))
+    shown(Done(0, 0, 24, control="text"))
+    clock(20.0)
+    shown(Done(2, 2, 24, control="text"))
+    assert reporter.lines[-1].startswith("m on d: control text: 2/24 images, 0.1/s")
+    assert "5 of 5 images are measured" in shown.interrupted(None)
 
 
 def test_a_log_has_a_line_every_ten_seconds_a_terminal_five_a_second(clock: Callable[[float], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from phasebench.names import CURVES
+from phasebench.names import CURVES, PARTS
 from phasebench.report.results import Results
 from phasebench.report.terminal import SHOWN, tables
 from tests.entries import PHASES, drift, finding, measurement
@@ -129,9 +129,15 @@ def test_numbers_stand_beside_a_curve_whatever_its_length() -> None:
 def test_verbose_has_every_curve_and_a_table_by_layer() -> None:
     lines = shown(*EVERYTHING, verbosity=1)
     assert all(row(lines, f"{name} ") for name in set(CURVES) - {"inter"})
-    head = next(number for number, line in enumerate(lines) if line.split()[:1] == ["layer"])
-    assert [line.split()[0] for line in lines[head + 1 :]] == [str(layer) for layer in range(41)]
-    assert lines[head + 4].split() == ["3", *["0.4"] * 7]
+    heads = [number for number, line in enumerate(lines) if line.split()[:1] == ["layer"]]
+    assert len(heads) == len(PARTS)
+    for head, names in zip(heads, PARTS.values(), strict=True):
+        rows = [line.split() for line in lines[head + 1 : head + 42]]
+        assert [row[0] for row in rows] == [str(layer) for layer in range(41)]
+        assert rows[3] == ["3", *["0.4"] * len(names)]
+        told = " ".join(lines[max(0, head - 3) : head + 1])
+        assert all(part in told for name in names for part in name.split("_"))
+    assert max(map(len, lines)) <= 80
 
 
 def test_quiet_is_quiet() -> None:

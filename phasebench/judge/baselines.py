@@ -79,6 +79,15 @@ def read_record(path: Path) -> dict[str, Any]:
     return found
 
 
+def _of_how_many(recorded: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
+    """Fewer images decide less: said where a verdict is not of as many as the recorded one."""
+    before, after = (record.get("provenance", {}).get("images") for record in (recorded, measured))
+    if before is not None and before != after:
+        needed = measured.get("images_needed")
+        decides = f"; about {needed} would decide" if needed else ""
+        yield f"recorded on {before} images, measured on {after}{decides}"
+
+
 class BaselineExtension(JSONSnapshotExtension):
     """syrupy's storage for baselines; the index of an assertion is its file's name."""
 
@@ -143,6 +152,7 @@ class BaselineExtension(JSONSnapshotExtension):
             if "verdict" in measured:
                 verdict = f"{measured['verdict']} ({measured['detail']})"
                 yield f"recorded: {recorded.get('verdict')}; now: {verdict}"
+                yield from _of_how_many(recorded, measured)
             else:
                 yield from self.reference.compare(recorded, measured).told()
         except InputError as error:

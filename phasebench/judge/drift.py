@@ -111,7 +111,8 @@ class Difference:
             return f"{told}: images moved apart, {self.apart[layer]:.2g} times what noise may do"
         if self.half[layer]:
             low, high = new - old - self.half[layer], new - old + self.half[layer]
-            return f"{told} ({new - old:+.2g} [{low:.2g}, {high:.2g}], {self.effect[layer]:+.2g} sd)"
+            effect = f", {self.effect[layer]:+.2g} sd" if np.isfinite(self.effect[layer]) else ""
+            return f"{told} ({new - old:+.2g} [{low:.2g}, {high:.2g}]{effect})"
         return f"{told} ({new - old:+.2g}; allowed {allowed:.2g})"
 
 

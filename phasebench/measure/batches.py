@@ -31,12 +31,14 @@ class Done:
         measured: those of them that went through a pass for it; the others were read from the store.
         total: images in all.
         trouble: why not all of them are kept; None if they are.
+        control: whose images they are; "" for the measured ones.
     """
 
     images: int
     measured: int
     total: int
     trouble: str | None = None
+    control: str = ""
 
 
 Progress = Callable[[Done], None]

@@ -47,13 +47,11 @@ def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
         raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
 
 
-def untrained_projector(passes: Passes, samples: Sequence[Sample], *, seed: int) -> list[Row]:
+def untrained_projector(passes: Passes, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
     """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
-    rows = []
     with reinitialised(projector_of(passes.anatomy.model), seed):
         for sample in samples[:MOST]:
-            rows += passes.of_images([sample.open()], f"projector {seed}")
-    return rows
+            yield from passes.of_images([sample.open()], f"projector {seed}")
 
 
 @contextmanager
@@ -75,19 +73,17 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
             parameter.copy_(value)
 
 
-def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -> list[Row]:
+def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
     """Rows with a caption's tokens in the image's place: what two stretches of text do."""
     loaded, anatomy = passes.loaded, passes.anatomy
     decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
     rng = random.Random(f"text/{seed}")
-    rows = []
     for sample in samples[:MOST]:
         ids = loaded.inputs([sample.open()])["input_ids"][0]
         positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False)
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
-        rows += passes.store.rows("text", {"input_ids": ids_BN, "visual": positions.visual_BN}, watched)
-    return rows
+        yield from passes.store.rows("text", {"input_ids": ids_BN, "visual": positions.visual_BN}, watched)
 
 
 def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
 from phasebench.measure import controls, shards
-from phasebench.measure.batches import Passes, Progress, batches, largest_batch, rows_of, where_it_fits
+from phasebench.measure.batches import Done, Passes, Progress, batches, largest_batch, rows_of, where_it_fits
+from phasebench.measure.passes import Row
 from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.screen import forget
 from phasebench.measure.selftest import SelfTest, self_test
@@ -94,7 +95,7 @@ def measure(
     items = {sample.id: sample.item for sample in samples}
     return Measurement(
         curves=Curves.from_arrays(reading.arrays(), items, provenance, contents),
-        controls=_controls(passes, samples, settings, recalls),
+        controls=_controls(passes, samples, settings, recalls, progress),
         seconds=reading.seconds,
         plain_seconds=reading.plain,
         heatmap=reading.heatmap(),
@@ -148,7 +149,7 @@ def _notes(passes: Passes) -> list[str]:
 
 
 def _controls(
-    passes: Passes, samples: Sequence[Sample], settings: Settings, recalls: Recalls
+    passes: Passes, samples: Sequence[Sample], settings: Settings, recalls: Recalls, progress: Progress
 ) -> dict[str, Curves]:
     row = controls.blank(passes, samples[0].open().size)
     blank = stack([{**row.curves, **recalls.blank(row)}])
@@ -158,11 +159,22 @@ def _controls(
             ("projector", controls.untrained_projector),
             ("text", controls.text_against_text),
         ):
-            rows = control(passes, samples, seed=settings.seed)
+            rows = list(_told(control(passes, samples, seed=settings.seed), name, passes, samples, progress))
             items = {sample.id: sample.item for sample in samples[: len(rows)]}
             curves = [{**row.curves, **recalls.of(row, index)} for index, row in enumerate(rows)]
             found[name] = Curves.from_arrays(stack(curves), items)
     return found
+
+
+def _told(
+    rows: Iterator[Row], name: str, passes: Passes, samples: Sequence[Sample], progress: Progress
+) -> Iterator[Row]:
+    """The rows of a control, with ``progress`` told before them and after each."""
+    before, total = passes.measured, min(controls.MOST, len(samples))
+    progress(Done(0, 0, total, control=name))
+    for number, row in enumerate(rows, start=1):
+        yield row
+        progress(Done(number, passes.measured - before, total, control=name))
 
 
 def _patches(loaded: Loaded, layouts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

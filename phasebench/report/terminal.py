@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from phasebench.names import PARTS
 from phasebench.report.figure import Boundary, Value
 from phasebench.report.figures import NAMES, cut
 from phasebench.report.judged import drift, findings
@@ -162,8 +163,7 @@ def _curves(entry: Entry, judged: list[Entry], width: int, *, full: bool) -> Ite
     shown = [name for name in entry["curves"] if full or name in SHOWN]
     yield _rows(entry, shown, boundaries, width)
     if full:
-        yield ""
-        yield _by_layer(entry)
+        yield from _by_layer(entry)
 
 
 def _rows(entry: Entry, names: list[str], boundaries: list[Boundary], width: int) -> Table:
@@ -188,11 +188,13 @@ def _marks(mean: list[Value]) -> list[str]:
     return [short(value) for value in (min(known), max(known), known[-1])] if known else ["-"] * 3
 
 
-def _by_layer(entry: Entry) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("layer", *SHOWN):
-        table.add_column(column, justify="right", no_wrap=True)
-    columns = (entry["curves"][name]["mean"] for name in SHOWN)
-    for layer, values in enumerate(zip(*columns, strict=True)):
-        table.add_row(str(layer), *map(short, values))
-    return table
+def _by_layer(entry: Entry) -> Iterator[RenderableType]:
+    """Every curve's mean, a table for each part; long names in several rows, so that seven fit 80 columns."""
+    for names in PARTS.values():
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for column in ("layer", *names):
+            table.add_column(column.replace("_", "\n"), justify="right", vertical="bottom")
+        columns = (entry["curves"][name]["mean"] for name in names)
+        for layer, values in enumerate(zip(*columns, strict=True)):
+            table.add_row(str(layer), *map(short, values))
+        yield from ("", table)

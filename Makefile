@@ -7,8 +7,9 @@ WORKERS ?= -n 2 --dist worksteal
 
 .PHONY: bench test quick lint docs figures picture perf perf-rivals statistics faults clean
 
+# A model for each of two processes.
 bench: $(READY)
-	$(BIN)/pytest --phasebench
+	$(BIN)/pytest --phasebench -n 2
 
 test quick: export OMP_NUM_THREADS = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ EVERY = 10.0
 class Progress:
     """Call with ``Done``; writes through pytest's terminal reporter, past its capturing.
 
+    A worker of pytest-xdist has no reporter: it writes lines to the error output that it shares with the run.
+
     The rate is that of images measured now, over the time spent on them: what an earlier run has
     measured comes back at once and says nothing of how long the rest takes.
     """
@@ -26,6 +29,8 @@ class Progress:
     def __init__(self, config: pytest.Config, label: str) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        self._verbosity = config.get_verbosity()
+        self._worker = hasattr(config, "workerinput")
         self._label = label
         self._done: Done | None = None
         self._measured = 0
@@ -66,10 +71,13 @@ class Progress:
         return f"{text} and kept in {store}; the same command goes on from there"
 
     def _write(self, text: str, *, last: bool) -> None:
-        if self._reporter is None or self._reporter.verbosity < 0:
+        if self._verbosity < 0 or (self._reporter is None and not self._worker):
             return
         with self._capture.global_and_fixture_disabled():
-            if self._terminal:
+            if self._worker:
+                sys.stderr.write(f"{self._label}: {text}\n")
+                sys.stderr.flush()
+            elif self._terminal:
                 self._reporter.rewrite("" if last else f"{self._label}: {text}", erase=True)
                 if last:
                     self._reporter.rewrite("")  # the results of the cases go on at the line's start

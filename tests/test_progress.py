@@ -52,7 +52,9 @@ def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Repo
         "terminalreporter": reporter,
         "capturemanager": SimpleNamespace(global_and_fixture_disabled=nullcontext),
     }
-    config = SimpleNamespace(pluginmanager=SimpleNamespace(get_plugin=plugins.__getitem__))
+    config = SimpleNamespace(
+        pluginmanager=SimpleNamespace(get_plugin=plugins.__getitem__), get_verbosity=lambda: verbosity
+    )
     return Progress(config, "m on d"), reporter  # type: ignore[arg-type]
 
 
@@ -106,6 +108,22 @@ def test_a_second_round_has_a_clock_of_its_own(clock: Callable[[float], None]) -
         clock(seconds)
         shown(Done(1, 1, 1))
     assert reporter.lines == ["m on d: 1/1 images, 0.02/s", "m on d: 1/1 images, 1/s"]
+
+
+@pytest.mark.parametrize("verbosity", [0, -1])
+def test_a_worker_of_xdist_tells_it_in_lines(capsys: pytest.CaptureFixture[str], verbosity: int) -> None:
+    plugins = {
+        "terminalreporter": None,
+        "capturemanager": SimpleNamespace(global_and_fixture_disabled=nullcontext),
+    }
+    manager = SimpleNamespace(get_plugin=plugins.__getitem__)
+    worker = SimpleNamespace(pluginmanager=manager, get_verbosity=lambda: verbosity, workerinput={})
+    shown = Progress(worker, "m on d")  # type: ignore[arg-type]
+    shown.say("loading")
+    shown(Done(0, 0, 1))
+    shown(Done(1, 0, 1))
+    lines = ["m on d: loading", "m on d: 1/1 images (1 from the store)"]
+    assert capsys.readouterr().err.splitlines() == (lines if verbosity == 0 else [])
 
 
 def test_a_control_that_is_interrupted_leaves_the_images_measured(clock: Callable[[float], None]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from phasebench.datasets.sample import Sample
 from phasebench.measure import lens, screen
+from phasebench.measure.run import measure
+from phasebench.models.loading import Loaded
+from phasebench.settings import Settings
 from tests.synthetic import states
 
 if not screen._exact():
@@ -122,6 +127,26 @@ def test_a_head_that_changes_is_rounded_anew() -> None:
     decoded(head, rows)
     head.weight.mul_(torch.randn(600, 1))
     assert torch.equal(decoded(head, rows), head(rows).argmax(-1))
+
+
+@torch.no_grad()
+def test_each_measurement_rounds_the_head_anew(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change through ``.data`` leaves no trace by which it could be seen."""
+
+    def largest() -> np.ndarray:
+        return measure(tiny_llava, "pics", samples, Settings(), lambda *_: None).curves.array("max_logit")
+
+    head = tiny_llava.model.get_output_embeddings()
+    assert screen.screen_of(head, None) is not None
+    before, weight = largest(), head.weight.data.clone()
+    try:
+        head.weight.data *= 2
+        assert np.allclose(largest(), 2 * before, rtol=1e-5)
+    finally:
+        head.weight.data.copy_(weight)
+        screen.forget(head)
 
 
 @torch.no_grad()

@@ -175,6 +175,7 @@ def _about(asked: argparse.Namespace, dtypes: Sequence[str], path: Path) -> dict
 
     kept = asked.widen and path.is_file()
     earlier = json.loads(path.read_text(encoding="utf-8")).get("about", {}) if kept else {}
+    before = earlier.pop("widened", [])
     return {
         "measured": [],
         "dtypes": list(dtypes),
@@ -184,7 +185,7 @@ def _about(asked: argparse.Namespace, dtypes: Sequence[str], path: Path) -> dict
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__.partition("+")[0],
         "transformers": transformers.__version__,
-        **({"widened": [earlier, *earlier.pop("widened", [])]} if earlier else {}),
+        **({"widened": [earlier, *before]} if earlier else {}),
     }
 
 

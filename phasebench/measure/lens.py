@@ -92,7 +92,7 @@ class Decoder:
         return token_P, logit_P
 
     def _multiplied(self, rows_PD: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the float32 (or other) product itself [P]."""
+        """The top-1 tokens of the float32 (or other) product itself, and their logits [P]."""
         if screen.is_plain(self._head) and self._never is None:
             return panelwise(rows_PD, self._head.weight[: self._vocabulary], self._head.bias)
         parts = [self._called(part_PD) for part_PD in torch.split(rows_PD, CHUNK)]

@@ -79,8 +79,9 @@ class Probe:
             return []
         counts = self.positions.visual_BN.sum(1).tolist()
         with torch.inference_mode():
-            layers = [torch.split(logit_P.float(), counts) for logit_P in self._decoder.logits()]
-        return [torch.stack([logits.mean() for logits in images]) for images in layers]
+            logits_LP = torch.stack(self._decoder.logits()).float()
+            means = [part_LP.mean(1) for part_LP in torch.split(logits_LP, counts, dim=1)]
+            return list(torch.stack(means, dim=1))
 
     @contextmanager
     def watching(self) -> Iterator[Probe]:

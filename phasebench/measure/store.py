@@ -187,8 +187,8 @@ def code_of(model: nn.Module) -> str:
     names = {type(module).__module__ for module in model.modules()}
     own = {name for name in names if name.partition(".")[0] != "torch"}  # its version is known
     found = [getattr(sys.modules.get(name), "__file__", None) for name in (*own, *SHARED)]
-    paths = sorted({Path(file) for file in found if file is not None and Path(file).is_file()})
-    return hashed(*(path.name.encode() + path.read_bytes() for path in paths))
+    paths = {Path(file) for file in found if file is not None and Path(file).is_file()}
+    return hashed(*sorted(path.name.encode() + path.read_bytes() for path in paths))
 
 
 def pack(row: Row) -> bytes:

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from phasebench.cache import cache_folder
-from tests.perf import growth, memory, processes, screening, startup
+from tests.perf import growth, job, memory, processes, screening, startup
 from tests.perf.routes import routes
 from tests.perf.timing import interleaved, milliseconds, plus, ratio, share_of_added
 from tests.perf.workloads import everything
@@ -113,6 +113,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "screening": lambda: screening.section(cache_folder()),
     "memory": memory.section,
     "processes": processes.section,
+    "job": job.section,
     "startup": startup.section,
     "growth": growing,
 }

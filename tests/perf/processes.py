@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from torch import distributed
+from torch import Tensor, distributed
 
 from phasebench.cache import cache_folder
 from phasebench.measure import shards
@@ -25,17 +25,22 @@ from tests.perf.workloads import Size, Workload, bundled_scenes, llava
 IMAGES, ROUNDS, COUNT = 12, 3, 2
 
 
-class Fixed:
-    """In a loaded model's place: the same inputs for every picture."""
+class Endless:
+    """In a loaded model's place: inputs of the same size for every picture, never the same ones twice."""
 
     def __init__(self, work: Workload) -> None:
-        self.inputs = lambda _: dict(work.inputs)
+        self._work, self._given = work, 0
+
+    def inputs(self, _: object) -> dict[str, Tensor]:
+        """A picture that no store has."""
+        self._given += 1
+        return {**self._work.inputs, "pixel_values": self._work.inputs["pixel_values"] + self._given}
 
 
 def llava_passes() -> Passes:
     """The benchmark llava's passes, which keep nothing but what they carry to the first process."""
     work = llava(Size())
-    return Passes(Fixed(work), work.anatomy, Store(None, {}), _plain=PLAIN)  # type: ignore[arg-type]
+    return Passes(Endless(work), work.anatomy, Store(None, {}), _plain=PLAIN)  # type: ignore[arg-type]
 
 
 def shared(rounds: int = ROUNDS) -> list[float]:

@@ -104,6 +104,7 @@ def test_results_come_back_as_tables(written: dict[str, Any], pytester: pytest.P
         name: entry["verdict"] for name, entry in run["findings"].items()
     }
     drift = phasebench.load_results(pytester.path / "results.json", "drift").set_index("curve")
+    assert (drift["shared"] == drift["images"]).all()
     assert drift["excess"].to_dict() == {name: entry["excess"] for name, entry in run["drift"].items()}
 
 

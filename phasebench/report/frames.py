@@ -16,8 +16,10 @@ Table = Literal["curves", "findings", "drift"]
 COLUMNS: Mapping[Table, tuple[str, ...]] = {
     "curves": ("control", "curve", "layer", "depth", "mean", "se", "n"),
     "findings": ("finding", "verdict", "value", "low", "high", "recorded", "detail"),
-    "drift": ("curve", "layer", "excess", "recorded", "measured", "low", "high", "effect", "shared"),
-}
+    "drift": (
+        "curve", "layer", "excess", "recorded", "measured", "low", "high", "effect", "shared", "images",
+    ),
+}  # fmt: skip
 """Columns after ``model`` and ``dataset``."""
 
 

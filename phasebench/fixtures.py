@@ -32,12 +32,15 @@ CAUSES = pytest.StashKey[dict[str, str]]()
 @pytest.fixture(scope="session")
 def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     """One model, loaded; freed before the next one is."""
+    from transformers.utils.logging import disable_progress_bar
+
     from phasebench.cache import cache_folder
     from phasebench.models.devices import empty_caches
     from phasebench.models.loading import load
     from phasebench.progress import Progress
     from phasebench.session import MODELS
 
+    disable_progress_bar()  # bars would stand in the first failure, as captured output
     config = request.config
     settings = settings_of(config)
     _share_cores(config)

@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Settle the folders; run the cases unless the user named files."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns of is checked, or told by us
     if config.option.phasebench_cache:
         os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
     try:

@@ -110,7 +110,9 @@ def test_it_works_in_an_empty_folder_and_writes_only_there(environment: Path, tm
     told = {"HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     where = command(environment, "-c", "import phasebench; print(phasebench.__file__)", cwd=here, **told)
     assert Path(where).is_relative_to(environment.parents[1])
-    command(environment, *OURS, "--snapshot-update", cwd=here, **told)
+    shown = command(environment, *OURS, "--snapshot-update", "-rP", cwd=here, **told)
+    assert "Loading weights" not in shown  # captured, a bar would fill the first failure
+    assert "[transformers]" not in shown
     command(environment, *OURS, "--results", "results.json", cwd=here, **told)
     own = {"baselines", "results.json"}
     assert {path.name for path in here.iterdir()} - {".benchmarks", ".pytest_cache"} == own

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from phasebench import processes
+from phasebench.options import settings_of
 from phasebench.places import FOLDERS, PLACE
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class _Teller:
         self.skipped |= report.skipped
         for entry in getattr(report, "phasebench", []):
             self.entries.append({**entry, "passed": report.passed})
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Where no measurement of this process has said more: its workers' ends are not told."""
+        kept = f"the images measured so far are kept in {settings_of(self.config).store}"
+        self.config.stash.setdefault(KEPT, f"interrupted; {kept}; the same command goes on from there")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

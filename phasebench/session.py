@@ -34,6 +34,8 @@ SELECTIONS: pytest.StashKey[dict[str, Selection]] = pytest.StashKey()
 REFERENCE: pytest.StashKey[Reference] = pytest.StashKey()
 OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
 BENCHMARK_COLUMNS = ("median", "iqr", "rounds")
+CUT_SHORT = "ignore:syrupy. received .* worker snapshot reports"
+"""Said of workers that Ctrl-C ended; where warnings are errors it would hide what we say."""
 MARKERS = (
     "finding: a claim of the paper is judged",
     "drift: a curve is compared with its baseline",
@@ -46,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Settle the folders; run the cases unless the user named files."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    config.addinivalue_line("filterwarnings", CUT_SHORT)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns of is checked, or told by us
     if config.option.phasebench_cache:
         os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)

@@ -1,10 +1,14 @@
-"""kill -9 at any moment, and two runs at once: no finished image is lost, nothing wrong is read."""
+"""kill -9 at any moment, Ctrl-C, and two runs at once: no finished image is lost, nothing wrong is read."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -81,6 +85,30 @@ def test_fifty_killed_runs_lose_no_finished_image(
     assert resumed.notes == []
     assert resumed.curves.table.equals(expected.curves.table)
     assert np.array_equal(resumed.heatmap, expected.heatmap)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_workers_says_what_is_kept_and_nothing_else(tmp_path: Path) -> None:
+    """A terminal sends it to every process; warnings are errors here, as in many projects."""
+    write_pictures(tmp_path / "pics", 200)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    store, log = tmp_path / "store", tmp_path / "log"
+    command = ["-m", "pytest", "--phasebench", "-n", "2", "--model", "tiny-llava", "--dataset", "pics"]
+    with log.open("w") as output, subprocess.Popen(
+        [sys.executable, *command, "--store", str(store)],
+        cwd=tmp_path, stdout=output, stderr=output, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as run:  # fmt: skip
+        while len(list(store.glob("*/*.npz"))) < 5:
+            assert run.poll() is None, log.read_text()
+            time.sleep(0.02)
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.wait(60) == pytest.ExitCode.INTERRUPTED
+    told = log.read_text()
+    assert f"interrupted; the images measured so far are kept in {store}; the same command goes on" in told
+    assert "INTERNALERROR" not in told
+    assert "Traceback" not in told
+    assert whole_rows(store) < 200
 
 
 def test_two_runs_at_once_on_one_store_agree(

@@ -10,6 +10,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -22,6 +23,7 @@ from phasebench.names import CURVES, FINDINGS
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from phasebench.datasets.sample import Sample
     from phasebench.measure.passes import Row
@@ -184,3 +186,21 @@ def planted(loaded: Loaded, factor: float) -> Iterator[None]:
             yield
         finally:
             weight.copy_(kept)
+
+
+@pytest.fixture
+def folder(tiny_llava: Loaded, cache: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint that a test may break."""
+    from phasebench.models.tiny import tiny
+
+    return Path(shutil.copytree(tiny("tiny-llava", cache), tmp_path / "mine"))
+
+
+def spoil(folder: Path, change: Callable[[dict[str, Tensor], str], None]) -> None:
+    """Change the tensors of a checkpoint, given the name of one of them."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors, next(key for key in tensors if key.endswith("projector.linear_2.weight")))
+    save_file(tensors, path, metadata={"format": "pt"})

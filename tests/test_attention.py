@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from phasebench.measure.attention import FIRST, attention_curves, gate, project, weighted_values
+from phasebench.measure.attention import attention_curves, gate, project, weighted_values
 from phasebench.names import ATTENTION
 
 __all__ = ["eager_attention_forward"]
@@ -206,7 +206,3 @@ def test_a_gate_is_the_quotient_at_t() -> None:
 def test_where_attention_gave_nothing_a_gate_has_nothing_to_share_out() -> None:
     weighted = torch.tensor([[[1.0, 1.0], [1.0, -1.0]]])
     assert gate(torch.ones(1, 2, 2), weighted, torch.tensor([1]))[0, 0].tolist() == [0.5, 0.0]
-
-
-def test_first_is_the_papers_number() -> None:
-    assert FIRST == 5

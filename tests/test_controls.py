@@ -15,7 +15,7 @@ from phasebench.errors import InputError
 from phasebench.measure import batches as measuring
 from phasebench.measure import controls
 from phasebench.measure import run as running
-from phasebench.measure.batches import Passes, largest_batch
+from phasebench.measure.batches import Done, Passes, largest_batch
 from phasebench.measure.controls import (
     _with_caption,
     blank,
@@ -197,6 +197,57 @@ def test_where_memory_runs_out_a_batch_is_halved_and_the_numbers_stay(
     assert found.notes == ["memory ran out with 3 images a pass; went on with 1"]
     assert np.allclose(found.curves.array("inter"), expected.curves.array("inter"), atol=1e-5)
     assert list(found.curves.items) == list(expected.curves.items)
+    assert (expected.curves.provenance["batch_size"], found.curves.provenance["batch_size"]) == (3, 1)
+
+
+def test_rows_of_a_halved_batch_are_not_those_of_the_whole_one(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a device with more room the whole batch is measured: its numbers differ in their last bits."""
+    with monkeypatch.context() as small:
+        small.setattr(measuring, "where_it_fits", lambda work, images: work() if images < 3 else None)
+        run(tiny_llava, samples, batch_size=3, store=tmp_path)
+        again = run(tiny_llava, samples, batch_size=3, store=tmp_path, measured=set())
+        assert again.stored == 3
+    found = run(tiny_llava, samples, batch_size=3, store=tmp_path, measured=set())
+    assert found.stored == 0
+    assert run(tiny_llava, samples, batch_size=3, store=tmp_path, measured=set()).stored == 3
+
+
+def test_a_quantised_projector_is_no_control(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projector = torch.nn.Linear(2, 2)
+    projector.weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.uint8), requires_grad=False)
+    monkeypatch.setattr(controls, "projector_of", lambda _: projector)
+    with pytest.raises(InputError, match="its projector is quantised, run without --controls"):
+        run(tiny_llava, samples, controls=True)
+
+
+def test_progress_of_every_control_counts_what_is_measured(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    told: list[Done] = []
+    measure(tiny_llava, "pics", samples, Settings(controls=True), told.append)
+    last = {done.control: done.measured for done in told}
+    assert last == {"": 3, "projector": 3, "text": 3}
+
+
+def test_an_image_without_values_is_not_in_the_mean_heatmap(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(tiny_llava, samples[1:]).heatmap
+
+    def spoilt(anatomy: Anatomy, inputs: dict[str, torch.Tensor], **told: Any) -> Any:
+        (row,) = probed_pass(anatomy, inputs, **told)
+        calls.append(row)
+        if len(calls) == 1:
+            row.curves["inter"][1:] = row.norms[:] = np.nan
+        return [row]
+
+    calls: list[Any] = []
+    monkeypatch.setattr(measuring, "probed_pass", spoilt)
+    found = run(tiny_llava, samples)
+    assert list(found.broken) == [samples[0].id]
+    assert found.heatmap == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("part", ["self_test", "plain_pass"])

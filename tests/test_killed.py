@@ -103,7 +103,7 @@ def test_ctrl_c_with_workers_says_what_is_kept_and_nothing_else(tmp_path: Path) 
             assert run.poll() is None, log.read_text()
             time.sleep(0.02)
         os.killpg(run.pid, signal.SIGINT)
-        assert run.wait(60) == pytest.ExitCode.INTERRUPTED
+        assert run.wait(60) == pytest.ExitCode.INTERRUPTED, log.read_text()
     told = log.read_text()
     assert f"interrupted; the images measured so far are kept in {store}; the same command goes on" in told
     assert "INTERNALERROR" not in told

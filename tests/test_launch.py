@@ -183,6 +183,18 @@ def test_a_failure_is_told_to_the_first_process_before_it_is_raised(
         share(Alone(), ["a", "b"])
 
 
+def test_rows_of_another_checkpoint_or_device_are_not_taken(
+    second_of_two: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes without a shared folder may have another copy; the first process would keep all as its own."""
+    first = {"model": "m", "checkpoint": "new", "device": "H100"}
+    monkeypatch.setattr(shards, "_met", lambda place, own: [first, own])
+    passes = Alone()
+    passes.store = Store(None, {**first, "checkpoint": "old"}, carry=True)
+    with pytest.raises(InputError, match="not measure with the same checkpoint: number 0 new, number 1 old"):
+        share(passes, ["a", "b"])
+
+
 APART_FROM = """
 import os
 from phasebench.errors import InputError

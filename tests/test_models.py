@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 from phasebench.errors import InputError
@@ -25,16 +24,11 @@ from phasebench.models.hub import Hub
 from phasebench.models.loading import Loaded, digest, load
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
 from phasebench.models.tiny import tiny
+from tests.conftest import spoil
 
 
 def known() -> dict[str, ModelSpec]:
     return {spec.name: spec for spec in known_models()}
-
-
-@pytest.fixture
-def folder(tiny_llava: Loaded, cache: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint that a test may break."""
-    return Path(shutil.copytree(tiny("tiny-llava", cache), tmp_path / "mine"))
 
 
 def test_an_unknown_model_lists_the_known_ones() -> None:
@@ -116,13 +110,6 @@ def test_a_missing_file_is_an_error_of_ours(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match=r"--model mine: .*(cannot load|lacks its processor)"):
         load(ModelSpec("mine", folder), folder)
-
-
-def spoil(folder: Path, change: Callable[[dict[str, torch.Tensor], str], None]) -> None:
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    change(tensors, next(key for key in tensors if key.endswith("projector.linear_2.weight")))
-    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def test_missing_weights_are_named_not_invented(folder: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
+from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import Anatomy, dissect, forward_options
 from phasebench.models.loading import Loaded
 from phasebench.names import ATTENTION, MAX_LOGIT, SIMILARITY
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Pictures = list["Image.Image"]
+MASKED = ("input_ids", "attention_mask")
 
 
 def parts(loaded: Loaded, pictures: Pictures) -> tuple[Anatomy, dict[str, Tensor]]:
@@ -237,5 +239,36 @@ def test_nothing_stays_shadowed_or_hooked(tiny: Loaded, pictures: Pictures) -> N
 
 def test_the_plain_pass_is_timed_without_the_probe(tiny: Loaded, pictures: Pictures) -> None:
     anatomy, inputs = parts(tiny, pictures[:1])
-    assert 0 < plain_pass(anatomy, inputs) < 60
+    hooked: list[int] = []
+
+    def count(layer: torch.nn.Module, *_: Any) -> None:
+        hooked.append(len(layer._forward_hooks) + len(layer._forward_pre_hooks))
+
+    spy = anatomy.layers[0].register_forward_hook(count)
+    count(anatomy.layers[0])
+    assert plain_pass(anatomy, inputs) > 0
+    probed_pass(anatomy, inputs)
+    spy.remove()
+    assert hooked == [hooked[0], hooked[0], hooked[0] + 2]  # the probe sees what enters and what leaves
     assert forward_options(tiny.model, inputs)["use_cache"] is False
+
+
+def test_padding_may_be_no_number(tiny_llava: Loaded, pictures: Pictures) -> None:
+    """An overflow there, or a row of the mask that lets nothing through, is nobody's state."""
+    anatomy, inputs = parts(tiny_llava, pictures[:1])
+    expected = probed_pass(anatomy, inputs)[0].curves
+    padded = {**inputs, **{name: torch.nn.functional.pad(inputs[name], (0, 2)) for name in MASKED}}
+
+    def spoilt(_: Any, __: Any, result: Any) -> Any:
+        states = (result[0] if isinstance(result, tuple) else result).clone()
+        states[:, -2:] = torch.nan
+        return (states, *result[1:]) if isinstance(result, tuple) else states
+
+    spoil = anatomy.layers[-1].register_forward_hook(spoilt)
+    try:
+        found = probed_pass(anatomy, padded)[0].curves
+        assert self_test(dissect(tiny_llava.model, padded), padded).unmeasured == {}
+    finally:
+        spoil.remove()
+    for name in (*SIMILARITY, *ATTENTION):
+        assert found[name] == pytest.approx(expected[name], abs=1e-5, nan_ok=True), name

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
+from phasebench.models.kin.minigpt_v2 import full_config
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 
@@ -26,6 +28,21 @@ def test_a_square_of_patches_or_of_pooled_ones(size: int, patch: int, tokens: in
 @pytest.mark.parametrize(("size", "patch", "tokens"), [(224, 14, 32), (336, 14, 2880), (980, 14, 64)])
 def test_no_square_or_one_that_no_pooling_gives(size: int, patch: int, tokens: int) -> None:
     assert patches(loaded(size, patch), tokens) is None
+
+
+def test_a_grid_of_another_form_is_the_configurations_to_tell() -> None:
+    made = loaded(448, 14, token_grid=[32, 8])
+    assert patches(made, 256) == {"rows": 32, "columns": 8, "fit": "fill"}
+    assert patches(made, 255) is None
+
+
+def test_four_patches_of_a_row_are_one_token_of_minigpt_v2() -> None:
+    """Of 32 rows of 32 patches, four of a row are joined; 16 x 16 would be a square of 2 x 2."""
+    config = full_config(LlamaConfig(), 5)
+    made: Any = SimpleNamespace(model=SimpleNamespace(config=config), processor=None)
+    found = patches(made, config.image_seq_length)
+    assert found is not None
+    assert (found["rows"], found["columns"]) == (32, 8)
 
 
 def test_queries_are_no_patches() -> None:

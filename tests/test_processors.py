@@ -94,3 +94,12 @@ def test_any_other_failure_is_told_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
     with pytest.raises(InputError, match="--model mine: cannot load the processor in"):
         load_processor("mine", tmp_path)
+
+
+def test_an_old_template_file_goes_before_the_tokenizers_own(tmp_path: Path) -> None:
+    """As transformers reads it where torchvision is there: the same checkpoint has the same prompt."""
+    words = tokenizer(QWEN, chat_template="{{ 'text only' }}")
+    place = folder("qwen2_5_vl", "Qwen2VLImageProcessorPil", words, tmp_path / "qwen")
+    assert load_processor("qwen", place).chat_template == "{{ 'text only' }}"
+    (place / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'with pictures' }}"}))
+    assert load_processor("qwen", place).chat_template == "{{ 'with pictures' }}"

@@ -171,7 +171,7 @@ def test_the_pass_agrees_with_brute_force(model: Loaded, pictures: list[Image.Im
 
 def with_self_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        measured_similarity, "_within", lambda sum_BD, n_B: (sum_BD / n_B[:, None]).square().sum(-1)
+        measured_similarity, "_within", lambda sums, counts, _: (sums / counts[..., None]).square().sum(-1)
     )
 
 

@@ -48,7 +48,7 @@ def test_padding_counts_nowhere() -> None:
     hidden = torch.randn(1, 8, 16)
     visual, text = masks([0, 1, 2], [3, 4, 5], 8)
     disturbed = hidden.clone()
-    disturbed[:, 6:] = 1e6
+    disturbed[:, 6:] = 1e6  # what is no number there, the probe takes out before
     for name, values in similarity(hidden, visual, text).items():
         assert torch.equal(values, similarity(disturbed, visual, text)[name]), name
 
@@ -97,3 +97,11 @@ def test_half_precision_is_summed_in_float32() -> None:
     visual, text = masks(list(range(300)), list(range(300, 400)), 400)
     whole, half = (similarity(h, visual, text)["inter"].item() for h in (hidden, hidden.bfloat16()))
     assert half == pytest.approx(whole, abs=2e-3)
+
+
+def test_a_state_of_zeros_has_no_cosine_with_itself_either() -> None:
+    hidden = torch.zeros(1, 6, 16)
+    hidden[0, [2, 5]] = 1.0
+    curves = similarity(hidden, *masks([0, 1, 2], [3, 4, 5], 6))
+    assert curves["intra_visual"].item() == curves["intra_text"].item() == 0.0
+    assert curves["inter"].item() == pytest.approx(1 / 9)

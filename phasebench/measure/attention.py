@@ -107,7 +107,7 @@ def attention_curves(
     Padding and what t cannot see beyond itself count nowhere; the ratio is the mean over the first
     ``FIRST`` positions to the mean over all others.
     """
-    norm_BN = norm_BN.float()
+    norm_BN = norm_BN.float().masked_fill(~(visual_BN | text_BN), 0.0)
     past_BN = torch.arange(norm_BN.shape[1], device=norm_BN.device) <= last_B[:, None]
     seen_BN = (visual_BN | text_BN) & (past_BN | (norm_BN > 0))
     first_BN = seen_BN & (seen_BN.cumsum(1) <= FIRST)

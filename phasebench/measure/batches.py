@@ -71,37 +71,33 @@ class Passes:
     def of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
         """The same; ``kind`` tells what was done to the model from what it is."""
         inputs = self.loaded.inputs(images)
-        return self.store.rows(kind, inputs, lambda: self._measured(images, inputs, timed=timed))
+        known = self.store.known(kind, inputs)
+        if known is not None:
+            return known
+        if self.fits is None or len(images) <= self.fits:
+            rows = self._measured(inputs, timed=timed)
+            if rows is not None:
+                return self.keep(kind, inputs, rows)
+            self.halved.append(len(images))
+            self.fits = len(images) // 2
+        halves = images[: len(images) // 2], images[len(images) // 2 :]
+        return [row for half in halves for row in self.of_images(half, kind, timed=timed)]
 
-    def _measured(self, images: Sequence[Image], inputs: Inputs, *, timed: bool) -> list[Row]:
-        plain = None
+    def keep(self, kind: str, inputs: Inputs, rows: Sequence[Row]) -> list[Row]:
+        """Count and keep what was measured; gives it as the store does."""
+        self.measured += len(rows)
+        return self.store.keep(kind, inputs, rows)
+
+    def _measured(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
+        """One pass over a batch; None where memory runs out."""
+        images, plain = len(inputs["input_ids"]), None
         if timed and self._plain < PLAIN and self.fits is None:
             self._plain += 1
-            plain = where_it_fits(lambda: plain_pass(self.anatomy, inputs), len(images))
+            plain = where_it_fits(lambda: plain_pass(self.anatomy, inputs), images)
             if plain is None:
-                self._halve(len(images))
-        rows = [replace(row, plain=plain) for row in self._probed(images, inputs)]
-        self.measured += len(rows)
-        return rows
-
-    def _halve(self, images: int) -> None:
-        """From now on half of so many."""
-        self.halved.append(images)
-        self.fits = images // 2
-
-    def _probed(self, images: Sequence[Image], inputs: Inputs | None) -> list[Row]:
-        """The rows of a batch; where memory runs out, of its halves, and so from then on."""
-        if self.fits is not None and len(images) > self.fits:
-            halves = images[: len(images) // 2], images[len(images) // 2 :]
-            return [row for half in halves for row in self._probed(half, None)]
-        rows = where_it_fits(
-            lambda: probed_pass(self.anatomy, inputs or self.loaded.inputs(images), lens_norm=self.lens_norm),
-            len(images),
-        )
-        if rows is not None:
-            return rows
-        self._halve(len(images))
-        return self._probed(images, None)
+                return None
+        rows = where_it_fits(lambda: probed_pass(self.anatomy, inputs, lens_norm=self.lens_norm), images)
+        return rows and [replace(row, plain=plain) for row in rows]
 
 
 def rows_of(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress) -> Iterator[Row]:

@@ -22,12 +22,11 @@ from phasebench.measure.batches import Passes
 from phasebench.measure.passes import Row, watch
 from phasebench.measure.positions import Positions
 from phasebench.models.adapter import Anatomy
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import GREY, Loaded
 from phasebench.models.parts import projector_of, sequence_model
 
 MOST = 24
 """Images measured for each control on request; their means move little beyond."""
-GREY = (127, 127, 127)
 
 
 def blank(passes: Passes, size: tuple[int, int]) -> Row:
@@ -39,10 +38,13 @@ def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
     """See that the controls on request can be made, before anything is measured.
 
     Raises:
-        InputError: there is no projector, it is offloaded, or the model has no image token.
+        InputError: there is no projector, it is offloaded or quantised, or the model has no image token.
     """
-    if any(parameter.is_meta for parameter in projector_of(anatomy.model).parameters()):
+    weights = list(projector_of(anatomy.model).parameters())
+    if any(weight.is_meta for weight in weights):
         raise InputError(f"{loaded.name}: its projector is offloaded, run without --controls")
+    if not all(weight.is_floating_point() and weight.dtype.itemsize > 1 for weight in weights):
+        raise InputError(f"{loaded.name}: its projector is quantised, run without --controls")
     if anatomy.image_token is None:
         raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
 
@@ -83,7 +85,9 @@ def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -
         positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False)
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
-        yield from passes.store.rows("text", {"input_ids": ids_BN, "visual": positions.visual_BN}, watched)
+        inputs = {"input_ids": ids_BN, "visual": positions.visual_BN}
+        known = passes.store.known("text", inputs)
+        yield from passes.keep("text", inputs, watched()) if known is None else known
 
 
 def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,12 @@ class Positions:
                 raise InputError(f"the prompt gives no {what} (image token id {image_token}); see --prompt")
         order_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
         return cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
+
+    @cached_property
+    def padding_BN1(self) -> Tensor | None:
+        """True where a batch is filled up, whose states may be anything [B, N, 1]; None if nowhere."""
+        padding_BN1 = ~(self.visual_BN | self.text_BN)[..., None]
+        return padding_BN1 if bool(padding_BN1.any()) else None
 
     def layout(self, row: int) -> dict[str, Any]:
         """Length and spans [start, end) of one row, as plain data for the provenance."""

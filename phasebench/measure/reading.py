@@ -110,7 +110,7 @@ class Reading:
         self._curves.append(curves)
         if row.layout not in self.layouts:
             self.layouts.append(row.layout)
-        if len(self.layouts) == 1:
+        if len(self.layouts) == 1 and not why:
             self._norms = row.norms if self._norms is None else self._norms + row.norms
         if index < EXAMPLES:
             words, references = self._recalls.words(row), self._recalls.references[index]
@@ -140,8 +140,10 @@ class Reading:
         return stack(self._curves)
 
     def heatmap(self) -> Array | None:
-        """Mean norm-based attention [L, N]; None where layouts differ."""
-        return self._norms / len(self._curves) if self._norms is not None and len(self.layouts) == 1 else None
+        """Mean norm-based attention [L, N] of the images that are not broken; None where layouts differ."""
+        if self._norms is None or len(self.layouts) != 1:
+            return None
+        return self._norms / (len(self._curves) - len(self.broken))
 
 
 def stack(curves: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -90,6 +90,7 @@ def measure(
         reading.add(row)
     provenance = _provenance(loaded, dataset, settings, reading.layouts)
     provenance |= {"data": digest(contents.values()), "images": len(samples)}
+    provenance |= {"batch_size": min(size, passes.fits or size)}
     if tested.unmeasured:
         provenance["unmeasured"] = tested.unmeasured
     items = {sample.id: sample.item for sample in samples}
@@ -197,7 +198,6 @@ def _provenance(
         "layout": layouts[0] if len(layouts) == 1 else list(layouts),
         "seed": settings.seed,
         "lens_norm": settings.lens_norm,
-        "batch_size": settings.batch_size or "auto",
         **_machine(loaded),
         **source,
     }

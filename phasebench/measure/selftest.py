@@ -101,7 +101,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
         InputError: the probe disturbs the model, or nothing of it can be measured rightly.
     """
     positions = Positions.of(inputs, anatomy.image_token)
-    plain = forward(anatomy.model, inputs)
+    plain = _logits(anatomy, inputs, positions)
     if bool(plain.isnan().any()):
         told = "final states are finite, its logits are not; a spoilt weight of norm or output head?"
         raise InputError(f"{name_of(anatomy.model)} cannot be measured: {told}")
@@ -110,11 +110,11 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]
     try:
         with probe.watching():
-            probed = forward(anatomy.model, inputs)
+            probed = _logits(anatomy, inputs, positions)
     finally:
         for hook in hooks:
             hook.remove()
-    if not torch.equal(plain, probed) and not torch.equal(plain, forward(anatomy.model, inputs)):
+    if not torch.equal(plain, probed) and not torch.equal(plain, _logits(anatomy, inputs, positions)):
         raise InputError(
             f"{name_of(anatomy.model)} cannot be measured: its own forward pass gives other logits each time"
         )
@@ -131,6 +131,14 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     )
     _take_out(anatomy, outcome, COMPLETENESS[dtype])
     return outcome
+
+
+def _logits(anatomy: Anatomy, inputs: Mapping[str, Tensor], positions: Positions) -> Tensor:
+    """The logits of a pass; 0 where a batch is filled up, for there they may be anything."""
+    logits, padding_BN1 = forward(anatomy.model, inputs), positions.padding_BN1
+    if padding_BN1 is None or logits.shape[:2] != padding_BN1.shape[:2]:
+        return logits
+    return logits.masked_fill(padding_BN1.to(logits.device), 0.0)
 
 
 def _agreement(logits_PV: Tensor, tokens_P: Tensor, dtype: torch.dtype) -> float:

@@ -7,7 +7,7 @@ those of one process to the last bit. Rows are host data: they travel by gloo, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -43,7 +43,8 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress,
 
     Raises:
         Elsewhere: this is not the first process.
-        InputError: another process failed, is at another ``place``, or is gone.
+        InputError: another process failed, is at another ``place``, or is gone; or it measures with
+            something else: another checkpoint, device or version.
     """
     if processes.count() == 1:
         return
@@ -55,7 +56,7 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress,
         failure = error
     carried, passes.store.carried = passes.store.carried, {}
     try:
-        _met(place, None)
+        _refuse_others(_met(place, passes.store.about))
     except InputError as apart:
         raise failure or apart from None
     told = _gathered((carried, f"{type(failure).__name__}: {failure}" if failure else None))
@@ -85,6 +86,17 @@ def _met(place: str, own: Any) -> list[Any]:
                 "one of them failed before, and says with what; no rows of the others were taken"
             )
     return [given for _, given in told]
+
+
+def _refuse_others(abouts: Sequence[Mapping[str, Any]]) -> None:
+    """See that all rows are measured with the same: they are kept as the first process's."""
+    for number, about in enumerate(abouts):
+        for name, value in about.items():
+            if value != abouts[0][name]:
+                raise InputError(
+                    f"processes do not measure with the same {name}: number 0 {abouts[0][name]}, number "
+                    f"{number} {value}; no rows of the others were taken"
+                )
 
 
 def _gathered(own: Any) -> list[Any]:

@@ -28,8 +28,9 @@ def similarity(hidden_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[s
     weights_B4N = torch.stack([one_BN.expand_as(norm_BN) for one_BN in members], dim=1).float()
     scale_B1N = norm_BN.clamp_min(torch.finfo(torch.float32).tiny).reciprocal()[:, None]
     sums_B4D, counts_B4 = (weights_B4N * scale_B1N) @ hidden_BND, weights_B4N.sum(2)
-    curves = _means(sums_B4D[:, :2], counts_B4[:, :2])
-    clean = _means(sums_B4D[:, 2:], counts_B4[:, 2:])
+    selves_B4 = (weights_B4N * (norm_BN > 0)[:, None]).sum(2)  # a state of zeros has no cosine, not even of 1
+    curves = _means(sums_B4D[:, :2], counts_B4[:, :2], selves_B4[:, :2])
+    clean = _means(sums_B4D[:, 2:], counts_B4[:, 2:], selves_B4[:, 2:])
     curves.update({f"{name}_nosink": values for name, values in clean.items()})
     curves["sinks"] = sink_BN.sum(1).float()
     return curves
@@ -40,15 +41,15 @@ def _sinks(norm_BN: Tensor, members_BN: Tensor) -> Tensor:
     return members_BN & (norm_BN > SINK_RATIO * median_B1)
 
 
-def _means(sums_B2D: Tensor, counts_B2: Tensor) -> dict[str, Tensor]:
-    """From the summed unit vectors of visual and text positions, and how many there are."""
+def _means(sums_B2D: Tensor, counts_B2: Tensor, selves_B2: Tensor) -> dict[str, Tensor]:
+    """From the summed unit vectors of visual and text positions, how many there are, and how many not 0."""
     (visual_BD, text_BD), (m_B, n_B) = sums_B2D.unbind(1), counts_B2.unbind(1)
     inter_B = (visual_BD * text_BD).sum(-1) / (m_B * n_B)
-    return {"inter": inter_B, "intra_visual": _within(visual_BD, m_B), "intra_text": _within(text_BD, n_B)}
+    intra_B2 = _within(sums_B2D, counts_B2, selves_B2)
+    return {"inter": inter_B, "intra_visual": intra_B2[:, 0], "intra_text": intra_B2[:, 1]}
 
 
-def _within(sum_BD: Tensor, count_B: Tensor) -> Tensor:
-    """Mean over ordered pairs i != j: self-pairs, each a cosine of 1, are taken out."""
-    pairs_B = count_B * (count_B - 1)
-    mean_B = (sum_BD.square().sum(-1) - count_B) / pairs_B
-    return mean_B.where(pairs_B > 0, torch.nan)
+def _within(sums_B2D: Tensor, counts_B2: Tensor, selves_B2: Tensor) -> Tensor:
+    """Mean over ordered pairs i != j: self-pairs are taken out, each a cosine of 1."""
+    pairs_B2 = counts_B2 * (counts_B2 - 1)
+    return ((sums_B2D.square().sum(-1) - selves_B2) / pairs_B2).where(pairs_B2 > 0, torch.nan)

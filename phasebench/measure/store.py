@@ -12,7 +12,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -45,7 +45,8 @@ class Store:
     ``measured`` is shared by the stores of a run: what one of them kept is no earlier run's to the others.
 
     Attributes:
-        folder: where these rows lie, ``<store>/<key>``; None keeps nothing.
+        about: what determines these rows; but for the model's name, all of it is in ``key``.
+        folder: where they lie, ``<store>/<key>``; None keeps nothing.
         trouble: the first reason for which a row was not kept.
         damaged: files that could not be read back; their images are measured again.
         carried: with ``carry``, the packed rows that this process measured or found, and which of the two,
@@ -62,27 +63,26 @@ class Store:
         measured: set[str] | None = None,
     ) -> None:
         determined = {name: value for name, value in about.items() if name != "model"}
-        self._key = hashed(json.dumps(determined, sort_keys=True).encode())
-        self.folder = None if root is None else root / self._key
+        self.key = hashed(json.dumps(determined, sort_keys=True).encode())
+        self.about = about
+        self.folder = None if root is None else root / self.key
         self.trouble: str | None = None
         self.damaged = 0
-        self._about = about
         self._fresh = fresh
         self._carry = carry
         self._in_memory: dict[str, bytes] = {}
         self._measured = set() if measured is None else measured
         self.carried: dict[str, tuple[bytes, bool]] = {}
 
-    def rows(
-        self, kind: str, inputs: Mapping[str, Tensor], measure: Callable[[], Sequence[Row]]
-    ) -> list[Row]:
-        """The rows of a batch: those kept, unless one is lacking; then all of them measured and kept."""
-        called = names(kind, inputs)
-        found = [self.get(name) for name in called]
-        known = [row for row in found if row is not None]
-        if len(known) == len(found):
-            return known
-        return [self.put(name, row) for name, row in zip(called, measure(), strict=True)]
+    def known(self, kind: str, inputs: Mapping[str, Tensor]) -> list[Row] | None:
+        """The kept rows of a batch; None if one is lacking."""
+        found = [self.get(name) for name in names(kind, inputs)]
+        rows = [row for row in found if row is not None]
+        return rows if len(rows) == len(found) else None
+
+    def keep(self, kind: str, inputs: Mapping[str, Tensor], rows: Sequence[Row]) -> list[Row]:
+        """Keep a batch's rows; gives them as ``known`` will."""
+        return [self.put(name, row) for name, row in zip(names(kind, inputs), rows, strict=True)]
 
     def get(self, name: str) -> Row | None:
         """The row of this name, if it is here and whole."""
@@ -126,10 +126,10 @@ class Store:
 
     def _own(self, name: str) -> bool:
         """Whether this run measured the row."""
-        return f"{self._key}/{name}" in self._measured
+        return f"{self.key}/{name}" in self._measured
 
     def _note_own(self, name: str) -> None:
-        self._measured.add(f"{self._key}/{name}")
+        self._measured.add(f"{self.key}/{name}")
 
     def _write(self, name: str, data: bytes) -> bool:
         if self.folder is None or self.trouble:
@@ -137,7 +137,7 @@ class Store:
         about = self.folder / ABOUT  # for whoever looks into the folder: what its rows were measured with
         try:
             if not about.is_file():
-                write_whole(about, (json.dumps(dict(self._about), indent=1) + "\n").encode())
+                write_whole(about, (json.dumps(dict(self.about), indent=1) + "\n").encode())
             write_whole(self.folder / f"{name}.npz", data)
         except OSError as error:
             self.trouble = f"{error.strerror or error} ({self.folder})"
@@ -194,7 +194,7 @@ def code_of(model: nn.Module) -> str:
 def pack(row: Row) -> bytes:
     """A row as a compressed NumPy archive: curves in full, norms to three digits of their layer's largest."""
     largest = np.nan_to_num(row.norms).max(axis=1, initial=0.0, keepdims=True)
-    scaled = np.divide(row.norms, largest, out=np.full_like(row.norms, np.nan), where=largest > 0)
+    scaled = np.divide(row.norms, largest, out=np.where(np.isnan(row.norms), np.nan, 0.0), where=largest > 0)
     about = {"curves": list(row.curves), "layout": row.layout, "seconds": row.seconds, "plain": row.plain}
     archive = io.BytesIO()
     np.savez_compressed(

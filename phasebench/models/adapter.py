@@ -28,7 +28,7 @@ from phasebench.models.parts import (
     output_head,
     sequence_model,
 )
-from phasebench.models.shadow import shadowed_attention
+from phasebench.models.shadow import reads, shadowed_attention
 from phasebench.models.trace import Site, Trace
 
 Inputs = Mapping[str, Tensor]
@@ -64,12 +64,18 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
     """Find the parts of ``model`` by one forward pass over ``inputs``.
 
     Raises:
-        InputError: the model refuses its inputs, the image is not part of the language model's
-            sequence, no layers are found, or its states are not finite.
+        InputError: the model refuses its inputs, its attention is neither sdpa nor eager, the image is not
+            part of the language model's sequence, no layers are found, or its states are not finite.
     """
     if not marks_images(model, inputs):
         raise InputError(f"{name_of(model)}: neither configuration nor inputs tell the image's positions")
     decoder, head = sequence_model(model), output_head(model)
+    config: Any = getattr(decoder, "config", None)
+    if not reads(config):
+        raise InputError(
+            f"{name_of(model)}: its attention runs as {config._attn_implementation!r}, which nobody can "
+            "watch; call model.set_attn_implementation('sdpa') before"
+        )
     layers = find_layers(decoder)
     real_BN = inputs.get("attention_mask")
     trace = Trace(layers, None if real_BN is None else real_BN.bool())
@@ -108,9 +114,9 @@ def forward_options(model: Any, inputs: Inputs) -> dict[str, Any]:
     options: dict[str, Any] = {"use_cache": False} if "use_cache" in known or takes_any else {}
     if encodes(model) and "decoder_input_ids" not in inputs:
         config = model.config.get_text_config()
-        start = getattr(config, "decoder_start_token_id", None) or getattr(config, "bos_token_id", None) or 0
-        ids_BN = inputs["input_ids"]
-        options["decoder_input_ids"] = torch.full_like(ids_BN[:, :1], start)
+        starts = (getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id"))
+        start = next((token for token in starts if token is not None), 0)
+        options["decoder_input_ids"] = torch.full_like(inputs["input_ids"][:, :1], start)
     return options
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from phasebench.errors import InputError
 
 WEIGHTS = "*.safetensors"
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth")
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
@@ -68,11 +70,10 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
 
 def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
     index = folder / INDEX
-    if index.is_file():
+    if index.is_file() and not (folder / WHOLE).is_file():  # transformers takes the whole file first
         shards = set(read_json(name, index).get("weight_map", {}).values())
         if missing := sorted(shard for shard in shards if not (folder / str(shard)).is_file()):
-            told = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            raise InputError(f"--model {name}: {index} names shards that are not there: {told}")
+            raise InputError(f"--model {name}: {index} names shards that are not there: {some(missing)}")
     elif not list(folder.glob(WEIGHTS)):
         pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
         if not pickled:
@@ -82,6 +83,11 @@ def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
                 f"--model {name}: no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: "
                 "unpickling can run code (allow it with --allow-pickle, or convert them)"
             )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def check_image_token(name: str, config: Any, tokenizer: Any, image_token: int | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,31 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import InputError
 from phasebench.models.adapter import forward
-from phasebench.models.checks import PICKLED, WEIGHTS, check_folder, check_image_count, check_image_token
+from phasebench.models.checks import (
+    PICKLED,
+    WEIGHTS,
+    check_folder,
+    check_image_count,
+    check_image_token,
+    some,
+)
 from phasebench.models.devices import Placement, lacks_memory, no_room, place
 from phasebench.models.hub import Hub
 from phasebench.models.kin import register_for
 from phasebench.models.parts import image_token_id, precision
 from phasebench.models.processors import load_processor
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
+from phasebench.models.shadow import reads
 
 BLOCK = 1 << 20
 BESIDE = ("*.py", "adapter_config.json")
 """Files of some checkpoints that change what the weights compute."""
+ADAPTER = "lora_"
+"""In the name of a low-rank adapter's weight."""
 GREY = (127, 127, 127)
 TRIED = (336, 336)
 """Size of the grey image that a loaded model is tried on."""
@@ -82,7 +92,10 @@ class Loaded:
     def _processed(self, images: list[Image.Image]) -> Mapping[str, Any]:
         """Images as one list, or one list a prompt: processors take the one or the other."""
         texts = [self.prompt] * len(images)
-        options = {"padding": True, "return_tensors": "pt"}
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        begin = getattr(self.processor.tokenizer, "bos_token", None)
+        if begin and self.prompt.startswith(begin):
+            options["add_special_tokens"] = False  # as transformers' chat templates: no second one
         try:
             batch: Mapping[str, Any] = self.processor(images=images, text=texts, **options)
         except (ValueError, TypeError, IndexError):
@@ -137,13 +150,19 @@ def _weights(
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
             trust_remote_code=remote_code,
+            **_readable(folder, remote_code=remote_code),
             **where.options(cache),
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"--model {name}: cannot load {folder}: {error}") from error
     if lacking := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
-        told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        told = some(lacking)
         raise InputError(f"--model {name}: {folder} lacks weights or has them in other shapes: {told}")
+    if unmerged := sorted(key for key in info["unexpected_keys"] if ADAPTER in key):
+        raise InputError(
+            f"--model {name}: {folder} has weights of an adapter that nothing applies ({some(unmerged)}); "
+            "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"
+        )
     model = model.eval().requires_grad_(requires_grad=False)
     if where.spread:
         return model
@@ -153,6 +172,26 @@ def _weights(
         raise InputError(
             f"--model {name} does not fit on {where.device}: {error}; spread it with --max-memory"
         ) from error
+
+
+def _readable(folder: Path, *, remote_code: bool) -> dict[str, Any]:
+    """The checkpoint's configuration without an attention implementation that only its trainer had.
+
+    What is read is ``sdpa`` or ``eager``; which of them is the model's to say.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
+    unread = [part for part in _nested(config) if not reads(part)]
+    for part in unread:
+        part._attn_implementation_internal = None  # the property would set its parts' too
+    return {"config": config} if unread else {}
+
+
+def _nested(config: Any) -> Iterator[Any]:
+    """A configuration and all within it."""
+    yield config
+    for name in config.sub_configs:
+        if part := getattr(config, name, None):
+            yield from _nested(part)
 
 
 def try_out(loaded: Loaded, expected: int | None = None) -> None:

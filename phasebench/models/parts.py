@@ -20,6 +20,8 @@ PROJECTORS = (
     "multi_modal_projector", "language_projection", "connector", "aligner", "embed_vision",
     "image_to_text_projection", "multimodal_projector", "merger",
 )  # fmt: skip
+DEEPER = ("deepstack_merger_list", "deepstack_mergers")
+"""Projectors of the eyes' middle layers, whose features are added to the states of the first blocks."""
 
 
 def sequence_model(model: Any) -> nn.Module:
@@ -43,7 +45,7 @@ def encodes(model: Any) -> bool:
 
 
 def find_layers(decoder: nn.Module) -> list[nn.Module]:
-    """The decoder's blocks in order: of the declared class, else the longest ModuleList.
+    """The decoder's blocks in order: of the declared class, else the longest ModuleList in no other one.
 
     Raises:
         InputError: there is neither.
@@ -55,7 +57,8 @@ def find_layers(decoder: nn.Module) -> list[nn.Module]:
         layers = [module for module in decoder.modules() if isinstance(module, kind)]
     else:
         lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
-        layers = list(max(lists, key=len, default=[]))
+        within = {module for one in lists for module in one.modules() if module is not one}  # experts, say
+        layers = list(max((one for one in lists if one not in within), key=len, default=[]))
     if not layers:
         raise InputError(f"{name_of(decoder)}: no decoder layers found")
     return layers
@@ -97,7 +100,7 @@ def marks_images(model: Any, inputs: Mapping[str, Tensor]) -> bool:
 
 
 def projector_of(model: Any) -> nn.Module:
-    """The module that maps vision features into the language model's space.
+    """The module that maps vision features into the language model's space, or the list of them.
 
     Raises:
         InputError: no submodule is called like one.
@@ -105,7 +108,8 @@ def projector_of(model: Any) -> nn.Module:
     for ending in PROJECTORS:
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == ending:
-                return cast("nn.Module", module)
+                deeper = [part for other, part in model.named_modules() if other.endswith(DEEPER)]
+                return nn.ModuleList([module, *deeper]) if deeper else cast("nn.Module", module)
     raise InputError(f"{name_of(model)}: no projector found; run without --controls")
 
 

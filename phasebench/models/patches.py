@@ -11,13 +11,19 @@ QUERIES = ("qformer_config", "perceiver_config", "latent_query_num", "query_leng
 
 
 def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
-    """``{rows, columns, fit}`` of a square grid of ``tokens``, row by row; None where there is none.
+    """``{rows, columns, fit}`` of a grid of ``tokens``, row by row; None where there is none.
 
-    The eyes see a square of patches; one token may stand for k x k of them. Any other number is no
-    such grid: queries that look at the whole picture, several crops, sizes that follow the picture.
+    The configuration may tell it as ``token_grid``. Else the eyes see a square of patches; one token may
+    stand for k x k of them. Any other number is no such grid: queries that look at the whole picture,
+    several crops, sizes that follow the picture.
     ``fit`` is how a picture comes into the square, in CSS's words: ``cover`` crops, ``fill`` stretches.
     """
     config = loaded.model.config
+    fit = _fit(getattr(loaded.processor, "image_processor", None))
+    told = getattr(config, "token_grid", None)
+    if told is not None:
+        rows, columns = told
+        return {"rows": rows, "columns": columns, "fit": fit} if rows * columns == tokens else None
     vision = getattr(config, "vision_config", None)
     size, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
     side = round(tokens**0.5)
@@ -25,7 +31,7 @@ def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
         return None
     if side == 0 or (size // patch) % side or any(hasattr(config, name) for name in QUERIES):
         return None
-    return {"rows": side, "columns": side, "fit": _fit(getattr(loaded.processor, "image_processor", None))}
+    return {"rows": side, "columns": side, "fit": fit}
 
 
 def _fit(processor: Any) -> str:

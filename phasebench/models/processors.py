@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ PARTS = (
     "tokenizer",
     "video_processor",
     "feature_extractor",
-    "chat_template",
     "processor_class",
 )
-"""Keys of processor_config.json that are not arguments of the processor itself."""
+"""Settings of a processor that are not arguments of the processor itself."""
 
 
 def load_processor(name: str, folder: Path, *, remote_code: bool = False) -> Any:
@@ -46,8 +44,9 @@ def _without_videos(name: str, folder: Path, options: dict[str, Any], first: Exc
         kind = getattr(transformers, PROCESSOR_MAPPING_NAMES[AutoConfig.from_pretrained(folder).model_type])
         images = AutoImageProcessor.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        template = getattr(tokenizer, "chat_template", None)
-        settings = {"chat_template": template, **_settings(folder)}
+        told, _ = kind.get_processor_dict(folder, local_files_only=True)
+        settings = {key: value for key, value in told.items() if key not in PARTS}
+        settings.setdefault("chat_template", getattr(tokenizer, "chat_template", None))
         return _lenient(kind)(images, tokenizer, video_processor=None, **settings)
     except OF_TRANSFORMERS as error:
         told = "its processor needs torchvision (pip install 'phasebench[torchvision]')"
@@ -64,13 +63,3 @@ def _lenient(kind: type) -> type:
         return argument if argument is None else strict(self, argument_name, argument)
 
     return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """What processor_config.json and the chat template's file say beyond the parts."""
-    path, template = folder / "processor_config.json", folder / "chat_template.jinja"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = {key: value for key, value in told.items() if key not in PARTS}
-    if template.is_file():
-        settings["chat_template"] = template.read_text(encoding="utf-8")
-    return settings

@@ -24,6 +24,11 @@ SHADOWED = "sdpa"
 EAGER = "eager_attention_forward"
 
 
+def reads(config: Any) -> bool:
+    """Whether a configuration names no attention but those that are shadowed."""
+    return getattr(config, "_attn_implementation", None) in (None, SHADOWED, "eager")
+
+
 @contextmanager
 def shadowed_attention(watcher: Watcher) -> Iterator[None]:
     """Call ``watcher`` before every attention that runs through ``sdpa`` or ``eager``."""

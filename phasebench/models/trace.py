@@ -148,12 +148,14 @@ class Trace:
         """Close the attention that is open: find its output projection among the weights called since.
 
         It is the last one inside the attention's own module, behind norms and gates; where the module has
-        none, as in BERT's, the first one called in the block after it.
+        none, as in BERT's, the first one called in the block after it. What an adapter wraps is part of it.
         """
         if self._open is None:
             return
         (attention, output, seen), self._open = self._open, None
         own = set(attention.modules())
+        wrapped = {part for call in seen for part in call[0].modules() if part is not call[0]}
+        seen = [call for call in seen if call[0] not in wrapped]
         candidates = [call for call in seen if call[0] in own][-1:] or seen[:1]
         for module, given, width in candidates:
             if given.numel() == output.numel():
@@ -170,4 +172,6 @@ class Trace:
 
 
 def _has_weight(module: nn.Module) -> bool:
-    return not any(module.children()) and any(True for _ in module.parameters(recurse=False))
+    """Whether it is one product: a leaf with parameters, or a layer that an adapter of peft wraps."""
+    leaf = not any(module.children()) and any(True for _ in module.parameters(recurse=False))
+    return leaf or hasattr(module, "base_layer")

@@ -46,7 +46,7 @@ class MiniGPTv2Config(LlavaConfig):  # type: ignore[misc]
 
 
 class FourToOne(nn.Module):
-    """The projector: four neighbouring patches, side by side, through one linear layer."""
+    """The projector: four neighbouring patches of a row, side by side, through one linear layer."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -95,6 +95,7 @@ def full_config(text_config: Any, image_token_id: int) -> Any:
         image_token_index=image_token_id,
         image_seq_length=(IMAGE_SIZE // 14) ** 2 // NEIGHBOURS,
         vision_feature_layer=-1,
+        token_grid=[IMAGE_SIZE // 14, IMAGE_SIZE // 14 // NEIGHBOURS],
         architectures=["MiniGPTv2ForConditionalGeneration"],
     )
 

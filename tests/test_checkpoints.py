@@ -1,0 +1,131 @@
+"""Checkpoints as others leave them: merged badly, trained elsewhere, with a language model like a mixture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from phasebench.errors import InputError
+from phasebench.measure.passes import probed_pass
+from phasebench.measure.selftest import self_test
+from phasebench.models.adapter import dissect
+from phasebench.models.loading import load
+from phasebench.models.parts import find_layers, projector_of, sequence_model
+from phasebench.models.registry import ModelSpec
+from tests import zoo
+from tests.conftest import spoil
+
+
+def test_an_adapters_weights_that_nothing_applies_are_refused(folder: Path) -> None:
+    """Of a bad merge the base's own weights are all there: it would be measured as the fine-tune."""
+    spoil(folder, lambda tensors, _: tensors.update({"q_proj.lora_A.weight": torch.zeros(2, 4)}))
+    with pytest.raises(InputError, match=r"that nothing applies \(q_proj\.lora_A\.weight\); merge"):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_an_index_beside_the_whole_file_is_not_asked(folder: Path) -> None:
+    """Left over from before a merge; transformers reads the one file too."""
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert load(ModelSpec("mine", folder), folder, device="cpu").checkpoint
+
+
+@pytest.mark.parametrize("where", [(), ("text_config",)])
+def test_a_trainers_attention_is_not_asked_for(folder: Path, where: tuple[str, ...]) -> None:
+    """``flash_attention_2`` in a configuration is the machine's that trained it, and cannot be watched."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    part = config
+    for name in where:
+        part = part[name]
+    part["_attn_implementation"] = "flash_attention_2"
+    path.write_text(json.dumps(config))
+    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+    decoder: Any = sequence_model(loaded.model)
+    assert decoder.config._attn_implementation == "sdpa"
+
+
+def test_another_attention_than_those_that_are_watched_is_refused(folder: Path) -> None:
+    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+    AttentionInterface.register("mine", AttentionInterface()["sdpa"])
+    loaded.model.set_attn_implementation("mine")
+    with pytest.raises(InputError, match=r"its attention runs as 'mine'.*set_attn_implementation\('sdpa'\)"):
+        dissect(loaded.model, loaded.inputs([Image.new("RGB", (64, 64))]))
+
+
+def test_a_prompt_that_begins_the_text_itself_is_begun_once(folder: Path) -> None:
+    """As chat templates do; a tokenizer that begins every text would begin it again."""
+    loaded = load(ModelSpec("mine", folder, "<s> <image> user :"), folder, device="cpu")
+    begin = loaded.processor.tokenizer.bos_token_id
+    backend = loaded.processor.tokenizer.backend_tokenizer
+    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    images = [Image.new("RGB", (64, 64))]
+    assert loaded.inputs(images)["input_ids"][0].tolist().count(begin) == 1
+    loaded.prompt = "<image> user :"
+    assert loaded.inputs(images)["input_ids"][0, 0] == begin
+
+
+def test_a_mixtures_experts_are_no_blocks() -> None:
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(8))
+
+    decoder = torch.nn.Module()
+    decoder.layers = torch.nn.ModuleList(Block() for _ in range(4))
+    assert find_layers(decoder) == list(decoder.layers)
+
+
+class Adapted(nn.Module):
+    """A linear layer as peft wraps it: what it gave, and what goes through a low rank."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.lora_A = nn.Linear(base.in_features, 2, bias=False)
+        self.lora_B = nn.Linear(2, base.out_features, bias=False)
+
+    @property
+    def bias(self) -> Any:
+        return self.base_layer.bias
+
+    def forward(self, given: Tensor) -> Tensor:
+        through: Tensor = self.lora_B(self.lora_A(given))
+        return through + self.base_layer(given)
+
+
+def test_an_adapter_on_every_output_projection_is_part_of_it(folder: Path) -> None:
+    """Measured as the model that has it merged."""
+    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+    inputs = loaded.inputs([Image.effect_noise((64, 64), 60).convert("RGB")])
+    merged = []
+    for layer in find_layers(sequence_model(loaded.model)):
+        attention: Any = layer.self_attn
+        base, attention.o_proj = attention.o_proj, Adapted(attention.o_proj)
+        merged.append(base.weight + attention.o_proj.lora_B.weight @ attention.o_proj.lora_A.weight)
+    anatomy = dissect(loaded.model, inputs)
+    assert self_test(anatomy, inputs).unmeasured == {}
+    (wrapped,) = probed_pass(anatomy, inputs)
+    for layer, weight in zip(find_layers(sequence_model(loaded.model)), merged, strict=True):
+        attention = layer.self_attn
+        attention.o_proj = attention.o_proj.base_layer
+        attention.o_proj.weight.data = weight.detach()
+    (plain,) = probed_pass(dissect(loaded.model, inputs), inputs)
+    assert wrapped.norms == pytest.approx(plain.norms, rel=1e-4)
+
+
+def test_projectors_of_deeper_layers_belong_to_the_projector() -> None:
+    """Qwen3-VL's language model adds what they give to the states of its first blocks."""
+    model = zoo.specimen("qwen3_vl").model
+    names = [name for name, _ in model.named_modules() if "merger" in name.rpartition(".")[2]]
+    assert any(name.endswith("deepstack_merger_list") for name in names)
+    untrained = set(projector_of(model).parameters())
+    assert untrained == {p for name, p in model.named_parameters() if "merger" in name}

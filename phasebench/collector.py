@@ -25,6 +25,8 @@ Entry = dict[str, Any]
 ENTRIES = pytest.StashKey[list[Entry]]()
 JUDGED = ("finding", "drift", "own")
 """Entries of cases that hold something against something."""
+UNCOMPARED = "uncompared"
+"""Entries of curves without anything to hold them against."""
 NOTHING = "phasebench: nothing was measured or compared"
 
 
@@ -51,7 +53,6 @@ def pytest_runtest_makereport(
     return report
 
 
-RUN = pytest.StashKey[list[Entry]]()
 KEPT = pytest.StashKey[str]()
 """What an interrupted measurement leaves behind, in words."""
 
@@ -59,7 +60,6 @@ KEPT = pytest.StashKey[str]()
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Only the process that reports to the user collects."""
-    config.stash[RUN] = []
     if not hasattr(config, "workerinput") and processes.rank() == 0:
         config.pluginmanager.register(_Teller(config), "phasebench.teller")
 
@@ -69,22 +69,27 @@ class _Teller:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.entries = config.stash[RUN]
-        self.skipped = False
+        self.entries: list[Entry] = []
 
     @property
     def compared(self) -> bool:
         """Whether the run held anything against anything; timings count where only they were asked for."""
         kinds = {entry["kind"] for entry in self.entries}
-        return bool(kinds & set(JUDGED)) or ("timing" in kinds and not self.skipped)
+        return bool(kinds & set(JUDGED)) or ("timing" in kinds and UNCOMPARED not in kinds)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.skipped |= report.skipped
+        if str(report.outcome) == "rerun":  # pytest-rerunfailures' word; the last one counts
+            return
         for entry in getattr(report, "phasebench", []):
             self.entries.append({**entry, "passed": report.passed})
 
-    def pytest_keyboard_interrupt(self) -> None:
-        """Where no measurement of this process has said more: its workers' ends are not told."""
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Where no measurement of this process has said more: its workers' ends are not told.
+
+        pytest calls this for its own stops too (``-x`` with workers, errors in collection).
+        """
+        if not excinfo.errisinstance(KeyboardInterrupt):
+            return
         kept = f"the images measured so far are kept in {settings_of(self.config).store}"
         self.config.stash.setdefault(KEPT, f"interrupted; {kept}; the same command goes on from there")
 
@@ -116,7 +121,7 @@ class _Teller:
             terminalreporter.write_line(f"phasebench: {line}")
         failed = _failures(terminalreporter)
         if step := os.environ.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(step), results, failed)
+            terminalreporter.write_line(f"phasebench: {_append(Path(step), results, failed)}")
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in errors(failed):  # in a log of its own each line stands at the beginning
                 terminalreporter.write_line(line)
@@ -143,10 +148,14 @@ def _failures(reporter: pytest.TerminalReporter) -> list[Failure]:
     ]
 
 
-def _append(path: Path, results: Results, failed: Sequence[Failure]) -> None:
-    """To the summary of a GitHub step, which other steps and runs may have written to."""
+def _append(path: Path, results: Results, failed: Sequence[Failure]) -> str:
+    """To the summary of a GitHub step, which other steps and runs may have written to; what came of it."""
     from phasebench.report.summary import markdown
 
     lost = [failure.first for failure in failed if not failure.entries]
-    with path.open("a", encoding="utf-8") as summary:
-        summary.write(markdown(results, lost) or f"{NOTHING}\n")
+    try:
+        with path.open("a", encoding="utf-8") as summary:
+            summary.write(markdown(results, lost) or f"{NOTHING}\n")
+    except OSError as error:
+        return f"GITHUB_STEP_SUMMARY: cannot write {path}: {error.strerror or error}"
+    return "told in the step's summary"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench.collector import KEPT, attach
+from phasebench.collector import KEPT, UNCOMPARED, attach
 from phasebench.errors import InputError
 from phasebench.options import settings_of
 from phasebench.places import BASELINE, FOLDERS, PLACE, packaged
@@ -85,11 +85,14 @@ def _recorded_prompt(config: pytest.Config) -> str | None:
 
 
 def _share_cores(config: pytest.Config) -> None:
-    """Under pytest-xdist each worker takes its part of the cores; together they would fight for all."""
+    """Under pytest-xdist workers that have a model share the cores: together they would fight for all."""
     import torch
+
+    from phasebench.session import MODELS
 
     threads = config.stash.setdefault(THREADS, torch.get_num_threads())
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    workers = min(workers, len(config.stash[MODELS]))
     if workers > 1:
         torch.set_num_threads(max(1, threads // workers))
 
@@ -100,10 +103,10 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     from phasebench.measure.run import measure
     from phasebench.measure.shards import Elsewhere
     from phasebench.progress import Progress
-    from phasebench.session import SELECTIONS
+    from phasebench.session import selection
 
     config, name = request.config, request.param
-    samples = config.stash[SELECTIONS][name].samples
+    samples = selection(config, name).samples
     progress = Progress(config, f"{loaded.name} on {name}")
     progress.say("self-test")
     try:
@@ -120,7 +123,7 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
 @pytest.fixture(autouse=True)
 def _place(request: pytest.FixtureRequest) -> None:
     """Remember on the item which model and dataset it is about; hand on the measurement once."""
-    if "measurement" not in request.fixturenames:
+    if "loaded" not in request.fixturenames:
         return
     measured = request.getfixturevalue("measurement")
     params, against = request.node.callspec.params, request.config.option.against
@@ -129,10 +132,10 @@ def _place(request: pytest.FixtureRequest) -> None:
     told = request.config.stash.setdefault(TOLD, set())
     if place not in told:
         from phasebench.report.results import measurement_entry
-        from phasebench.session import SELECTIONS
+        from phasebench.session import selection
 
         told.add(place)
-        skipped = request.config.stash[SELECTIONS][params["measurement"]].skipped
+        skipped = selection(request.config, params["measurement"]).skipped
         attach(request.node, measurement_entry(measured, [skip.as_dict() for skip in skipped]))
     if request.node.path.parent != packaged("cases"):
         attach(request.node, {"kind": "own", "case": request.node.name})
@@ -195,12 +198,11 @@ def check_drift(
         _refuse_broken(request, measurement)
         measured = record(measurement.curves, curve)
         if _found(request, curve) is None and not _updating(request):
-            told = _unrecorded(request, curve)
-            if request.config.option.strict_baselines:
-                attach(request.node, {**_incomparable(curve, told), "updated": False, "cause": ""})
-                pytest.fail(told, pytrace=False)
-            pytest.skip(told)
+            _pass_over(request, curve, _unrecorded(request, curve))
         found = _difference(request, curve, measured)
+        if not found.pop("decidable", True) and not _updating(request):
+            few = f"{_baseline_of(request)}/{curve}: a single item cannot be compared with others"
+            _pass_over(request, curve, f"{few}; raise --images")
         agrees = baseline(name=curve) == measured
         why = "" if agrees else _cause(request, measurement)
         attach(request.node, {**found, "updated": agrees and bool(found["told"]), "cause": why})
@@ -217,6 +219,15 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
         image, where = next(iter(measurement.broken.items()))
         count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
         pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
+
+
+def _pass_over(request: pytest.FixtureRequest, curve: str, told: str) -> None:
+    """Skip a curve that cannot be compared, and count it; under ``--strict-baselines`` fail it."""
+    if request.config.option.strict_baselines:
+        attach(request.node, {**_incomparable(curve, told), "updated": False, "cause": ""})
+        pytest.fail(told, pytrace=False)
+    attach(request.node, {"kind": UNCOMPARED})
+    pytest.skip(told)
 
 
 def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:
@@ -236,7 +247,8 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
     try:
         recorded = read_record(path)
         difference = request.config.stash[REFERENCE].compare(recorded, measured)
-        return {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
+        found = {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
+        return {**found, "decidable": difference.decidable}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return _incomparable(curve, str(error))
 

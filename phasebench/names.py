@@ -22,3 +22,5 @@ FINDINGS = (
     "lens_recall_peak", "lens_follows_phases",
 )  # fmt: skip
 """The paper's findings; one file each in ``cases/``."""
+SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+"""Letters of what names files: of models and findings."""

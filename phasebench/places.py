@@ -55,6 +55,18 @@ def packaged(name: str) -> Path:
     return Path(__file__).resolve().parents[1] / name
 
 
+def _project(config: pytest.Config) -> Path:
+    """pytest's root folder where something says that it is the project's, else the present folder.
+
+    Naming the packaged cases by their path makes the root theirs, or what both lie in.
+    """
+    here, root = config.invocation_params.dir, config.rootpath
+    if config.option.inifilename or config.option.rootdir:
+        return root
+    known = config.inipath is not None or (root / "setup.py").is_file()
+    return root if known and here.is_relative_to(root) else here
+
+
 def own_folder(config: pytest.Config) -> Path:
     """The folder that the option, the ini key or the checkout names; else ``baselines`` beside it.
 
@@ -63,9 +75,7 @@ def own_folder(config: pytest.Config) -> Path:
     """
     option, ini = config.getoption("phasebench_baselines"), config.getini("phasebench_baselines")
     if not option and not ini:
-        # Naming the packaged cases by their path makes pytest's root folder theirs, not the project's.
-        here = config.invocation_params.dir
-        return (config.rootpath if here.is_relative_to(config.rootpath) else here) / "baselines"
+        return _project(config) / "baselines"
     beside = config.invocation_params.dir if option or config.inipath is None else config.inipath.parent
     folder = (beside / str(option or ini)).resolve()
     writing = config.option.update_snapshots or config.option.update_new_snapshots_only

@@ -36,7 +36,11 @@ def pytest_load_initial_conftests(
     from phasebench.options import add_options
     from phasebench.rootdir import settle_rootdir
 
-    add_options(parser, html_taken=early_config.pluginmanager.has_plugin("html"))  # pytest-html's name
+    try:
+        add_options(parser, html_taken=early_config.pluginmanager.has_plugin("html"))  # pytest-html's name
+    except ValueError as error:
+        told = "another plugin has an option of that name; leave it out with -p no:NAME"
+        raise pytest.UsageError(f"--phasebench: {error}: {told}") from error
     settle_rootdir(early_config, parser, args)
     for module in (ranks, session, collector, fixtures, benchmarks, listing):
         early_config.pluginmanager.register(module, module.__name__)

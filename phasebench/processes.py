@@ -19,3 +19,9 @@ def local_rank() -> int | None:
     """Its number on this machine; None without a launcher."""
     number = os.environ.get("LOCAL_RANK")
     return None if number is None or count() == 1 else int(number)
+
+
+def worker() -> int | None:
+    """The number of pytest-xdist's worker that this is; None outside one."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return int(name.removeprefix("gw")) if name.removeprefix("gw").isdigit() else None

@@ -15,7 +15,7 @@ import pytest
 
 from phasebench import known, processes
 from phasebench.errors import InputError
-from phasebench.names import CURVES, FINDINGS
+from phasebench.names import CURVES, FINDINGS, SAFE
 from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, DEFAULT_MODELS, settings_of
 from phasebench.places import FOLDERS, Folders, own_folder, packaged
 from phasebench.report import outputs
@@ -40,12 +40,13 @@ MARKERS = (
     "finding: a claim of the paper is judged",
     "drift: a curve is compared with its baseline",
     "latency: the recorded durations are handed to pytest-benchmark",
+    "benchmark: pytest-benchmark's settings of a case; known without it too",
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle the folders; run the cases unless the user named files."""
+    """Settle the folders."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.addinivalue_line("filterwarnings", CUT_SHORT)
@@ -58,8 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     _quieten_benchmark(config)
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
-    if config.args_source is not config.ArgsSource.ARGS:
-        config.args = [str(packaged("cases"))]
+    if not any("test_".startswith(prefix) for prefix in config.getini("python_functions")):
+        raise pytest.UsageError("python_functions: phasebench's cases are called test_*; add test to it")
 
 
 def _quieten_benchmark(config: pytest.Config) -> None:
@@ -68,12 +69,14 @@ def _quieten_benchmark(config: pytest.Config) -> None:
     if not hasattr(option, "benchmark_columns"):
         return
     option.benchmark_columns = option.benchmark_columns or list(BENCHMARK_COLUMNS)
-    option.benchmark_quiet |= option.verbose < 0 and "latency" not in option.markexpr
+    option.benchmark_quiet |= getattr(option, "verbose", 0) < 0 and "latency" not in option.markexpr
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Resolve models and datasets: the conftest files have been read, no worker has started.
+    """Resolve models and datasets, and run the cases unless the user named files.
+
+    The conftest files have been read, no worker has started.
 
     Raises:
         pytest.UsageError: a name is unknown, and it lists the known ones; or a dataset cannot be read.
@@ -95,13 +98,28 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.stash[REFERENCE] = _reference(config, list(chosen_datasets))
         _check_places(settings_of(config))
         _look_up(models, config)
-        config.stash[SELECTIONS] = _select(datasets, config)
+        config.stash[SELECTIONS] = {}
+        if not hasattr(config, "workerinput"):  # the controller has seen all of them
+            for spec in datasets:
+                selection(config, spec.name)
     findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
     ids = [*FINDINGS, *(finding.id for finding in findings)]
+    for name in ids:
+        if not name or set(name) - SAFE:
+            told = "letters, digits, . _ - only: it names a file"
+            raise pytest.UsageError(f"pytest_phasebench_findings: the id {name!r} has others than {told}")
     doubled = sorted({name for name in ids if ids.count(name) > 1})
     if doubled:
         raise pytest.UsageError(f"pytest_phasebench_findings: the ids {', '.join(doubled)} are taken")
     config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
+    if config.args_source is not config.ArgsSource.ARGS:
+        config.args = _cases(own=bool(findings))
+
+
+def _cases(*, own: bool) -> list[str]:
+    """The files of the cases: what is named is collected whatever python_files says."""
+    files = sorted(packaged("cases").glob("test_*.py"))
+    return [str(path) for path in files if own or path.stem != "test_own_findings"]
 
 
 def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
@@ -161,32 +179,33 @@ def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
             raise pytest.UsageError(str(error)) from error
 
 
-def _select(datasets: Sequence[DatasetSpec], config: pytest.Config) -> dict[str, Selection]:
-    """Draw from every dataset before the first model is loaded: a typing error must not cost an hour.
+def selection(config: pytest.Config, name: str) -> Selection:
+    """What is drawn from a dataset, once; every process of a run draws the same from the same files.
 
-    Every process of a run draws for itself, the same from the same files.
+    Called for all of them before the first model is loaded: a typing error must not cost an hour.
     """
     from phasebench.cache import cache_folder
     from phasebench.datasets.selection import select
 
-    option = config.option
-    found = {}
-    for spec in datasets:
+    option, found = config.option, config.stash[SELECTIONS]
+    if name not in found:
         try:
-            samples = spec.read(cache_folder())
-            found[spec.name] = select(samples, option.images, option.seed, strict=option.strict_data)
+            samples = config.stash[DATASETS][name].read(cache_folder())
+            found[name] = select(samples, option.images, option.seed, strict=option.strict_data)
         except InputError as error:
-            raise pytest.UsageError(f"--dataset {spec.name}: {error}") from error
-    return found
+            raise pytest.UsageError(f"--dataset {name}: {error}") from error
+    return found[name]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise every case that asks for a measurement over models and datasets."""
     stash = metafunc.config.stash
-    if "measurement" in metafunc.fixturenames:
+    if "loaded" in metafunc.fixturenames:  # a user's own fixture may be called measurement
         models, datasets = stash[MODELS], stash[DATASETS]
         metafunc.parametrize("loaded", list(models), indirect=True, scope="session")
         metafunc.parametrize("measurement", list(datasets), indirect=True, scope="session")
+    if metafunc.definition.path.parent != packaged("cases"):
+        return
     if "curve" in metafunc.fixturenames:
         metafunc.parametrize("curve", CURVES)
     if "own_finding" in metafunc.fixturenames:
@@ -222,11 +241,3 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next((name for name in names if case.startswith(f"{name}-")), nodeid)
 
     return ByModel(config, log)
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without findings of the project's own their case has nothing to be parametrised with."""
-    unneeded = (
-        collection_path == packaged("cases") / "test_own_findings.py" and not config.stash[OWN_FINDINGS]
-    )
-    return True if unneeded else None

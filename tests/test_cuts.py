@@ -10,7 +10,7 @@ import pytest
 from phasebench.curves import Array, Curves
 from phasebench.judge.cuts import (
     HEIGHT_LEVEL,
-    SIX,
+    LONGER,
     TOGETHER,
     boundary_estimates,
     height_estimates,
@@ -55,7 +55,7 @@ def test_the_same_decline_is_undecided_where_they_do_not() -> None:
 
 
 def test_six_phases_are_not_four() -> None:
-    assert phases_of(measured(WAVES)).pattern == SIX
+    assert phases_of(measured(WAVES)).pattern == LONGER[0]
     told = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.01))
     assert told.outcome is Outcome.DOES_NOT_HOLD
     assert told.margin > 0
@@ -121,7 +121,9 @@ def test_boundaries_have_intervals_with_the_truth() -> None:
 def told_of(*heights: float, error: float = 1.0, fixed: float = 0.0) -> Verdict:
     """The verdict on four phases of these heights, from 50 images."""
     found = [student(h, error, 50, 50, fixed=fixed, level=HEIGHT_LEVEL) for h in heights]
-    return heights_verdict(None, [Condition(f"height {k}", height) for k, height in enumerate(found)])
+    return heights_verdict(
+        fit_pattern(CURVE, FOUR), [Condition(f"height {k}", height) for k, height in enumerate(found)]
+    )
 
 
 def test_heights_that_each_may_be_chance_hold_only_together() -> None:
@@ -150,12 +152,29 @@ def test_of_one_image_phases_are_sure_where_its_layers_are_smooth() -> None:
     assert sure_phases(measured(CURVE + zigzag(0.2), 0.0, images=1)) is None
 
 
-@pytest.mark.parametrize("images", [1, 3])
-def test_six_phases_of_few_images_decide_nothing(images: int) -> None:
-    told = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.5, images=images))
-    assert told.outcome is not Outcome.HOLDS
-    if images == 1:
-        assert told.outcome is Outcome.UNDECIDED
+MORE = {
+    "six": WAVES,
+    "climbs back": through({0: 0, 5: 1, 10: 0, 20: 1, 30: 0, 40: 0.9}),
+    "falls first": through({0: 0.8, 5: 0, 12: 1, 18: 0.3, 30: 1.2, 40: 0.6}),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize("images", [10, 100])
+def test_more_than_four_sure_phases_are_not_four(name: str, images: int) -> None:
+    """A curve that climbs back after its last fall, or falls before its first rise, has another shape."""
+    told = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=0.01, images=images))
+    assert told.outcome is Outcome.DOES_NOT_HOLD
+    assert told.margin > 0
+
+
+@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize(("images", "noise"), [(1, 0.0), (1, 0.001), (2, 0.001), (2, 0.0)])
+def test_more_phases_of_too_few_images_decide_nothing(name: str, images: int, noise: float) -> None:
+    """However smooth one image's curve is."""
+    told = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=noise, images=images))
+    assert told.outcome is Outcome.UNDECIDED
+    assert told.images_needed is None
 
 
 def test_what_is_flat_to_rounding_has_no_phase() -> None:

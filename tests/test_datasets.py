@@ -187,16 +187,29 @@ def test_draw_keeps_the_order_and_takes_all_there_is() -> None:
     assert draw(samples(5), 400, seed=0) == samples(5)
 
 
-def test_the_digest_follows_contents_and_captions(tmp_path: Path) -> None:
+def test_the_digest_follows_pixels_and_captions(tmp_path: Path) -> None:
     read = read_coco(write_pictures(tmp_path / "set", 2))
     before = [sample.digest() for sample in read]
     assert [sample.digest() for sample in read] == before
     assert len({digest(before), digest(before[:1]), digest(reversed(before))}) == 3
+    (seen, told), (again, other) = (
+        one.digest().split("-") for one in (read[0], replace(read[0], captions=("a cat",)))
+    )
+    assert seen == again
+    assert told != other
     Image.new("RGB", (96, 96)).save(read[1].path)
     assert [sample.digest() == known for sample, known in zip(read, before, strict=True)] == [True, False]
-    assert replace(read[0], captions=("a cat",)).digest() != before[0]
+
+
+def test_a_picture_compressed_in_another_way_is_the_same(tmp_path: Path) -> None:
+    """Two libraries of one format write other bytes: a machine's zlib would decide what is compared."""
+    (one, _) = read_coco(write_pictures(tmp_path / "set", 2))
+    before, content = one.digest(), one.path.read_bytes()
+    one.open().save(one.path, compress_level=1)
+    assert one.path.read_bytes() != content
+    assert one.digest() == before
 
 
 def test_the_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"missing or unreadable: .*y\.png"):
+    with pytest.raises(InputError, match=r"missing.*y\.png"):
         Sample("y", tmp_path / "y.png", ("a",), "y").digest()

@@ -278,7 +278,7 @@ def test_a_verdict_that_changed(run: Run, pytester: pytest.Pytester) -> None:
 def test_without_a_recorded_verdict_the_papers_claim_is_what_must_hold(run: Run) -> None:
     result = run("-m", "finding")
     assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["*tiny-llava/pics lens_recall_peak does not hold: *"])
+    result.stdout.fnmatch_lines(["*tiny-llava/pics attention_sinks does not hold: *"])
     result.assert_outcomes(failed=FINDING, deselected=DRIFT + LATENCY)
 
 

@@ -10,6 +10,7 @@ import pytest
 from phasebench.curves import Curves
 from phasebench.judge.finding import Condition, Evidence, Outcome, Verdict, verdict
 from phasebench.judge.findings import FINDINGS
+from phasebench.judge.lens import _near
 from phasebench.judge.similarity import _spans
 from phasebench.judge.statistics import Estimate
 from phasebench.names import FINDINGS as IDS
@@ -236,3 +237,23 @@ def test_rounding_that_is_the_same_in_every_image_is_not_judged(finding: str, si
     }
     found = judged(finding, noise=0, **given)
     assert found.outcome is (FAILS if finding == "four_phases" else UNDECIDED)
+
+
+@pytest.mark.parametrize("images", [3, 60])
+@pytest.mark.parametrize("finding", ["lens_recall_peak", "lens_follows_phases"])
+def test_a_lens_that_decodes_nothing_has_its_peak_anywhere(finding: str, images: int) -> None:
+    flat = {"inter": FOUR, "recall": 0 * FOUR, "recall_other": 0 * FOUR, "lift": 0 * FOUR}
+    told = FINDINGS[finding].verdict(evidence(flat, noise=0.0, images=images))
+    assert told.outcome is Outcome.UNDECIDED
+
+
+def test_layers_at_the_edge_of_the_papers_depth_are_near_it() -> None:
+    """33/40 and a tenth of 40 layers on either side: 29 to 37, whatever floats make of it."""
+    for last in (40, 80):
+        near = [layer for layer in range(last + 1) if _near(np.eye(last + 1)[layer]) > 0]
+        assert (near[0], near[-1]) == (29 * last // 40, 37 * last // 40)
+
+
+def test_the_interval_that_is_shown_has_one_level() -> None:
+    found = judged("inter_below_intra", noise=0.05, inter=FOUR)
+    assert found.value - found.low == pytest.approx(found.high - found.value)

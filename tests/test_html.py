@@ -240,6 +240,7 @@ def test_what_a_model_or_caption_says_is_text() -> None:
     entry: dict[str, Any] = {
         "kind": "finding", "place": "<m>/d", "id": "four_phases", "verdict": "holds", "recorded": None,
         "value": 1.0, "low": None, "high": 2.0, "passed": True, "detail": "<script>", "controls": [],
+        "margin": None, "images_needed": None,
     }  # fmt: skip
     text = page(Results.of([entry]))
     assert html.escape("<m>/d") in text

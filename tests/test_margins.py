@@ -41,17 +41,22 @@ def test_the_margin_is_told_in_standard_errors(value: float, outcome: Outcome, m
     assert found.as_dict()["margin"] == pytest.approx(margin, abs=0.01)
 
 
-@pytest.mark.parametrize("value", [0.5, 1.5, -1.0])
-def test_so_many_images_would_decide_it(value: float) -> None:
-    found = verdict([condition(value)], "")
-    assert found.images_needed is not None
-    for images, outcome in (
-        (found.images_needed + 1, HOLDS if value > 0 else FAILS),
-        (round(0.97 * found.images_needed), UNDECIDED),
-    ):
-        shrunk = Estimate(value, math.nan, math.nan, math.sqrt(50 / images), 0.0, 50, images)
-        half = shrunk.quantile() * shrunk.error
-        assert Condition("it", Estimate(value, value - half, value + half)).outcome is outcome
+@pytest.mark.parametrize("count", [1, 60])
+@pytest.mark.parametrize("measured", [3, 10, 50])
+@pytest.mark.parametrize("value", [0.5, 1.0, -1.0])
+def test_so_many_images_would_decide_it(value: float, measured: int, count: int) -> None:
+    """With the t of so many: that of three images would ask for far too many."""
+    others = [Condition("sure", student(1e4, 1.0, measured, measured))] * (count - 1)
+    needed = verdict([condition(value, measured), *others], "").images_needed
+    assert needed is not None
+    for images, outcome in ((needed, HOLDS if value > 0 else FAILS), (needed - 1, UNDECIDED)):
+        shrunk = Condition("it", student(value, math.sqrt(measured / images), images, images))
+        assert verdict([shrunk, *others], "").outcome is outcome
+
+
+def test_two_images_cannot_say_how_many_would_decide() -> None:
+    assert verdict([condition(5.0, images=2)], "").outcome is UNDECIDED
+    assert verdict([condition(5.0, images=2)], "").images_needed is None
 
 
 def test_a_decided_verdict_needs_no_images() -> None:

@@ -93,3 +93,14 @@ def test_a_step_in_which_nothing_was_measured_is_told_so(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
     run("-k", "nothing_of_the_kind")
     assert path.read_text() == "phasebench: nothing was measured or compared\n"
+
+
+def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
+    lost = {
+        **drift("inter", None, passed=False),
+        "layer": None,
+        "told": ["no baseline for m/d/inter"],
+    }
+    told = markdown(Results.of([lost]))
+    assert "| `inter` | - |" in told
+    assert "\nno baseline for m/d/inter\n" in told

@@ -205,6 +205,6 @@ def _table(tolerances: Tolerances) -> str:
     seen = tolerances.as_dict()
     lines = [f"| curve | {' | '.join(seen)} |", f"|---|{'---|' * len(seen)}"]
     for name in CURVES:
-        cells = (" / ".join(f"{value:.1e}" for value in seen[d][name].values()) for d in seen)
+        cells = (" / ".join(f"{x:.1e}" for x in seen[d].get(name, {}).values()) or "-" for d in seen)
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -23,7 +23,7 @@ def read_lines(path: Path, what: str, samples_of: Callable[[dict[str, Any]], lis
         InputError: the file cannot be read, a line is not what it should be, or there is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would split captions too
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would split captions too
     except OSError as error:
         raise InputError(f"cannot read {path}: {error}") from error
     except UnicodeDecodeError as error:

@@ -118,9 +118,12 @@ def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec])
     Raises:
         InputError: an argument is none of these; it lists the known names.
     """
-    specs = {argument: _resolve(argument, known) for argument in arguments}
+    asked = {name if name in known else str(Path(name).resolve()): name for name in arguments}
+    specs = {argument: _resolve(argument, known) for argument in asked.values()}
     names = [spec.name for spec in specs.values()]
     for name in names:
+        if name != Path(name).name:
+            raise InputError(f"--dataset: {name!r} cannot name a baselines' folder")
         if names.count(name) > 1:
             raise InputError(f"--dataset: two different datasets called {name!r}; rename a folder")
     return list(specs.values())

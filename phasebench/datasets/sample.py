@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from phasebench.datasets.pixels import open_rgb, read_bytes
+from phasebench.datasets.pixels import open_rgb
 from phasebench.errors import InputError
 
 
@@ -39,18 +39,17 @@ class Sample:
         return open_rgb(self.path)
 
     def digest(self) -> str:
-        """Hex digest of the image's content, id and captions; twelve characters.
+        """Hex digests of what a model sees of the image and of its captions, ``<12>-<12>``.
+
+        Of the pixels, not of the file: a picture may be compressed in several ways.
 
         Raises:
-            InputError: the file is missing, or not read in time.
+            ImageError: it cannot be measured.
         """
-        try:
-            content = read_bytes(self.path)
-        except OSError as error:
-            raise InputError(f"image file missing or unreadable: {self.path}") from error
-        state = hashlib.blake2b(content, digest_size=6)
-        state.update("\n".join((self.id, *self.captions)).encode())
-        return state.hexdigest()
+        picture = self.open()
+        seen = hashlib.blake2b(f"{picture.size}".encode() + picture.tobytes(), digest_size=6)
+        told = hashlib.blake2b("\n".join(self.captions).encode(), digest_size=6)
+        return f"{seen.hexdigest()}-{told.hexdigest()}"
 
 
 def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:

@@ -23,6 +23,7 @@ from phasebench.judge.statistics import (
     ROUNDING,
     Estimate,
     estimates,
+    fewest,
     percentile,
     replicates,
     resampled_means,
@@ -37,39 +38,38 @@ they are. ``docs/statistics.md`` has what this lets through."""
 TOGETHER = 3.1
 """What all heights but the largest must exceed in the mean, in standard errors. Where there is one phase or
 none they are picked from noise where it shows most: each may be large by chance, rarely all three."""
-MANY = 100
-"""Times the images at hand that somebody may be told to take."""
 SMALLEST = 0.005
 """Share of the curve's range below which no height is called a phase, however sure it is."""
-SIX: Pattern = (*FOUR, 1, -1)
-"""The shortest pattern in which four phases can be found although there are more."""
+LONGER: tuple[Pattern, ...] = ((*FOUR, 1, -1), (*FOUR, 1), (-1, *FOUR))
+"""Patterns in which four phases can be found although there are more."""
 CHANCE = 3.0
 """Roughness must exceed so many times what sampling makes of it to count as the curve's own."""
 
 
 def phases_of(curves: Curves, name: str = "inter") -> Phases:
-    """The phases of a curve's mean: four, or six, where each is more than noise, else the pattern that wins.
+    """The phases of a curve's mean: four, or more, where each is more than noise, else the pattern that wins.
 
-    Of six that win without each being sure, too little is known to say that they are not four.
+    Of more that win without each being sure, too little is known to say that they are not four.
     """
     if sure := sure_phases(curves, name):
         return sure
     mean = curves.mean(name)
     found = find_phases(mean, sampling_noise(curves, name))
-    return fit_pattern(mean, FOUR) if found.pattern == SIX else found
+    return fit_pattern(mean, FOUR) if found.pattern in LONGER else found
 
 
 def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:
-    """Four phases, or six, where each is more than noise.
+    """Four phases, or more, where each is more than noise.
 
-    Of six each must be beyond what any two layers could show by chance (Bonferroni over their pairs).
+    Of more each must be beyond what any two layers could show by chance (Bonferroni over their pairs).
     """
     mean = curves.mean(name)
     tables, bound = errors(mean), smallest(mean)
-    six, four = fit_pattern(mean, SIX, tables), fit_pattern(mean, FOUR, tables)
     pairs = len(mean) * (len(mean) - 1) // 2
-    if all(_beyond(height, bound, pairs) for height in height_estimates(curves, six, name)):
-        return six
+    for longer in (fit_pattern(mean, pattern, tables) for pattern in LONGER):
+        if all(_beyond(height, bound, pairs) for height in height_estimates(curves, longer, name)):
+            return longer
+    four = fit_pattern(mean, FOUR, tables)
     found = height_estimates(curves, four, name)
     if all(_beyond(height, bound) for height in found) and smaller(found, bound) > TOGETHER:
         return four
@@ -87,8 +87,7 @@ def smaller(heights: Sequence[Estimate], bound: float, times: float = 1.0) -> fl
 def images_together(heights: Sequence[Estimate], bound: float) -> int | None:
     """How many images would make the smaller heights more than chance; None for more than can be had."""
     images = heights[0].images
-    more = range(images + 1, MANY * images)
-    return next((n for n in more if smaller(heights, bound, n / images) > TOGETHER), None)
+    return fewest(images, lambda n: smaller(heights, bound, n / images) > TOGETHER)
 
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:

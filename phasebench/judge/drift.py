@@ -20,7 +20,7 @@ from scipy.stats import t
 from phasebench.curves import Array, members
 from phasebench.judge.provenance import notes as provenance_notes
 from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
-from phasebench.judge.statistics import plain
+from phasebench.judge.statistics import FEWEST, plain
 from phasebench.judge.tolerance import FILE, Tolerances
 from phasebench.names import CURVES
 from phasebench.places import packaged
@@ -81,6 +81,12 @@ class Difference:
             return np.asarray((self.measured - self.recorded) / self.spread, dtype=np.float64)
 
     @property
+    def decidable(self) -> bool:
+        """Whether any layer could drift: of a single item, or two that are alike, no interval is known."""
+        known = np.isfinite(self.measured) & np.isfinite(self.recorded)
+        return bool(self.lengths or not known.any() or np.isfinite(self.allowed[known]).any())
+
+    @property
     def drifted(self) -> list[int]:
         """Layers past what is allowed, worst first."""
         excess = np.nan_to_num(self.excess, nan=0.0, posinf=np.inf)
@@ -93,20 +99,22 @@ class Difference:
         return int(np.nan_to_num(self.excess, nan=-1.0, posinf=np.finfo(float).max).argmax())
 
     def told(self) -> list[str]:
-        """At most seven lines: the verdict, the worst layers, what else differs; none without drift."""
+        """The verdict, the three worst layers, and all that else differs, a line each; none without drift."""
         if self.lengths:
             before, after = self.lengths
-            return [f"{self.curve}: recorded with {before} layers, measured with {after}", *self.notes[:3]]
+            return [f"{self.curve}: recorded with {before} layers, measured with {after}", *self.notes]
         where = self.drifted
         if not where:
             return []
         drifted = f"drifted at {len(where)} of {len(self.recorded)} layers; worst at layer {where[0]}"
-        return [f"{self.curve} {drifted}", *map(self._layer, where[:3]), *self.notes[:3]]
+        return [f"{self.curve} {drifted}", *map(self._layer, where[:3]), *self.notes]
 
     def _layer(self, layer: int) -> str:
         old, new = self.recorded[layer], self.measured[layer]
         change, allowed = abs(new - old), self.allowed[layer]
         told = f"layer {layer:3d}: {old:.5g} -> {new:.5g}"
+        if np.isinf(self.excess[layer]):
+            return f"{told}: images that had a value have none, or the other way round"
         if change <= allowed:
             return f"{told}: images moved apart, {self.apart[layer]:.2g} times what noise may do"
         if self.half[layer]:
@@ -120,15 +128,16 @@ def entry(difference: Difference) -> dict[str, Any]:
     """A difference as plain data, at the layer that differs most in what is allowed."""
     layer = difference.worst
     excess, change = float(difference.excess[layer]), _at(difference.measured - difference.recorded, layer)
-    half = _at(difference.half, layer) or 0.0
+    half = _at(difference.half, layer)
+    ends = (None, None) if change is None or half is None else (change - half, change + half)
     return {
         "curve": difference.curve,
         "layer": layer,
-        "excess": excess if math.isfinite(excess) else None,
+        "excess": 0.0 if math.isnan(excess) else plain(excess, DIGITS),
         "recorded": _at(difference.recorded, layer),
         "measured": _at(difference.measured, layer),
-        "low": None if change is None else change - half,
-        "high": None if change is None else change + half,
+        "low": ends[0],
+        "high": ends[1],
         "effect": None if difference.lengths else plain(float(difference.effect[layer]), 6),
         "shared": difference.shared,
         "images": difference.images,
@@ -163,19 +172,23 @@ def compare(
         notes = provenance_notes(recorded["provenance"], measured["provenance"])
         return Difference(measured["curve"], *(blank,) * 6, 0, _most(recorded, measured), lengths, notes)
     known = tolerances or packaged_tolerances()
-    if any(key in recorded["images"] for key in measured["images"]):
-        return _of_images(recorded, measured, known, effect)
+    shared = [key for key in measured["images"] if key in recorded["images"]]
+    items = {item_of(key, measured["curve"]) for key in shared}
+    if len(items) >= (1 if effect is None else FEWEST):
+        return _of_images(recorded, measured, shared, known, effect)
     return _of_samples(recorded, measured, known, effect)
 
 
 def _of_images(
-    recorded: Record, measured: Record, tolerances: Tolerances, effect: float | None
+    recorded: Record, measured: Record, shared: Sequence[str], tolerances: Tolerances, effect: float | None
 ) -> Difference:
-    """Each image with itself."""
+    """Each image with itself; against another model on the images that have a value in both."""
     name, notes = measured["curve"], provenance_notes(recorded["provenance"], measured["provenance"])
-    shared = [key for key in measured["images"] if key in recorded["images"]]
     before, after = rows(recorded, shared), rows(measured, shared)
     change = after - before
+    if effect is not None:
+        paired = np.isfinite(change) | ~np.isfinite(change).any(axis=0)
+        before, after = (np.where(paired, values, np.nan) for values in (before, after))
     old, new = mean(before), mean(after)
     scatter = np.sqrt(mean(change**2))
     sd = deviation(before)

@@ -12,7 +12,7 @@ import numpy as np
 
 from phasebench.curves import Curves
 from phasebench.judge.contrast import Contrast
-from phasebench.judge.statistics import ROUNDING, Estimate, plain
+from phasebench.judge.statistics import FEWEST, ROUNDING, Estimate, fewest, plain
 from phasebench.names import PARTS
 
 
@@ -68,17 +68,21 @@ class Condition:
         return _ratio(max(above, below) - ROUNDING, self._error)
 
     def images_needed(self, count: int) -> int | None:
-        """How many images would decide it, if the value stayed; None where no number would.
+        """How many images would decide it, if the value stayed; None where no number would, or nobody knows.
 
         It is one of ``count`` conditions of its claim.
         """
         found = self.estimate
         away = abs(found.value - self.bound) - ROUNDING
-        quantile = found.quantile(1 if found.value > self.bound else count)
-        reach = (away / quantile) ** 2 - found.fixed**2
-        if not (away > 0 and reach > 0 and found.images and math.isfinite(found.error)):
+        count = 1 if found.value > self.bound else count
+        if not found.images or 0 < found.items < FEWEST or not math.isfinite(found.error):
             return None
-        return math.ceil(found.images * found.error**2 / reach)
+
+        def decides(images: int) -> bool:
+            more = found.of(images)
+            return away > more.quantile(count) * math.hypot(more.error, more.fixed)
+
+        return fewest(found.images, decides)
 
     @property
     def _error(self) -> float:
@@ -171,12 +175,14 @@ def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contra
 
     It holds when each condition holds by itself: a claim that is wrong has a condition that is wrong, so that
     no correction is needed (intersection-union). It does not hold when one fails, whose interval is corrected
-    for their number (Bonferroni). The number shown is the deciding condition's: of the worst outcome the one
-    with the least room above its bound, in standard errors.
+    for their number (Bonferroni). The number shown is the deciding condition's, with its own interval: of the
+    worst outcome the one with the least room above its bound, in standard errors.
     """
     judged = [replace(c, estimate=c.estimate.corrected(len(conditions))) for c in conditions]
-    worst = min(judged, key=lambda c: (RANKING.index(c.outcome), c.room))
-    shown = worst.estimate
+    worst, shown = min(
+        zip(judged, (c.estimate for c in conditions), strict=True),
+        key=lambda pair: (RANKING.index(pair[0].outcome), pair[0].room),
+    )
     wanting = (c.family or c.what for c in judged if c.outcome is not Outcome.HOLDS)
     others = dict.fromkeys(what for what in wanting if what not in (worst.what, worst.family))
     told = "; ".join([worst.what, *(f"also {what}" for what in others), *([detail] if detail else [])])

@@ -14,6 +14,7 @@ from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verd
 from phasebench.judge.phases import FOUR, Phases
 from phasebench.judge.similarity import height_conditions, heights_verdict
 from phasebench.judge.statistics import (
+    SEED,
     Estimate,
     estimate,
     estimates,
@@ -50,7 +51,7 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
         Condition("lift near depth 0.825", lift),
         Condition("recall near depth 0.825 above a quarter of the depth", rise),
         Condition("recall near depth 0.825 above the last layer", fall),
-        Condition("nearness of the peak to depth 0.825", _nearness(depth, PEAK_DEPTH)),
+        Condition("nearness of the peak to depth 0.825", _nearness(depth, PEAK_DEPTH, _whole_layers(last))),
     ]
     near = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
     told = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"
@@ -59,18 +60,24 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
 
 def _near(curve: Array) -> Array:
     """Mean over the layers within ``NEAR`` of the paper's depth [...]; of few layers the nearest."""
-    away = np.abs(np.arange(curve.shape[-1]) / (curve.shape[-1] - 1) - PEAK_DEPTH)
-    return np.asarray(curve[..., away <= max(NEAR, away.min())].mean(axis=-1), dtype=np.float64)
+    last = curve.shape[-1] - 1
+    away = np.abs(40 * np.arange(last + 1) - 33 * last)  # whole numbers: some layers lie on the edge
+    return np.asarray(curve[..., away <= max(4 * last, away.min())].mean(axis=-1), dtype=np.float64)
 
 
 def peaks(resamples: Array) -> Array:
-    """The layer of each resample's largest value [R]; NaN where it has none."""
+    """The layer of each resample's largest value [R], any of several; NaN where it has none.
+
+    A curve that is flat, as where nothing is decoded, then has its peak anywhere.
+    """
     known = np.isfinite(resamples).any(axis=1)
     filled = np.where(np.isfinite(resamples), resamples, -np.inf)
-    return np.where(known, filled.argmax(axis=1).astype(np.float64), np.nan)
+    largest = filled == filled.max(axis=1, keepdims=True)
+    drawn = np.random.default_rng(SEED).random(filled.shape)
+    return np.where(known, np.where(largest, drawn, -1.0).argmax(axis=1).astype(np.float64), np.nan)
 
 
-def _nearness(depth: Estimate, target: float, near: float = NEAR) -> Estimate:
+def _nearness(depth: Estimate, target: float, near: float) -> Estimate:
     """``near`` minus the distance to ``target``: above 0 when near."""
     distances = sorted(abs(edge - target) for edge in (depth.low, depth.high))
     nearest = 0.0 if depth.low <= target <= depth.high else distances[0]

@@ -11,6 +11,7 @@ import numpy as np
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.statistics import plain
+from phasebench.names import RECALLS
 
 DIGITS = 9
 """Significant digits of a mean: what a float32 needs to be read back as it was."""
@@ -25,8 +26,8 @@ Record = dict[str, Any]
 def record(curves: Curves, name: str) -> Record:
     """Mean, standard error and n per layer, every image's values, and the provenance.
 
-    An image goes by its item and the digest of its content, so that it is known again in a run on
-    others; where its value depends on the others, by the digest of them all too.
+    An image goes by its item and the digest of its pixels, so that it is known again in a run on others;
+    where captions count by the digest of those too, and where its value depends on the others, of them all.
     """
     table = curves.summary(name)
     layers = [
@@ -47,7 +48,10 @@ def record(curves: Curves, name: str) -> Record:
 
 def _keys(curves: Curves, name: str) -> list[str]:
     beside = f" {curves.provenance.get('data')}" if name in OF_OTHERS else ""
-    return [f"{item} {curves.contents.get(image, image)}{beside}" for image, item in curves.items.items()]
+    contents = {image: curves.contents.get(image, image) for image in curves.items}
+    if name not in RECALLS:
+        contents = {image: content.partition("-")[0] for image, content in contents.items()}
+    return [f"{item} {contents[image]}{beside}" for image, item in curves.items.items()]
 
 
 def item_of(key: str, curve: str) -> str:

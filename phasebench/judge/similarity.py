@@ -10,7 +10,7 @@ import numpy as np
 from phasebench.curves import Array, Curves
 from phasebench.judge.contrast import Contrast, contrasts
 from phasebench.judge.cuts import (
-    SIX,
+    LONGER,
     TOGETHER,
     boundary_estimates,
     height_estimates,
@@ -64,7 +64,7 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     """Fig. 1: inter rises, falls, rises, falls. The number is the height with the least room.
 
     Each of the four heights, at the boundaries that fit best, must exceed what is called a phase
-    (``cuts.smallest``). Where six phases are each beyond chance, four are not the answer.
+    (``cuts.smallest``). Where more phases are each beyond chance, four are not the answer.
     """
     curves = evidence.curves
     found = phases_of(curves)
@@ -75,10 +75,10 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     return replace(told, data={"phases": _phases_data(found, boundaries)})
 
 
-def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, list[Condition]]:
-    """Which intervals are judged, the four or the six that were found, and that each be a phase."""
+def height_conditions(curves: Curves, found: Phases) -> tuple[Phases, list[Condition]]:
+    """Which intervals are judged, the four or more that were found, and that each be a phase."""
     mean = curves.mean("inter")
-    judged = found if found and found.pattern in (FOUR, SIX) else fit_pattern(mean, FOUR)
+    judged = found if found.pattern in (FOUR, *LONGER) else fit_pattern(mean, FOUR)
     conditions = [
         Condition(f"height of phase {number}", height, smallest(mean))
         for number, height in enumerate(height_estimates(curves, judged), start=1)
@@ -87,11 +87,11 @@ def height_conditions(curves: Curves, found: Phases | None) -> tuple[Phases, lis
 
 
 def heights_verdict(
-    found: Phases | None, conditions: list[Condition], detail: str = "", beside: tuple[Contrast, ...] = ()
+    found: Phases, conditions: list[Condition], detail: str = "", beside: tuple[Contrast, ...] = ()
 ) -> Verdict:
-    """What the heights' conditions say of four phases: six are not four, and four may be noise together."""
+    """What the heights' conditions say of four phases: more are not four, and four may be noise together."""
     told = verdict(conditions, detail, beside)
-    if found is not None and found.pattern == SIX:
+    if found.pattern in LONGER and told.outcome is Outcome.HOLDS:
         return replace(told, outcome=Outcome.DOES_NOT_HOLD)
     found_heights, bound = [condition.estimate for condition in conditions], conditions[0].bound
     lacking = smaller(found_heights, bound) - TOGETHER

@@ -7,6 +7,7 @@ what is left out and drawn. ``docs/statistics.md`` has what each interval covers
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ LEVEL = 0.95
 SEED = 0
 FEWEST = 3
 """With fewer items than this there is no interval, and so no decision."""
+MANY = 1000
+"""Times the images at hand that somebody may be told to take."""
 ROUNDING = 1e-5
 """What is smaller decides nothing: it may be the rounding of float32, which is alike in every image, so that
 no interval over images shows it for what it is. All numbers that are judged are of the order of 1."""
@@ -64,11 +67,27 @@ class Estimate:
         share = 1 - (1 - self.level) / 2 / count
         return float(stdtrit(self.items - 1, share) if self.items > 1 else ndtri(share))
 
+    def of(self, images: int) -> Estimate:
+        """What it would be of so many images, if the value stayed; without ends."""
+        times = images / self.images
+        items = round(self.items * times)
+        return replace(self, error=self.error / math.sqrt(times), items=items, images=images)
+
     def corrected(self, count: int) -> Estimate:
         """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
         if self.items < FEWEST:
             return self
         return replace(self, high=self.value + self.quantile(count) * math.hypot(self.error, self.fixed))
+
+
+def fewest(images: int, decides: Callable[[int], bool]) -> int | None:
+    """The smallest number of images above ``images`` that decides; None where ``MANY`` times as many do not.
+
+    ``decides`` says whether a number does; with it all larger ones do.
+    """
+    if not decides(MANY * images):
+        return None
+    return bisect_left(range(MANY * images), True, images + 1, key=decides)
 
 
 def plain(value: float, digits: int) -> float | None:

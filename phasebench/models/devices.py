@@ -98,11 +98,14 @@ def pick_device(device: str) -> torch.device:
 
 
 def _own(accelerator: torch.device) -> torch.device:
-    """Of a launcher's processes each has an accelerator of its own.
+    """Of a launcher's processes each has an accelerator of its own; pytest-xdist's workers take turns.
 
     Raises:
         InputError: there are more processes on this machine than accelerators.
     """
+    worker = processes.worker()
+    if worker is not None:
+        return torch.device(accelerator.type, worker % torch.accelerator.device_count())
     number = processes.local_rank()
     if number is None:
         return accelerator

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from phasebench.errors import InputError
 from phasebench.models.hub import Hub, fetch
+from phasebench.names import SAFE
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """What a repository on the hub is called: owner/name."""
-SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,9 @@ def _positions(entry: Entry) -> Figure | None:
 
 
 def _mean(values: Sequence[Value]) -> Value:
-    known = [value for value in values if value]
-    return fmean(known) if known else None
+    """Of what is known; nothing where that is 0, which a logarithm does not have."""
+    known = [value for value in values if value is not None]
+    return (fmean(known) or None) if known else None
 
 
 def _shares(entry: Entry, recorded: Entry) -> Figure:

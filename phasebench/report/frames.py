@@ -15,7 +15,9 @@ from phasebench.report.results import SCHEMA, Entry
 Table = Literal["curves", "findings", "drift"]
 COLUMNS: Mapping[Table, tuple[str, ...]] = {
     "curves": ("control", "curve", "layer", "depth", "mean", "se", "n"),
-    "findings": ("finding", "verdict", "value", "low", "high", "recorded", "detail"),
+    "findings": (
+        "finding", "verdict", "value", "low", "high", "margin", "images_needed", "recorded", "detail",
+    ),
     "drift": (
         "curve", "layer", "excess", "recorded", "measured", "low", "high", "effect", "shared", "images",
     ),

@@ -14,7 +14,7 @@ Row = Sequence[Any]
 CURVES = ("model", "dataset", "of", "curve", "layer", "mean", "se", "n")
 FINDINGS = (
     "model", "dataset", "finding", "control", "verdict", "value", "difference", "low", "high",
-    "differs", "recorded", "detail",
+    "differs", "margin", "images_needed", "recorded", "detail",
 )  # fmt: skip
 PHASES = ("model", "dataset", "ends", "begins", "layer", "low", "high")
 DRIFT = ("model", "dataset", *COLUMNS["drift"])
@@ -61,11 +61,11 @@ def _findings(run: Mapping[str, Any]) -> Iterator[Row]:
         told = (found[key] for key in ("low", "high"))
         yield (
             *_place(run), name, "", found["verdict"], found["value"], None, *told, None,
-            found["recorded"], found["detail"],
+            found["margin"], found["images_needed"], found["recorded"], found["detail"],
         )  # fmt: skip
         for one in found["controls"]:
             numbers = (one[key] for key in ("value", "difference", "low", "high", "differs"))
-            yield *_place(run), name, one["control"], "", *numbers, None, one["note"]
+            yield *_place(run), name, one["control"], "", *numbers, None, None, None, one["note"]
 
 
 def _phases(run: Mapping[str, Any]) -> Iterator[Row]:

@@ -87,6 +87,7 @@ def _place(results: Results, place: str) -> Entry:
         "measured": measured,
         "findings": {entry["id"]: entry for entry in results.of_kind(place, "finding")},
         "drift": sorted(drift, key=badness, reverse=True),
+        "written": [entry for entry in drift if entry.get("updated")],
         "drifted": [entry for entry in drift if not entry["passed"]],
         "figures": [_figure(place, figure) for figure in figures.of_place(results, place)],
         "words": [] if measured is None else [_words(measured, image) for image in measured["words"]],

@@ -56,11 +56,13 @@ def _drift(entries: list[Entry]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for entry in sorted(entries, key=badness, reverse=True):
         numbers = (short(entry.get(key)) for key in ("recorded", "measured", "excess"))
-        yield f"| `{entry['curve']}` | {entry['layer']} | {' | '.join(numbers)} |"
+        layer = "-" if entry["layer"] is None else entry["layer"]
+        yield f"| `{entry['curve']}` | {layer} | {' | '.join(numbers)} |"
     yield ""
-    for why in dict.fromkeys(entry.get("cause") for entry in entries):
-        if why:
-            yield f"Likely cause: {why}\n"
+    reasons = (entry["told"][0] for entry in entries if entry["excess"] is None and entry["told"])
+    causes = (f"Likely cause: {entry['cause']}" for entry in entries if entry.get("cause"))
+    for told in dict.fromkeys((*reasons, *causes)):
+        yield f"{told}\n"
 
 
 def _findings(entries: list[Entry]) -> Iterator[str]:

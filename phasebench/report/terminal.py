@@ -113,7 +113,7 @@ def _measured(entry: Entry) -> Table:
         ("ran on", f"{machine}, torch {source['torch']}, transformers {source['transformers']}"),
         ("took", _took(entry["timing"]["total"], entry["stored"])),
     ):
-        table.add_row(label, text)
+        table.add_row(label, Text(text))
     return table
 
 

@@ -53,8 +53,10 @@ FEWER: dict[str, dict[float, float]] = {
     "rise, fall, rise": {0: 0, 0.1: 1, 0.3: 0, 1: 1},
     "rise, fall, rise, flat": {0: 0, 0.13: 1, 0.3: 0, 0.47: 1, 1: 1},
     "fall, rise, fall, rise": {0: 1, 0.25: 0, 0.5: 1, 0.75: 0, 1: 1},
+    "four, then rise": {0: 0, 0.13: 1, 0.25: 0, 0.5: 1, 0.75: 0, 1: 0.9},
+    "fall, then four": {0: 0.8, 0.13: 0, 0.3: 1, 0.45: 0.25, 0.75: 1, 1: 0.5},
 }
-"""Depth -> height of curves that are not rise, fall, rise, fall."""
+"""Depth -> height of curves that are not rise, fall, rise, fall, and no more."""
 MONOTONE = ("flat", "rise", "rise, then flat", "flat, then rise", "two steps up")
 
 

@@ -33,6 +33,10 @@ class _InMemory(Sample):
     def open(self) -> Image.Image:
         return as_rgb(ImageOps.exif_transpose(self.image))
 
+    def content(self) -> bytes:
+        picture = self.open()
+        return f"{picture.size}".encode() + picture.tobytes()
+
 
 def measure(
     model: Any,

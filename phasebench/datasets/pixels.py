@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from phasebench.errors import InputError
 
+PNG = b"\x89PNG\r\n\x1a\n"
 SIXTEEN_BITS = 65535
 SECONDS = 60.0
 """How long the reading of one file may take."""
@@ -44,6 +47,28 @@ def open_rgb(path: Path) -> Image.Image:
         raise ImageError(error.reason, told) from error
     except Exception as error:  # a damaged file makes PIL's decoders raise anything
         raise _told(path, error) from error
+
+
+def unpacked(data: bytes) -> bytes:
+    """The bytes of a PNG with its picture decompressed, of any other file as they are.
+
+    Two libraries compress one picture to other bytes, also those that two machines' Pillow is linked to.
+    """
+    if not data.startswith(PNG):
+        return data
+    beside, picture, at = [], [], len(PNG)
+    try:
+        while at < len(data):
+            size, kind = struct.unpack_from(">I4s", data, at)
+            chunk = data[at + 8 : at + 8 + size]
+            at += size + 12  # a checksum ends it
+            if kind == b"IDAT":
+                picture.append(chunk)
+            else:
+                beside.append(kind + chunk)
+        return b"".join(beside) + zlib.decompress(b"".join(picture))
+    except (struct.error, zlib.error):
+        return data
 
 
 def read_bytes(path: Path) -> bytes:

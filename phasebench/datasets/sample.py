@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from phasebench.datasets.pixels import open_rgb
+from phasebench.datasets.pixels import open_rgb, read_bytes, unpacked
 from phasebench.errors import InputError
 
 
@@ -38,18 +38,25 @@ class Sample:
         """
         return open_rgb(self.path)
 
-    def digest(self) -> str:
-        """Hex digests of what a model sees of the image and of its captions, ``<12>-<12>``.
-
-        Of the pixels, not of the file: a picture may be compressed in several ways.
+    def content(self) -> bytes:
+        """What the image is known by, however it is read: its file, a PNG unpacked.
 
         Raises:
-            ImageError: it cannot be measured.
+            InputError: the file is missing, or not read in time.
         """
-        picture = self.open()
-        seen = hashlib.blake2b(f"{picture.size}".encode() + picture.tobytes(), digest_size=6)
-        told = hashlib.blake2b("\n".join(self.captions).encode(), digest_size=6)
-        return f"{seen.hexdigest()}-{told.hexdigest()}"
+        try:
+            return unpacked(read_bytes(self.path))
+        except OSError as error:
+            raise InputError(f"image file missing or unreadable: {self.path}") from error
+
+    def digest(self) -> str:
+        """Hex digests of the image's content and of its captions, ``<12>-<12>``.
+
+        Raises:
+            InputError: the file is missing, or not read in time.
+        """
+        parts = self.content(), "\n".join(self.captions).encode()
+        return "-".join(hashlib.blake2b(part, digest_size=6).hexdigest() for part in parts)
 
 
 def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:

@@ -26,7 +26,7 @@ Record = dict[str, Any]
 def record(curves: Curves, name: str) -> Record:
     """Mean, standard error and n per layer, every image's values, and the provenance.
 
-    An image goes by its item and the digest of its pixels, so that it is known again in a run on others;
+    An image goes by its item and the digest of its content, so that it is known again in a run on others;
     where captions count by the digest of those too, and where its value depends on the others, of them all.
     """
     table = curves.summary(name)

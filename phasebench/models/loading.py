@@ -89,13 +89,18 @@ class Loaded:
             if isinstance(value, Tensor)
         }
 
+    def _begun_twice(self) -> bool:
+        """Whether the prompt begins the text and the tokenizer would begin it once more."""
+        tokenizer = self.processor.tokenizer
+        begin = getattr(tokenizer, "bos_token_id", None)
+        return begin is not None and tokenizer(self.prompt)["input_ids"][:2] == [begin, begin]
+
     def _processed(self, images: list[Image.Image]) -> Mapping[str, Any]:
         """Images as one list, or one list a prompt: processors take the one or the other."""
         texts = [self.prompt] * len(images)
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
-        begin = getattr(self.processor.tokenizer, "bos_token", None)
-        if begin and self.prompt.startswith(begin):
-            options["add_special_tokens"] = False  # as transformers' chat templates: no second one
+        if self._begun_twice():
+            options["add_special_tokens"] = False  # as transformers' chat templates do
         try:
             batch: Mapping[str, Any] = self.processor(images=images, text=texts, **options)
         except (ValueError, TypeError, IndexError):

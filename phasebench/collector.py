@@ -88,7 +88,7 @@ class _Teller:
 
         pytest calls this for its own stops too (``-x`` with workers, errors in collection).
         """
-        if not excinfo.errisinstance(KeyboardInterrupt):
+        if excinfo.type is not KeyboardInterrupt:
             return
         kept = f"the images measured so far are kept in {settings_of(self.config).store}"
         self.config.stash.setdefault(KEPT, f"interrupted; {kept}; the same command goes on from there")

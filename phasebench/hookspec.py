@@ -4,10 +4,11 @@ Implement them in a ``conftest.py`` or in a plugin::
 
     from pathlib import Path
 
-    from phasebench.models.registry import ModelSpec
+    from phasebench import ModelSpec
 
     def pytest_phasebench_models(config):
-        return [ModelSpec("our-llava", Path("checkpoints/llava-ft"), "USER: <image>\\nASSISTANT:")]
+        folder = Path(__file__).parent / "checkpoints" / "llava-ft"
+        return [ModelSpec("our-llava", folder, "USER: <image>\\nASSISTANT:")]
 """
 
 from __future__ import annotations

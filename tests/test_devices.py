@@ -72,3 +72,13 @@ def test_memory_that_is_not_of_that_form(text: str) -> None:
 
 def test_memory_by_device() -> None:
     assert parse_memory("0=20GiB, cpu=64GiB") == {0: "20GiB", "cpu": "64GiB"}
+
+
+def test_workers_of_xdist_take_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    found = []
+    for worker in ("gw0", "gw1", "gw2", "master"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        found.append(str(pick_device("auto")))
+    assert found == ["cuda:0", "cuda:1", "cuda:0", "cuda"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phasebench.places import packaged
 from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 
@@ -141,8 +142,9 @@ def test_the_benchmarks_table_fits_80_columns_and_is_none_under_q(run: Run) -> N
 
 
 def test_it_works_without_pytest_benchmark(run: Run) -> None:
-    result = run("-p", "no:benchmark", "-m", "finding or drift", "--snapshot-update")
-    result.assert_outcomes(passed=DRIFT + FINDING, deselected=LATENCY)
+    result = run("-p", "no:benchmark", "--snapshot-update", "--strict-markers")
+    result.assert_outcomes(passed=DRIFT + FINDING, skipped=LATENCY)
+    assert result.ret == 0
 
 
 def test_user_files_run_instead_of_the_cases(run: Run, pytester: pytest.Pytester) -> None:
@@ -159,3 +161,71 @@ def test_nothing_is_written_beside_baselines_and_cache(run: Run, pytester: pytes
     assert {path.name for path in pytester.path.iterdir()} - benchmarks == before
     run("--snapshot-update")
     assert {path.name for path in pytester.path.iterdir()} - benchmarks == before | {"baselines"}
+
+
+def test_names_that_users_tests_may_have_too_are_theirs(run: Run, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def measurement():
+            return 6
+
+        @pytest.mark.parametrize("curve", ["round"])
+        def test_mine(measurement, curve):
+            assert (measurement, curve) == (6, "round")
+        """
+    )
+    run(str(path)).assert_outcomes(passed=1)
+
+
+def test_a_projects_own_names_for_files_of_tests_do_not_hide_the_cases(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini("[pytest]\npython_files = check_*.py")
+    run("-m", "finding", "--snapshot-update").assert_outcomes(passed=FINDING, deselected=DRIFT + LATENCY)
+    pytester.makeini("[pytest]\npython_functions = check_*")
+    result = run("-m", "finding")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*python_functions: phasebench's cases are called test_*"])
+
+
+def test_an_option_that_another_plugin_has_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(other='def pytest_addoption(parser): parser.addoption("--device")')
+    result = pytester.runpytest_subprocess("-p", "other", "--phasebench")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--phasebench: *--device*leave it out with -p no:NAME*"])
+
+
+def test_errors_in_collection_are_no_interrupted_measurement(run: Run, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile("import nothing_of_that_name")
+    result = run(str(path))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.no_fnmatch_line("*interrupted; the images*")
+
+
+def test_timings_alone_are_not_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    """A case of the user's own that is skipped beside them does not count."""
+    path = pytester.makepyfile("import pytest\ndef test_mine(): pytest.skip('not today')")
+    assert run(str(path), str(packaged("cases")), "-m", "latency or not finding and not drift").ret == 0
+
+
+def test_a_case_that_ran_again_counts_once(run: Run, pytester: pytest.Pytester) -> None:
+    assert run("--snapshot-update").ret == 0
+    pytester.makeconftest(
+        """
+        import copy
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            for report in runtestprotocol(item, log=False, nextitem=nextitem):
+                before = copy.copy(report)
+                before.outcome = "rerun"
+                for one in (before, report) if report.when == "call" else (report,):
+                    item.ihook.pytest_runtest_logreport(report=one)
+            return True
+        """
+    )
+    result = run("-m", "drift")
+    result.stdout.fnmatch_lines([f"*no drift in {DRIFT} curves*"])

@@ -104,3 +104,13 @@ def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
     told = markdown(Results.of([lost]))
     assert "| `inter` | - |" in told
     assert "\nno baseline for m/d/inter\n" in told
+
+
+def test_a_step_summary_that_cannot_be_written_is_told(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable may come into a container without the file."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "gone" / "step.md"))
+    result = run("--snapshot-update")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["phasebench: GITHUB_STEP_SUMMARY: cannot write *No such file*"])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from phasebench.datasets.coco import read_coco
-from phasebench.datasets.registry import bundled_datasets, read_folder, resolve_datasets
+from phasebench.datasets.registry import DatasetSpec, bundled_datasets, read_folder, resolve_datasets
 from phasebench.datasets.sample import Sample, digest, draw
 from phasebench.datasets.selection import select
 from phasebench.datasets.winoground import read_winoground
@@ -165,6 +165,18 @@ def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
     folders = [str(write_pictures(tmp_path / side / "pics", 1)) for side in "ab"]
     with pytest.raises(InputError, match="two different datasets called 'pics'"):
         resolve_datasets(folders, known())
+
+
+def test_one_folder_spelled_in_two_ways_counts_once(tmp_path: Path) -> None:
+    pics = write_pictures(tmp_path / "pics", 1)
+    assert len(resolve_datasets([str(pics), f"{pics.parent}/./pics"], known())) == 1
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Baselines lie in a folder of that name."""
+    spec = DatasetSpec("../outside", lambda _: [])
+    with pytest.raises(InputError, match=r"'\.\./outside' cannot name a baselines' folder"):
+        resolve_datasets(["../outside"], {"../outside": spec})
 
 
 def test_a_folder_is_a_dataset_named_after_it(tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def test_a_line_that_lists_nothing_is_named(tmp_path: Path, line: Any, message: 
         read_list(path)
 
 
+def test_a_list_may_begin_with_a_mark_of_its_bytes(tmp_path: Path) -> None:
+    path = listed(tmp_path / "x.jsonl", {"image": "a.png", "caption": "a"})
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert len(read_list(path)) == 1
+
+
 def test_a_list_that_is_empty_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no items in .*x\.jsonl"):
         read_list(listed(tmp_path / "x.jsonl"))

@@ -130,6 +130,19 @@ def test_a_finding_under_a_taken_id_is_refused(run: Run, pytester: pytest.Pytest
     result.stderr.fnmatch_lines(["*pytest_phasebench_findings: the ids four_phases are taken*"])
 
 
+def test_a_finding_whose_id_leads_elsewhere_is_refused(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        from phasebench import Finding
+        def pytest_phasebench_findings(config):
+            return [Finding("../../outside", "x.", "y", None)]
+        """
+    )
+    result = run("--snapshot-update")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*the id '../../outside' has others than letters, digits*"])
+
+
 def test_the_benchmarks_table_fits_80_columns_and_is_none_under_q(run: Run) -> None:
     table = [
         line for line in run("--snapshot-update").stdout.lines if "phasebench pass" in line or "pass[" in line

@@ -35,7 +35,7 @@ def test_without_one_they_lie_in_the_present_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [{"inifilename": "x/pytest.ini"}, {"rootdir": "x"}])
-def test_a_root_that_was_named_is_the_projects(tmp_path: Path, named: dict[str, str]) -> None:
+def test_a_root_that_was_named_is_the_projects(tmp_path: Path, named: dict[str, Any]) -> None:
     found = own_folder(config(tmp_path / "elsewhere", tmp_path / "x", **named))
     assert found == tmp_path / "x" / "baselines"
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from phasebench.cache import store_folder
+from phasebench.errors import InputError
 from phasebench.settings import DEFAULT_IMAGES, Settings
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
 DEFAULT_EFFECT = 0.5
 """Half a standard deviation over images: Cohen's 'medium' effect."""
+
+
+@contextmanager
+def usage(beside: str = "") -> Iterator[None]:
+    """What cannot be used as given ends the run here, before anything is measured, with exit code 4."""
+    try:
+        yield
+    except InputError as error:
+        raise pytest.UsageError(f"{beside}{error}") from error
 
 
 def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class Progress:
     def _write(self, text: str, *, last: bool) -> None:
         if self._verbosity < 0 or (self._reporter is None and not self._worker):
             return
-        with self._capture.global_and_fixture_disabled():
+        with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
             if self._worker:
                 sys.stderr.write(f"{self._label}: {text}\n")
                 sys.stderr.flush()

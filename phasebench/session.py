@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from phasebench import known, processes
-from phasebench.errors import InputError
 from phasebench.names import CURVES, FINDINGS, SAFE
-from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, DEFAULT_MODELS, settings_of
+from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, DEFAULT_MODELS, settings_of, usage
 from phasebench.places import FOLDERS, Folders, own_folder, packaged
 from phasebench.report import outputs
 
@@ -53,13 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns of is checked, or told by us
     if config.option.phasebench_cache:
         os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
-    try:
+    with usage():
         outputs.check(config.option)
-    except InputError as error:
-        raise pytest.UsageError(str(error)) from error
     _quieten_benchmark(config)
     config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
-    if not any("test_".startswith(prefix) for prefix in config.getini("python_functions")):
+    functions = config.getini("python_functions")  # prefixes or patterns
+    if not any("test_drift".startswith(name) or fnmatch("test_drift", name) for name in functions):
         raise pytest.UsageError("python_functions: phasebench's cases are called test_*; add test to it")
 
 
@@ -85,11 +84,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from phasebench.models.registry import resolve_models
 
     config, hook = session.config, session.config.hook
-    try:
+    with usage():
         models = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
         datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known.datasets(config))
-    except InputError as error:
-        raise pytest.UsageError(str(error)) from error
     chosen_models = {spec.name: spec for spec in models}
     chosen_datasets = {spec.name: spec for spec in datasets}
     config.stash[MODELS] = chosen_models
@@ -141,10 +138,8 @@ def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
         )
     if against and effect is None:
         effect = DEFAULT_EFFECT
-    try:
+    with usage():
         return Reference.of(folders, against, effect)
-    except InputError as error:
-        raise pytest.UsageError(str(error)) from error
 
 
 def _check_places(settings: Settings) -> None:
@@ -153,12 +148,10 @@ def _check_places(settings: Settings) -> None:
         return
     from phasebench.models.devices import parse_memory, pick_device
 
-    try:
+    with usage():
         pick_device(settings.device)
         if settings.max_memory:
             parse_memory(settings.max_memory)
-    except InputError as error:
-        raise pytest.UsageError(str(error)) from error
 
 
 def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
@@ -169,14 +162,12 @@ def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
     settings = settings_of(config)
     flags = {"allow_pickle": settings.allow_pickle, "remote_code": settings.remote_code}
     for spec in models:
-        try:
+        with usage():
             if isinstance(spec.source, Hub):
                 folder = look_up(spec.name, spec.source)
                 check_code(spec.name, folder, remote_code=settings.remote_code)
             elif spec.source is None or isinstance(spec.source, Path):
                 check_folder(spec.name, spec.folder(Path()), **flags)
-        except InputError as error:
-            raise pytest.UsageError(str(error)) from error
 
 
 def selection(config: pytest.Config, name: str) -> Selection:
@@ -189,11 +180,9 @@ def selection(config: pytest.Config, name: str) -> Selection:
 
     option, found = config.option, config.stash[SELECTIONS]
     if name not in found:
-        try:
+        with usage(f"--dataset {name}: "):
             samples = config.stash[DATASETS][name].read(cache_folder())
             found[name] = select(samples, option.images, option.seed, strict=option.strict_data)
-        except InputError as error:
-            raise pytest.UsageError(f"--dataset {name}: {error}") from error
     return found[name]
 
 

@@ -13,15 +13,18 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from phasebench.datasets.coco import read_coco
 from phasebench.errors import InputError
 from phasebench.measure.passes import probed_pass
+from phasebench.measure.run import measure
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import dissect
 from phasebench.models.loading import load
 from phasebench.models.parts import find_layers, projector_of, sequence_model
 from phasebench.models.registry import ModelSpec
+from phasebench.settings import Settings
 from tests import zoo
-from tests.conftest import spoil
+from tests.conftest import spoil, write_pictures
 
 
 def test_an_adapters_weights_that_nothing_applies_are_refused(folder: Path) -> None:
@@ -29,6 +32,16 @@ def test_an_adapters_weights_that_nothing_applies_are_refused(folder: Path) -> N
     spoil(folder, lambda tensors, _: tensors.update({"q_proj.lora_A.weight": torch.zeros(2, 4)}))
     with pytest.raises(InputError, match=r"that nothing applies \(q_proj\.lora_A\.weight\); merge"):
         load(ModelSpec("mine", folder), folder)
+
+
+def test_weights_without_a_place_are_told(folder: Path, tmp_path: Path) -> None:
+    """A configuration with too few layers, say: what is there is measured, what is not used is named."""
+    spoil(folder, lambda tensors, _: tensors.update({"model.language_model.layers.9.x": torch.zeros(2)}))
+    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+    samples = read_coco(write_pictures(tmp_path / "pics", 2))
+    found = measure(loaded, "pics", samples, Settings(), lambda _: None)
+    told = "1 weights of the checkpoint have no place in the model: model.language_model.layers.9.x"
+    assert found.notes == [told]
 
 
 def test_an_index_beside_the_whole_file_is_not_asked(folder: Path) -> None:

@@ -198,6 +198,8 @@ def test_a_projects_own_names_for_files_of_tests_do_not_hide_the_cases(
 ) -> None:
     pytester.makeini("[pytest]\npython_files = check_*.py")
     run("-m", "finding", "--snapshot-update").assert_outcomes(passed=FINDING, deselected=DRIFT + LATENCY)
+    pytester.makeini("[pytest]\npython_functions = test_*")
+    run("-m", "finding").assert_outcomes(passed=FINDING, deselected=DRIFT + LATENCY)
     pytester.makeini("[pytest]\npython_functions = check_*")
     result = run("-m", "finding")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

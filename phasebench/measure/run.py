@@ -23,6 +23,7 @@ from phasebench.measure.screen import forget
 from phasebench.measure.selftest import SelfTest, self_test
 from phasebench.measure.store import Store, code_of, definitions
 from phasebench.models.adapter import Anatomy, dissect
+from phasebench.models.checks import some
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 from phasebench.settings import Settings
@@ -138,6 +139,8 @@ def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
 def _notes(passes: Passes) -> list[str]:
     """What happened on the way, each thing once."""
     notes, store = [], passes.store
+    if unread := passes.loaded.unread:
+        notes.append(f"{len(unread)} weights of the checkpoint have no place in the model: {some(unread)}")
     if passes.halved:
         notes.append(f"memory ran out with {passes.halved[0]} images a pass; went on with {passes.fits}")
     if store.damaged:

@@ -55,6 +55,8 @@ class Loaded:
     """Digest of the configuration and weight files; empty where the caller has loaded it."""
     source: str | None = None
     """``OWNER/NAME@COMMIT`` of a model of the hub."""
+    unread: tuple[str, ...] = ()
+    """Weights of the checkpoint that the model has no place for."""
 
     @property
     def device(self) -> torch.device:
@@ -134,10 +136,11 @@ def load(
     register_for(folder)
     where = place(folder, device, dtype, max_memory, remote_code=remote_code)
     processor = load_processor(spec.name, folder, remote_code=remote_code)
-    model = _weights(spec.name, folder, where, cache, allow_pickle=allow_pickle, remote_code=remote_code)
+    flags = {"allow_pickle": allow_pickle, "remote_code": remote_code}
+    model, unread = _weights(spec.name, folder, where, cache, **flags)
     check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
     chosen = prompt or spec.prompt or _usual(processor, usual)
-    loaded = Loaded(spec.name, model, processor, chosen, digest(folder))
+    loaded = Loaded(spec.name, model, processor, chosen, digest(folder), unread=unread)
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
     try_out(loaded, spec.visual if prompt is None else None)
@@ -146,7 +149,8 @@ def load(
 
 def _weights(
     name: str, folder: Path, where: Placement, cache: Path, *, allow_pickle: bool, remote_code: bool
-) -> Any:
+) -> tuple[Any, tuple[str, ...]]:
+    """The model, and the names of weights that it has no place for."""
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder,
@@ -163,16 +167,17 @@ def _weights(
     if lacking := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         told = some(lacking)
         raise InputError(f"--model {name}: {folder} lacks weights or has them in other shapes: {told}")
-    if unmerged := sorted(key for key in info["unexpected_keys"] if ADAPTER in key):
+    unread = tuple(sorted(info["unexpected_keys"]))
+    if unmerged := [key for key in unread if ADAPTER in key]:
         raise InputError(
             f"--model {name}: {folder} has weights of an adapter that nothing applies ({some(unmerged)}); "
             "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"
         )
     model = model.eval().requires_grad_(requires_grad=False)
     if where.spread:
-        return model
+        return model, unread
     try:
-        return model.to(where.device)
+        return model.to(where.device), unread
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise InputError(
             f"--model {name} does not fit on {where.device}: {error}; spread it with --max-memory"

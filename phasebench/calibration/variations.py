@@ -136,7 +136,7 @@ def measure_elsewhere(command: Sequence[str], variation: Variation) -> Values:
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "curves.npz"
-        launcher = ["torch.distributed.run", f"--nproc_per_node={variation.processes}", "-m"]
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={variation.processes}", "-m"]
         called = [sys.executable, "-m", *(launcher if variation.processes > 1 else []), "phasebench"]
         threads = {"OMP_NUM_THREADS": "1"} if variation.processes > 1 else {}
         done = subprocess.run(  # noqa: S603 (this module, with options that were parsed)

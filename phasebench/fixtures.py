@@ -200,9 +200,6 @@ def check_drift(
         if _found(request, curve) is None and not _updating(request):
             _pass_over(request, curve, _unrecorded(request, curve))
         found = _difference(request, curve, measured)
-        if not found.pop("decidable", True) and not _updating(request):
-            few = f"{_baseline_of(request)}/{curve}: a single item cannot be compared with others"
-            _pass_over(request, curve, f"{few}; raise --images")
         agrees = baseline(name=curve) == measured
         why = "" if agrees else _cause(request, measurement)
         attach(request.node, {**found, "updated": agrees and bool(found["told"]), "cause": why})
@@ -248,9 +245,12 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
         recorded = read_record(path)
         difference = request.config.stash[REFERENCE].compare(recorded, measured)
         found = {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
-        return {**found, "decidable": difference.decidable}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return _incomparable(curve, str(error))
+    if not difference.decidable and not _updating(request):
+        few = f"{_baseline_of(request)}/{curve}: a single item cannot be compared with others"
+        _pass_over(request, curve, f"{few}; raise --images")
+    return found
 
 
 def _incomparable(curve: str, why: str) -> dict[str, Any]:

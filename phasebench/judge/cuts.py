@@ -76,18 +76,16 @@ def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:
     return None
 
 
-def smaller(heights: Sequence[Estimate], bound: float, times: float = 1.0) -> float:
-    """Mean of all heights but the largest, above ``bound`` and in standard errors, if there were so many
-    ``times`` the images."""
-    errors = [math.hypot(np.nan_to_num(h.error) / math.sqrt(times), h.fixed, ROUNDING) for h in heights]
+def smaller(heights: Sequence[Estimate], bound: float) -> float:
+    """Mean of all heights but the largest, above ``bound`` and in standard errors."""
+    errors = [math.hypot(np.nan_to_num(height.error), height.fixed, ROUNDING) for height in heights]
     above = [(height.value - bound) / error for height, error in zip(heights, errors, strict=True)]
     return fmean(sorted(above)[:-1])
 
 
 def images_together(heights: Sequence[Estimate], bound: float) -> int | None:
     """How many images would make the smaller heights more than chance; None for more than can be had."""
-    images = heights[0].images
-    return fewest(images, lambda n: smaller(heights, bound, n / images) > TOGETHER)
+    return fewest(heights[0].images, lambda n: smaller([h.of(n) for h in heights], bound) > TOGETHER)
 
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:

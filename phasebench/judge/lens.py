@@ -60,9 +60,9 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
 
 def _near(curve: Array) -> Array:
     """Mean over the layers within ``NEAR`` of the paper's depth [...]; of few layers the nearest."""
-    last = curve.shape[-1] - 1
-    away = np.abs(40 * np.arange(last + 1) - 33 * last)  # whole numbers: some layers lie on the edge
-    return np.asarray(curve[..., away <= max(4 * last, away.min())].mean(axis=-1), dtype=np.float64)
+    away = np.abs(np.arange(curve.shape[-1]) / (curve.shape[-1] - 1) - PEAK_DEPTH)
+    away = away.round(9)  # some layers lie on the edge
+    return np.asarray(curve[..., away <= max(NEAR, away.min())].mean(axis=-1), dtype=np.float64)
 
 
 def peaks(resamples: Array) -> Array:

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from phasebench.datasets.sample import Sample
 from phasebench.measure.passes import Row, plain_pass, probed_pass
-from phasebench.measure.store import Store
+from phasebench.measure.store import Store, names
 from phasebench.models.adapter import Anatomy, Inputs
 from phasebench.models.devices import empty_caches, lacks_memory, no_room
 from phasebench.models.loading import Loaded
@@ -71,22 +71,23 @@ class Passes:
     def of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
         """The same; ``kind`` tells what was done to the model from what it is."""
         inputs = self.loaded.inputs(images)
-        known = self.store.known(kind, inputs)
+        called = names(kind, inputs)
+        known = self.store.known(called)
         if known is not None:
             return known
         if self.fits is None or len(images) <= self.fits:
             rows = self._measured(inputs, timed=timed)
             if rows is not None:
-                return self.keep(kind, inputs, rows)
+                return self.keep(called, rows)
             self.halved.append(len(images))
             self.fits = len(images) // 2
         halves = images[: len(images) // 2], images[len(images) // 2 :]
         return [row for half in halves for row in self.of_images(half, kind, timed=timed)]
 
-    def keep(self, kind: str, inputs: Inputs, rows: Sequence[Row]) -> list[Row]:
+    def keep(self, called: Sequence[str], rows: Sequence[Row]) -> list[Row]:
         """Count and keep what was measured; gives it as the store does."""
         self.measured += len(rows)
-        return self.store.keep(kind, inputs, rows)
+        return self.store.keep(called, rows)
 
     def _measured(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
         """One pass over a batch; None where memory runs out."""

@@ -21,9 +21,10 @@ from phasebench.errors import InputError
 from phasebench.measure.batches import Passes
 from phasebench.measure.passes import Row, watch
 from phasebench.measure.positions import Positions
+from phasebench.measure.store import names
 from phasebench.models.adapter import Anatomy
 from phasebench.models.loading import GREY, Loaded
-from phasebench.models.parts import projector_of, sequence_model
+from phasebench.models.parts import calculates, projector_of, sequence_model
 
 MOST = 24
 """Images measured for each control on request; their means move little beyond."""
@@ -43,7 +44,7 @@ def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
     weights = list(projector_of(anatomy.model).parameters())
     if any(weight.is_meta for weight in weights):
         raise InputError(f"{loaded.name}: its projector is offloaded, run without --controls")
-    if not all(weight.is_floating_point() and weight.dtype.itemsize > 1 for weight in weights):
+    if not all(map(calculates, weights)):
         raise InputError(f"{loaded.name}: its projector is quantised, run without --controls")
     if anatomy.image_token is None:
         raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
@@ -85,9 +86,9 @@ def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -
         positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False)
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
-        inputs = {"input_ids": ids_BN, "visual": positions.visual_BN}
-        known = passes.store.known("text", inputs)
-        yield from passes.keep("text", inputs, watched()) if known is None else known
+        called = names("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
+        known = passes.store.known(called)
+        yield from passes.keep(called, watched()) if known is None else known
 
 
 def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:

@@ -41,10 +41,17 @@ class Positions:
         return cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
 
     @cached_property
-    def padding_BN1(self) -> Tensor | None:
-        """True where a batch is filled up, whose states may be anything [B, N, 1]; None if nowhere."""
+    def _padding_BN1(self) -> Tensor | None:
+        """True where a batch is filled up [B, N, 1]; None if nowhere."""
         padding_BN1 = ~(self.visual_BN | self.text_BN)[..., None]
         return padding_BN1 if bool(padding_BN1.any()) else None
+
+    def cleared(self, values_BNX: Tensor) -> Tensor:
+        """The same with 0 where a batch is filled up and anything may stand; of another length, as given."""
+        padding_BN1 = self._padding_BN1
+        if padding_BN1 is None or values_BNX.shape[:2] != padding_BN1.shape[:2]:
+            return values_BNX
+        return values_BNX.masked_fill(padding_BN1.to(values_BNX.device), 0.0)
 
     def layout(self, row: int) -> dict[str, Any]:
         """Length and spans [start, end) of one row, as plain data for the provenance."""

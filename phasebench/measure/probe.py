@@ -106,11 +106,7 @@ class Probe:
 
     def _states(self, hidden_BND: Tensor) -> None:
         if "similarity" not in self.anatomy.unmeasured:
-            padding_BN1 = self.positions.padding_BN1
-            if padding_BN1 is None:
-                self._hold(hidden_BND)
-            else:
-                self._hold(hidden_BND.masked_fill(padding_BN1.to(hidden_BND.device), 0.0))
+            self._hold(self.positions.cleared(hidden_BND))
         if self._decoder:
             self._decoder.add(hidden_BND[self._masks(hidden_BND.device)[0]])
 

@@ -91,7 +91,7 @@ def measure(
         reading.add(row)
     provenance = _provenance(loaded, dataset, settings, reading.layouts)
     provenance |= {"data": digest(contents.values()), "images": len(samples)}
-    provenance |= {"batch_size": min(size, passes.fits or size)}
+    provenance["batch_size"] = min(size, passes.fits or size)
     if tested.unmeasured:
         provenance["unmeasured"] = tested.unmeasured
     items = {sample.id: sample.item for sample in samples}

@@ -101,7 +101,11 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
         InputError: the probe disturbs the model, or nothing of it can be measured rightly.
     """
     positions = Positions.of(inputs, anatomy.image_token)
-    plain = _logits(anatomy, inputs, positions)
+
+    def logits() -> Tensor:
+        return positions.cleared(forward(anatomy.model, inputs))
+
+    plain = logits()
     if bool(plain.isnan().any()):
         told = "final states are finite, its logits are not; a spoilt weight of norm or output head?"
         raise InputError(f"{name_of(anatomy.model)} cannot be measured: {told}")
@@ -110,11 +114,13 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]
     try:
         with probe.watching():
-            probed = _logits(anatomy, inputs, positions)
+            probed = logits()
     finally:
         for hook in hooks:
             hook.remove()
-    if not torch.equal(plain, probed) and not torch.equal(plain, _logits(anatomy, inputs, positions)):
+    if not torch.equal(plain, probed) and not torch.equal(
+        plain, positions.cleared(forward(anatomy.model, inputs))
+    ):
         raise InputError(
             f"{name_of(anatomy.model)} cannot be measured: its own forward pass gives other logits each time"
         )
@@ -131,14 +137,6 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     )
     _take_out(anatomy, outcome, COMPLETENESS[dtype])
     return outcome
-
-
-def _logits(anatomy: Anatomy, inputs: Mapping[str, Tensor], positions: Positions) -> Tensor:
-    """The logits of a pass; 0 where a batch is filled up, for there they may be anything."""
-    logits, padding_BN1 = forward(anatomy.model, inputs), positions.padding_BN1
-    if padding_BN1 is None or logits.shape[:2] != padding_BN1.shape[:2]:
-        return logits
-    return logits.masked_fill(padding_BN1.to(logits.device), 0.0)
 
 
 def _agreement(logits_PV: Tensor, tokens_P: Tensor, dtype: torch.dtype) -> float:

@@ -45,7 +45,7 @@ class Store:
     ``measured`` is shared by the stores of a run: what one of them kept is no earlier run's to the others.
 
     Attributes:
-        about: what determines these rows; but for the model's name, all of it is in ``key``.
+        about: what determines these rows; but for the model's name, all of it is in the key.
         folder: where they lie, ``<store>/<key>``; None keeps nothing.
         trouble: the first reason for which a row was not kept.
         damaged: files that could not be read back; their images are measured again.
@@ -63,9 +63,9 @@ class Store:
         measured: set[str] | None = None,
     ) -> None:
         determined = {name: value for name, value in about.items() if name != "model"}
-        self.key = hashed(json.dumps(determined, sort_keys=True).encode())
+        self._key = hashed(json.dumps(determined, sort_keys=True).encode())
         self.about = about
-        self.folder = None if root is None else root / self.key
+        self.folder = None if root is None else root / self._key
         self.trouble: str | None = None
         self.damaged = 0
         self._fresh = fresh
@@ -74,15 +74,15 @@ class Store:
         self._measured = set() if measured is None else measured
         self.carried: dict[str, tuple[bytes, bool]] = {}
 
-    def known(self, kind: str, inputs: Mapping[str, Tensor]) -> list[Row] | None:
-        """The kept rows of a batch; None if one is lacking."""
-        found = [self.get(name) for name in names(kind, inputs)]
+    def known(self, called: Sequence[str]) -> list[Row] | None:
+        """The kept rows of a batch, by their names; None if one is lacking."""
+        found = [self.get(name) for name in called]
         rows = [row for row in found if row is not None]
         return rows if len(rows) == len(found) else None
 
-    def keep(self, kind: str, inputs: Mapping[str, Tensor], rows: Sequence[Row]) -> list[Row]:
-        """Keep a batch's rows; gives them as ``known`` will."""
-        return [self.put(name, row) for name, row in zip(names(kind, inputs), rows, strict=True)]
+    def keep(self, called: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+        """Keep a batch's rows under their names; gives them as ``known`` will."""
+        return [self.put(name, row) for name, row in zip(called, rows, strict=True)]
 
     def get(self, name: str) -> Row | None:
         """The row of this name, if it is here and whole."""
@@ -126,10 +126,10 @@ class Store:
 
     def _own(self, name: str) -> bool:
         """Whether this run measured the row."""
-        return f"{self.key}/{name}" in self._measured
+        return f"{self._key}/{name}" in self._measured
 
     def _note_own(self, name: str) -> None:
-        self._measured.add(f"{self.key}/{name}")
+        self._measured.add(f"{self._key}/{name}")
 
     def _write(self, name: str, data: bytes) -> bool:
         if self.folder is None or self.trouble:

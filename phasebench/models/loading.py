@@ -165,8 +165,8 @@ def _weights(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"--model {name}: cannot load {folder}: {error}") from error
     if lacking := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
-        told = some(lacking)
-        raise InputError(f"--model {name}: {folder} lacks weights or has them in other shapes: {told}")
+        told = f"{folder} lacks weights or has them in other shapes: {some(lacking)}"
+        raise InputError(f"--model {name}: {told}")
     unread = tuple(sorted(info["unexpected_keys"]))
     if unmerged := [key for key in unread if ADAPTER in key]:
         raise InputError(

@@ -65,14 +65,16 @@ def find_layers(decoder: nn.Module) -> list[nn.Module]:
 
 
 def precision(model: Any) -> torch.dtype:
-    """The precision of the language model's largest weights; single parts may be kept in another.
-
-    Weights of 8 bits or fewer are stored so, not calculated with.
-    """
+    """The precision of the language model's largest weights; single parts may be kept in another."""
     parameters = [p for p in find_layers(sequence_model(model))[0].parameters() if p.is_floating_point()]
-    calculated = [p for p in parameters if p.dtype.itemsize > 1]
+    calculated = [p for p in parameters if calculates(p)]
     largest: torch.dtype = max(calculated or parameters, key=torch.Tensor.numel).dtype
     return largest
+
+
+def calculates(weight: Tensor) -> bool:
+    """Whether a weight is a number to calculate with: those of 8 bits or fewer are only stored so."""
+    return weight.is_floating_point() and weight.dtype.itemsize > 1
 
 
 def output_head(model: Any) -> nn.Module | None:

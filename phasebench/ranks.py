@@ -56,12 +56,3 @@ class _Silent:
         if report.failed:
             number = processes.rank()
             sys.stderr.write(f"phasebench: process {number}: {report.nodeid}\n{report.longreprtext}\n")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    """Leave the group of processes, if it was ever joined."""
-    if "phasebench.measure.shards" in sys.modules:
-        from phasebench.measure.shards import leave
-
-        leave()

@@ -180,9 +180,11 @@ def test_an_unknown_name_is_told(
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_is_named() -> None:
-    with pytest.raises(InputError, match=r"as elsewhere: .*no-such-model"):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_that_fails_is_named_with_what_it_said(processes: int) -> None:
+    """A launcher's own words come last, and do not tell the reason."""
+    with pytest.raises(InputError, match=r"(?s)as elsewhere: exit code [12], and said: .*no-such-model"):
         measure_elsewhere(
             ["--model", "no-such-model", "--dataset", "scenes", "--dtype", "float32"],
-            Variation("as elsewhere", environment={"A": "b"}),
+            Variation("as elsewhere", environment={"A": "b"}, processes=processes),
         )

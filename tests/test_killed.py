@@ -59,18 +59,22 @@ def whole_rows(store: Path) -> int:
     return len(paths)
 
 
+def wait_for_rows(process: BaseProcess, store: Path, count: int) -> None:
+    """Until a run has written so many: by its own progress, however busy the machine is."""
+    while process.is_alive() and len(list(store.glob("*/*.npz"))) < count:
+        time.sleep(0.001)
+
+
 @pytest.mark.slow
 def test_fifty_killed_runs_lose_no_finished_image(
     tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
 ) -> None:
     expected = measured(tiny_llava, samples, None)
-    began = time.perf_counter()
-    start(tiny_llava, samples, tmp_path / "timed", tmp_path / "result").join()
-    takes = time.perf_counter() - began
     store, rng, kept, grown = tmp_path / "store", random.Random(0), 0, 0
     for number in range(KILLS):
         process = start(tiny_llava, samples, store, tmp_path / "result")
-        time.sleep(rng.uniform(0.0, 0.7) * takes)
+        wait_for_rows(process, store, kept + rng.randrange(4))
+        time.sleep(rng.uniform(0.0, 0.03))
         process.kill()
         process.join()
         now = whole_rows(store)
@@ -79,7 +83,7 @@ def test_fifty_killed_runs_lose_no_finished_image(
         kept = now
         if kept >= IMAGES:
             store, kept = tmp_path / f"store{number}", 0
-    assert grown >= 10  # the kills did fall into the measuring
+    assert grown >= KILLS / 2  # the kills did fall into the measuring
     resumed = measured(tiny_llava, samples, store)
     assert resumed.stored == kept
     assert resumed.notes == []

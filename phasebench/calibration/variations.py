@@ -132,7 +132,7 @@ def measure_elsewhere(command: Sequence[str], variation: Variation) -> Values:
     """The curves that ``python -m phasebench calibrate`` measures in processes of its own.
 
     Raises:
-        InputError: they failed; the message ends with their last line.
+        InputError: they failed; the message ends with all that they said.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "curves.npz"
@@ -147,6 +147,7 @@ def measure_elsewhere(command: Sequence[str], variation: Variation) -> Values:
             check=False,
         )
         if done.returncode or not path.is_file():
-            raise InputError(f"{variation.name}: {(done.stderr.strip() or 'nothing told').splitlines()[-1]}")
+            told = done.stderr.strip()
+            raise InputError(f"{variation.name}: exit code {done.returncode}, and said: {told}")
         with np.load(path) as found:
             return {name: found[name] for name in found.files}

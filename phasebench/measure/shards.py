@@ -7,6 +7,7 @@ those of one process to the last bit. Rows are host data: they travel by gloo, w
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -119,10 +120,11 @@ def _joined() -> Any:
     """torch.distributed, with the group of processes that the launcher's environment describes."""
     if not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=PATIENCE)
+        atexit.register(_leave)
     return distributed
 
 
-def leave() -> None:
-    """Take this process out of the group, at the end of a run."""
+def _leave() -> None:
+    """Take this process out of the group: one that ends within it may be aborted by gloo's threads."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

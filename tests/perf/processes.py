@@ -62,7 +62,6 @@ def shared(rounds: int = ROUNDS) -> list[float]:
         with suppress(shards.Elsewhere):
             shards.share(own, every, lambda *_: None, "llava")
         quotients.append(alone / (time.perf_counter() - began))
-    shards.leave()
     return quotients
 
 

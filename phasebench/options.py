@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from phasebench.cache import store_folder
-from phasebench.errors import InputError
+from phasebench.errors import InputError, meant
 from phasebench.settings import DEFAULT_IMAGES, Settings
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
@@ -140,6 +140,20 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     add("--phasebench-baselines", metavar="DIR", help="Baselines' folder (ini: phasebench_baselines).")
     add("--phasebench-cache", type=Path, metavar="DIR", help="Where bundled models and data are assembled.")
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
+
+
+def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
+    """See that no argument is nearly an option's name; other unknown ones are for pytest to refuse.
+
+    Raises:
+        pytest.UsageError: one is; the message names both.
+    """
+    # argparse has no public list; a test holds the name
+    options = [name.removeprefix("--") for name in parser.optparser._option_string_actions]
+    for given in parser.parse_known_and_unknown_args(list(args))[1]:
+        name = given.partition("=")[0]
+        if near := meant(name.lstrip("-"), options, "--"):
+            raise pytest.UsageError(f"{name}: there is no such option{near}")
 
 
 def _positive(text: str) -> int:

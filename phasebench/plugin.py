@@ -6,6 +6,8 @@ that a project which merely has phasebench installed pays nothing and keeps its 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 
@@ -25,22 +27,32 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspec)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
-) -> None:
-    """Under ``--phasebench``, claim the other options and register the plugin that does the work."""
+) -> Generator[None]:
+    """Under ``--phasebench``, take part; once conftest files have added theirs, all options are known."""
     if not early_config.known_args_namespace.phasebench:
-        return
+        return (yield)
+    from phasebench.options import refuse_mistyped
+
+    _take_part(early_config, parser, args)
+    yield
+    if not early_config.known_args_namespace.help:
+        refuse_mistyped(parser, args)
+
+
+def _take_part(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Claim the other options and register the plugin that does the work."""
     from phasebench import benchmarks, collector, fixtures, listing, ranks, session
     from phasebench.options import add_options
     from phasebench.rootdir import settle_rootdir
 
     try:
-        add_options(parser, html_taken=early_config.pluginmanager.has_plugin("html"))  # pytest-html's name
+        add_options(parser, html_taken=config.pluginmanager.has_plugin("html"))  # pytest-html's name
     except ValueError as error:
         told = "another plugin has an option of that name; leave it out with -p no:NAME"
         raise pytest.UsageError(f"--phasebench: {error}: {told}") from error
-    settle_rootdir(early_config, parser, args)
+    settle_rootdir(config, parser, args)
     for module in (ranks, session, collector, fixtures, benchmarks, listing):
-        early_config.pluginmanager.register(module, module.__name__)
+        config.pluginmanager.register(module, module.__name__)

@@ -86,10 +86,32 @@ def test_a_verdict_of_fewer_images_than_the_recorded_one_says_so(run: Run, pytes
     run("-m", "finding").stdout.no_fnmatch_line("recorded on 4 images*")
 
 
-def test_a_mistyped_option(run: Run) -> None:
-    result = run("--imagse", "3")
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("--imagse", "--images"), ("--modle=x", "--model"), ("--snapshot-upate", "--snapshot-update")],
+)
+def test_a_mistyped_option_is_told_with_the_nearest(given: str, near: str, run: Run) -> None:
+    result = run(given)
     assert result.ret == USAGE
-    result.stderr.fnmatch_lines(["*unrecognized arguments: --imagse*"])
+    name = given.partition("=")[0]
+    result.stderr.fnmatch_lines([f"ERROR: {name}: there is no such option; did you mean {near}?*"])
+
+
+def test_an_unknown_option_that_is_near_to_none_is_refused_by_pytest(run: Run) -> None:
+    result = run("--frobnicate")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*unrecognized arguments: --frobnicate*"])
+
+
+def test_a_mistyped_option_does_not_hide_the_help(run: Run) -> None:
+    result = run("--imagse", "--help")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*--images=N *"])
+
+
+def test_an_option_of_the_users_conftest_is_known(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--imagse')")
+    assert run("--imagse", "3", "--co").ret == 0
 
 
 def test_captions_that_are_not_json(run: Run, pytester: pytest.Pytester) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 from phasebench.datasets.sample import Sample
-from phasebench.errors import InputError
+from phasebench.errors import InputError, meant
 
 ASSETS = Path(__file__).parent / "assets"
 OFFICIAL = {
@@ -136,10 +135,9 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     listed = path.is_file() and path.suffix == ".jsonl"
     if not path.is_dir() and not listed:
         what = "no such folder or .jsonl file" if "/" in argument else "unknown dataset"
-        near = get_close_matches(argument, known, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"--dataset {argument}: {what}{meant}; known: {', '.join(known)}; or give a folder or FILE.jsonl"
+            f"--dataset {argument}: {what}{meant(argument, known)}; known: {', '.join(known)}; "
+            "or give a folder or FILE.jsonl"
         )
     name = path.resolve().stem if listed else path.resolve().name
     if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco

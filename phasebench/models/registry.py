@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from phasebench.errors import InputError
+from phasebench.errors import InputError, meant
 from phasebench.models.hub import Hub, fetch
 from phasebench.names import SAFE
 
@@ -201,9 +200,7 @@ def _source(argument: str, place: str, known: Mapping[str, ModelSpec]) -> Path |
     if REPOSITORY.fullmatch(repository):
         return Hub(repository, revision or None)
     what = "no such folder" if "/" in place else "unknown model"
-    near = get_close_matches(place, known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
     raise InputError(
-        f"--model {argument}: {what}{meant}; known: {', '.join(known)}; or give a folder, "
+        f"--model {argument}: {what}{meant(place, known)}; known: {', '.join(known)}; or give a folder, "
         "or OWNER/NAME on the hub"
     )

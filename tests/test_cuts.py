@@ -16,6 +16,7 @@ from phasebench.judge.cuts import (
     height_estimates,
     own_roughness,
     phases_of,
+    rival,
     sampling_noise,
     smallest,
     sure_phases,
@@ -166,6 +167,27 @@ def test_more_than_four_sure_phases_are_not_four(name: str, images: int) -> None
     told = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=0.01, images=images))
     assert told.outcome is Outcome.DOES_NOT_HOLD
     assert told.margin > 0
+
+
+def fall_before_four(images: int) -> Verdict:
+    """Of four phases after a fall that is a twentieth of them high."""
+    falling = through({0: 0.04, 6: 0, 12: 1, 18: 0.3, 30: 1.2, 40: 0.6})
+    return FINDINGS["four_phases"].verdict(evidence({"inter": falling}, noise=0.05, images=images))
+
+
+def test_a_fifth_phase_that_may_be_there_leaves_four_undecided() -> None:
+    """More than noise, as each of the four, but no more than some two of all layers may show."""
+    told = fall_before_four(50)
+    assert told.outcome is Outcome.UNDECIDED
+    assert told.detail.startswith("fall, rise, fall, rise, fall fits better")
+    assert told.margin < 0
+    assert told.images_needed is not None
+    assert fall_before_four(2 * told.images_needed).outcome is Outcome.DOES_NOT_HOLD
+
+
+def test_a_fifth_phase_that_is_no_more_than_noise_leaves_four() -> None:
+    assert rival(measured(CURVE)) is None
+    assert fall_before_four(10).outcome is Outcome.HOLDS
 
 
 @pytest.mark.parametrize("name", MORE)

@@ -65,7 +65,7 @@ def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:
     """
     mean = curves.mean(name)
     tables, bound = errors(mean), smallest(mean)
-    pairs = len(mean) * (len(mean) - 1) // 2
+    pairs = _pairs(curves)
     for longer in (fit_pattern(mean, pattern, tables) for pattern in LONGER):
         if all(_beyond(height, bound, pairs) for height in height_estimates(curves, longer, name)):
             return longer
@@ -78,14 +78,42 @@ def sure_phases(curves: Curves, name: str = "inter") -> Phases | None:
 
 def smaller(heights: Sequence[Estimate], bound: float) -> float:
     """Mean of all heights but the largest, above ``bound`` and in standard errors."""
+    return fmean(sorted(_above(heights, bound))[:-1])
+
+
+def _above(heights: Sequence[Estimate], bound: float) -> list[float]:
     errors = [math.hypot(np.nan_to_num(height.error), height.fixed, ROUNDING) for height in heights]
-    above = [(height.value - bound) / error for height, error in zip(heights, errors, strict=True)]
-    return fmean(sorted(above)[:-1])
+    return [(height.value - bound) / error for height, error in zip(heights, errors, strict=True)]
 
 
 def images_together(heights: Sequence[Estimate], bound: float) -> int | None:
     """How many images would make the smaller heights more than chance; None for more than can be had."""
     return fewest(heights[0].images, lambda n: smaller([h.of(n) for h in heights], bound) > TOGETHER)
+
+
+def rival(curves: Curves, name: str = "inter") -> Phases | None:
+    """More than four phases that win, each more than noise though no more than some two layers may show."""
+    mean = curves.mean(name)
+    found = find_phases(mean, sampling_noise(curves, name))
+    if found.pattern not in LONGER:
+        return None
+    bound = smallest(mean)
+    return found if all(_beyond(height, bound) for height in height_estimates(curves, found, name)) else None
+
+
+def rival_room(heights: Sequence[Estimate], bound: float) -> float:
+    """How far the least of a rival's intervals lies above ``bound``, in standard errors."""
+    return min(_above(heights, bound)) - heights[0].quantile()
+
+
+def images_apart(curves: Curves, heights: Sequence[Estimate], bound: float) -> int | None:
+    """How many images would make a rival's phases sure; None for more than can be had."""
+    pairs = _pairs(curves)
+    return fewest(heights[0].images, lambda n: all(_beyond(h.of(n), bound, pairs) for h in heights))
+
+
+def _pairs(curves: Curves) -> int:
+    return math.comb(curves.last + 1, 2)
 
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:

@@ -12,7 +12,7 @@ from phasebench.judge.contrast import Contrast, contrasts
 from phasebench.judge.cuts import REFITS, boundary_replicates, phases_of
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.phases import FOUR, Phases
-from phasebench.judge.similarity import height_conditions, heights_verdict
+from phasebench.judge.similarity import four_verdict, height_conditions
 from phasebench.judge.statistics import (
     SEED,
     Estimate,
@@ -100,7 +100,7 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     """
     curves = evidence.curves
     found = phases_of(curves)
-    phases = heights_verdict(found, height_conditions(curves, found)[1])
+    phases = four_verdict(curves, found, height_conditions(curves, found)[1])
     if found.pattern != FOUR:
         return _no_boundary(phases, found)
     drawn = weights(list(curves.items.values()), REFITS)

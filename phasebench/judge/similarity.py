@@ -14,8 +14,11 @@ from phasebench.judge.cuts import (
     TOGETHER,
     boundary_estimates,
     height_estimates,
+    images_apart,
     images_together,
     phases_of,
+    rival,
+    rival_room,
     smaller,
     smallest,
 )
@@ -71,7 +74,7 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     judged, conditions = height_conditions(curves, found)
     boundaries = boundary_estimates(curves, found)
     detail = _told(found, boundaries, conditions, curves.last)
-    told = heights_verdict(found, conditions, detail, _phases_beside(evidence, judged))
+    told = four_verdict(curves, found, conditions, detail, _phases_beside(evidence, judged))
     return replace(told, data={"phases": _phases_data(found, boundaries)})
 
 
@@ -84,6 +87,28 @@ def height_conditions(curves: Curves, found: Phases) -> tuple[Phases, list[Condi
         for number, height in enumerate(height_estimates(curves, judged), start=1)
     ]
     return judged, conditions
+
+
+def four_verdict(
+    curves: Curves,
+    found: Phases,
+    conditions: list[Condition],
+    detail: str = "",
+    beside: tuple[Contrast, ...] = (),
+) -> Verdict:
+    """What the heights say of four phases, unless more phases may as well be there."""
+    told = heights_verdict(found, conditions, detail, beside)
+    more = rival(curves) if told.outcome is Outcome.HOLDS else None
+    if more is None:
+        return told
+    rivals, bound = height_estimates(curves, more), conditions[0].bound
+    return replace(
+        told,
+        outcome=Outcome.UNDECIDED,
+        detail=f"{more} fits better, and each of its heights is more than noise; {told.detail}",
+        margin=-rival_room(rivals, bound),
+        images_needed=images_apart(curves, rivals, bound),
+    )
 
 
 def heights_verdict(

@@ -70,6 +70,7 @@ class _Teller:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.entries: list[Entry] = []
+        self._unwritten = False
 
     @property
     def compared(self) -> bool:
@@ -93,10 +94,14 @@ class _Teller:
         kept = f"the images measured so far are kept in {settings_of(self.config).store}"
         self.config.stash.setdefault(KEPT, f"interrupted; {kept}; the same command goes on from there")
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:
+        """Green is a run that compared something and wrote what it was asked for, which happens within."""
         if exitstatus == pytest.ExitCode.OK and not self.compared and not self.config.option.collectonly:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        yield
+        if self._unwritten and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -117,8 +122,9 @@ class _Teller:
         elif not self.compared:
             terminalreporter.write_line(NOTHING, yellow=True)
         self._tell_stale(terminalreporter, results.places)
-        for line in write(self.config.option, results):
-            terminalreporter.write_line(f"phasebench: {line}")
+        for line, written in write(self.config.option, results):
+            terminalreporter.write_line(f"phasebench: {line}", red=not written)
+            self._unwritten |= not written
         failed = _failures(terminalreporter)
         if step := os.environ.get("GITHUB_STEP_SUMMARY"):
             terminalreporter.write_line(f"phasebench: {_append(Path(step), results, failed)}")

@@ -17,7 +17,7 @@ def finding(**changes: Any) -> dict[str, Any]:
     entry = {
         "kind": "finding", "place": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
         "value": 0.0213, "low": 0.01, "high": 0.031, "passed": True,
-        "detail": "rise, fall, rise, fall", "controls": [CONTROL],
+        "detail": "rise, fall, rise, fall", "controls": [CONTROL], "margin": 2.5, "images_needed": None,
     }  # fmt: skip
     return {**entry, **changes}
 

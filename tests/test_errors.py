@@ -135,9 +135,9 @@ def test_results_that_cannot_be_written(run: Run) -> None:
 
 
 def test_results_that_turn_out_not_to_be_writable_lose_no_table(run: Run) -> None:
-    """Whether a place takes a file is known for sure only when it is written."""
+    """Whether a place takes a file is known for sure only when it is written; then the run is not green."""
     result = run("--snapshot-update", "-m", "finding", "--results", "/proc/results.json")
-    assert result.ret == 0
+    assert result.ret == FAILED
     result.stdout.fnmatch_lines(
         ["*phasebench tiny-llava/pics*", "*--results /proc/results.json could not be written: *"]
     )

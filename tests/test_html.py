@@ -248,6 +248,17 @@ def test_what_a_model_or_caption_says_is_text() -> None:
     assert Page(text).open == []
 
 
+def test_names_with_spaces_can_be_pointed_at(run: Run, pytester: pytest.Pytester) -> None:
+    """An attribute that names ids takes a space for the end of one."""
+    (pytester.path / "pics").rename(pytester.path / "my own pics")
+    run("-m", "finding", "--html", "r.html", dataset="my own pics")
+    found = Page((pytester.path / "r.html").read_text())
+    ids, links = found.attributes("id"), [link for link in found.attributes("href") if link[0] == "#"]
+    assert "#tiny-llava/my_own_pics" in links
+    assert {link[1:] for link in links} | set(found.attributes("aria-labelledby", "for")) <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
 def test_a_run_that_measured_nothing_says_so() -> None:
     assert "Nothing was measured." in page(Results.of([]))
 

@@ -62,8 +62,11 @@ def _check_installed(name: str) -> None:
         raise InputError(f"{name} needs {' and '.join(missing)}: pip install 'phasebench[report]'")
 
 
-def write(option: Any, results: Results) -> Iterator[str]:
-    """Write what was asked for; a line for each. The numbers come first: nothing that draws can lose them."""
+def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
+    """Write what was asked for; of each a line, and whether it is written.
+
+    The numbers come first: nothing that draws can lose them.
+    """
     for name, path, written in (
         ("--results", option.results, _results),
         ("--html", option.html, _report),
@@ -71,9 +74,9 @@ def write(option: Any, results: Results) -> Iterator[str]:
     ):
         if path:
             try:
-                yield written(path, results)
+                yield written(path, results), True
             except OSError as error:
-                yield f"{name} {path} could not be written: {error}"
+                yield f"{name} {path} could not be written: {error}", False
 
 
 def _results(path: Path, results: Results) -> str:

@@ -84,15 +84,21 @@ def _place(results: Results, place: str) -> Entry:
     drift = results.of_kind(place, "drift")
     return {
         "name": place,
+        "anchor": _anchor(place),
         "measured": measured,
         "findings": {entry["id"]: entry for entry in results.of_kind(place, "finding")},
         "drift": sorted(drift, key=badness, reverse=True),
         "written": [entry for entry in drift if entry.get("updated")],
         "drifted": [entry for entry in drift if not entry["passed"]],
         "figures": [_figure(place, figure) for figure in figures.of_place(results, place)],
-        "words": [] if measured is None else [_words(measured, image) for image in measured["words"]],
+        "words": [] if measured is None else [_words(place, measured, image) for image in measured["words"]],
         "about": [] if measured is None else _about(measured),
     }
+
+
+def _anchor(name: str) -> str:
+    """What can be pointed at: an attribute that names ids takes a space for the end of one."""
+    return "_".join(name.split())
 
 
 def _figure(place: str, figure: Figure) -> Entry:
@@ -100,7 +106,7 @@ def _figure(place: str, figure: Figure) -> Entry:
     xs = sorted({x for line in figure.lines for x in line.x})
     columns = [dict(zip(line.x, line.y, strict=True)) for line in figure.lines]
     return {
-        "key": f"{place}/{figure.id}",
+        "key": _anchor(f"{place}/{figure.id}"),
         "id": figure.id,
         "title": figure.title,
         "caption": figure.caption,
@@ -111,7 +117,7 @@ def _figure(place: str, figure: Figure) -> Entry:
     }
 
 
-def _words(measured: Entry, image: str) -> Entry:
+def _words(place: str, measured: Entry, image: str) -> Entry:
     """One example image: the picture, its captions, and the words by layer."""
     about = measured["pictures"][image]
     data = {
@@ -121,6 +127,7 @@ def _words(measured: Entry, image: str) -> Entry:
     }
     return {
         "id": image,
+        "slider": _anchor(f"{place}/{image}/layer"),
         "captions": about["captions"],
         "picture": _picture(Path(about["path"])),
         "grid": measured["patches"],

@@ -242,9 +242,11 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
     if path is None:
         return _incomparable(curve, "first recorded")
     try:
-        recorded = read_record(path)
-        difference = request.config.stash[REFERENCE].compare(recorded, measured)
+        recorded, reference = read_record(path), request.config.stash[REFERENCE]
+        difference = reference.compare(recorded, measured)
         found = {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
+        if why := reference.renewed(recorded, measured):
+            found["told"] = found["told"] or [f"{curve} {why}"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return _incomparable(curve, str(error))
     if not difference.decidable and not _updating(request):

@@ -139,7 +139,7 @@ def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
     if against and effect is None:
         effect = DEFAULT_EFFECT
     with usage():
-        return Reference.of(folders, against, effect)
+        return Reference.of(folders, against, effect, renew=option.update_snapshots)
 
 
 def _check_places(settings: Settings) -> None:

@@ -106,13 +106,13 @@ def pictures() -> list[Image.Image]:
     return [render(scene) for scene in islice(scenes("held_out", 7), 6)]
 
 
-def write_pictures(folder: Path, count: int, split: str = "val") -> Path:
+def write_pictures(folder: Path, count: int, split: str = "val", seed: int = 5) -> Path:
     """A data set of ``count`` scenes in COCO's layout."""
     from phasebench.datasets.coco import write_coco
     from phasebench.datasets.scenes import SIZE, captions, render, scenes
 
     (folder / split).mkdir(parents=True)
-    drawn = list(islice(scenes("held_out", 5), count))
+    drawn = list(islice(scenes("held_out", seed), count))
     names = [f"{index}.png" for index in range(count)]
     for name, scene in zip(names, drawn, strict=True):
         render(scene).save(folder / split / name)

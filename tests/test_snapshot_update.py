@@ -5,12 +5,14 @@ The command lines are those that lose baselines when syrupy is left to discover 
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from phasebench.models.tiny import tiny
+from phasebench.names import CURVES
 from phasebench.places import packaged
 from tests.conftest import DRIFT, FINDING, LATENCY, Run, write_pictures
 from tests.test_against import change, moved
@@ -108,6 +110,39 @@ def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
     changed = {name for name, content in contents(recorded).items() if content != before[name]}
     assert changed == {"tiny-llava/pics/inter.json"}
     assert run(*BOTH).ret == 0
+
+
+def images_of(folder: Path) -> set[int]:
+    """On how many images the baselines of tiny-llava on pics say they rest, the verdicts' too."""
+    records = [json.loads(path.read_text()) for path in (folder / "tiny-llava" / "pics").rglob("*.json")]
+    return {record["provenance"]["images"] for record in records}
+
+
+def test_more_images_are_recorded_though_nothing_drifted(run: Run, pytester: pytest.Pytester) -> None:
+    """And fewer are not, which would say less."""
+    folder = pytester.path / "baselines"
+    assert run("--images", "3", "--snapshot-update").ret == 0
+    assert images_of(folder) == {3}
+    more = run("--images", "4", "--snapshot-update")
+    assert more.ret == 0
+    more.stdout.fnmatch_lines(["baselines written: *"])
+    more.stdout.no_fnmatch_line("no drift in *")
+    assert images_of(folder) == {4}
+    before = contents(folder)
+    for line in (("--images", "3", "--snapshot-update"), ("--snapshot-update-new-only",), ()):
+        assert run(*line, "-m", "drift").ret == 0  # of fewer images a verdict may be another, and is recorded
+        assert contents(folder) == before
+
+
+def test_other_images_are_recorded_though_nothing_drifted(run: Run, recorded: Path) -> None:
+    before = contents(recorded)
+    shutil.rmtree(recorded.parent / "pics")
+    write_pictures(recorded.parent / "pics", 4, seed=1)
+    assert run("-m", "drift").ret == 0
+    assert contents(recorded) == before
+    assert run("-m", "drift", "--snapshot-update").ret == 0
+    changed = {name for name, content in contents(recorded).items() if content != before[name]}
+    assert changed == {f"tiny-llava/pics/{curve}.json" for curve in CURVES}
 
 
 def test_new_only_writes_what_is_missing(run: Run, recorded: Path) -> None:

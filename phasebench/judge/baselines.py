@@ -34,22 +34,26 @@ class Reference:
         tolerances: what numerical noise may do.
         against: the model whose baselines these are, where it is not the measured one itself.
         effect: standard deviations over images that it may differ by; None where it may not.
+        renew: whether records of other images, and no fewer, take the place of those that agree with them.
     """
 
     folders: Folders
     tolerances: Tolerances
     against: str | None = None
     effect: float | None = None
+    renew: bool = False
 
     @classmethod
-    def of(cls, folders: Folders, against: str | None, effect: float | None) -> Reference:
+    def of(
+        cls, folders: Folders, against: str | None, effect: float | None, *, renew: bool = False
+    ) -> Reference:
         """With the tolerances of the project, or those packaged.
 
         Raises:
             InputError: they cannot be read.
         """
         found = folders.find(FILE) or folders.packaged / FILE
-        return cls(folders, Tolerances.read(found), against, effect)
+        return cls(folders, Tolerances.read(found), against, effect, renew)
 
     def compare(self, recorded: dict[str, Any], measured: dict[str, Any]) -> Difference:
         """Two records of one curve."""
@@ -57,9 +61,19 @@ class Reference:
 
     def agree(self, recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
         """Whether two records say the same: a curve within what is allowed, a verdict's outcome."""
+        if self.renewed(recorded, measured):
+            return False
         if "verdict" in measured:
             return bool(recorded.get("verdict") == measured["verdict"])
         return recorded.keys() >= CURVE and not self.compare(recorded, measured).drifted
+
+    def renewed(self, recorded: dict[str, Any], measured: dict[str, Any]) -> str:
+        """Why a record is written anew though it may agree, in words; empty where it is not."""
+        before, after = (record.get("provenance", {}) for record in (recorded, measured))
+        had, has = (about.get("images", 0) for about in (before, after))
+        if not self.renew or before.get("data") == after.get("data") or has < had:
+            return ""
+        return f"recorded on {had} images, measured on {has} that are not all the same"
 
 
 def read_record(path: Path) -> dict[str, Any]:

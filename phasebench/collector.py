@@ -70,19 +70,20 @@ class _Teller:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.entries: list[Entry] = []
+        self._kinds: set[str] = set()
         self._unwritten = False
 
     @property
     def compared(self) -> bool:
         """Whether the run held anything against anything; timings count where only they were asked for."""
-        kinds = {entry["kind"] for entry in self.entries}
-        return bool(kinds & set(JUDGED)) or ("timing" in kinds and UNCOMPARED not in kinds)
+        return bool(self._kinds & set(JUDGED)) or ("timing" in self._kinds and UNCOMPARED not in self._kinds)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if str(report.outcome) == "rerun":  # pytest-rerunfailures' word; the last one counts
-            return
+        again = str(report.outcome) == "rerun"  # pytest-rerunfailures' word; the last one's verdict counts
         for entry in getattr(report, "phasebench", []):
-            self.entries.append({**entry, "passed": report.passed})
+            if not again or entry["kind"] == "measurement":  # which is attached once
+                self.entries.append({**entry, "passed": not report.failed})
+                self._kinds |= {entry["kind"]} if not report.skipped else {UNCOMPARED}
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Where no measurement of this process has said more: its workers' ends are not told.

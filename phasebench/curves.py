@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from phasebench.errors import InputError
+
 Array = npt.NDArray[np.float64]
 
 
@@ -67,7 +69,13 @@ class Curves:
         return int(self.table.index.get_level_values("layer").max())
 
     def array(self, name: str) -> Array:
-        """One curve as an array [images, L + 1]."""
+        """One curve as an array [images, L + 1].
+
+        Raises:
+            InputError: there is no curve of that name.
+        """
+        if name not in self.table.columns:
+            raise InputError(f"there is no curve {name!r}; there are {', '.join(self.names)}")
         return self.table[name].to_numpy(dtype=np.float64).reshape(len(self.items), self.last + 1)
 
     def mean(self, name: str) -> Array:

@@ -12,6 +12,7 @@ import pytest
 
 from phasebench.collector import KEPT, UNCOMPARED, attach
 from phasebench.errors import InputError
+from phasebench.names import CURVES
 from phasebench.options import settings_of
 from phasebench.places import BASELINE, FOLDERS, PLACE, packaged
 
@@ -160,10 +161,15 @@ def judge(
     """
     from phasebench.judge.finding import Evidence, Outcome
     from phasebench.judge.findings import FINDINGS
+    from phasebench.session import OWN_FINDINGS
+
+    known = FINDINGS | request.config.stash[OWN_FINDINGS]
 
     def judged(claim: str | Finding) -> None:
         _refuse_broken(request, measurement)
-        finding = FINDINGS[claim] if isinstance(claim, str) else claim
+        if isinstance(claim, str) and claim not in known:
+            pytest.fail(f"judge: there is no finding {claim!r}; there are {', '.join(known)}", pytrace=False)
+        finding = known[claim] if isinstance(claim, str) else claim
         verdict = finding.verdict(Evidence(measurement.curves, measurement.controls))
         name = f"verdicts/{finding.id}"
         record = {
@@ -171,10 +177,13 @@ def judge(
             **verdict.as_dict(),
             "provenance": dict(measurement.curves.provenance),
         }
-        known = _recorded(request, name)
-        told = {"id": finding.id, "recorded": known, **verdict.as_dict(), **verdict.data}
+        before = _recorded(request, name)
+        told = {"id": finding.id, "recorded": before, **verdict.as_dict(), **verdict.data}
         attach(request.node, {"kind": "finding", **told})
-        if known is None and not _updating(request):
+        if verdict.outcome is Outcome.UNDECIDED and before not in (None, "", str(verdict.outcome)):
+            _pass_over_fewer(request, name, record)
+        _keep_more(request, name, record)
+        if before is None and not _updating(request):
             if request.config.option.strict_baselines:
                 pytest.fail(_unrecorded(request, name), pytrace=False)
             if verdict.outcome is not Outcome.HOLDS:
@@ -196,9 +205,13 @@ def check_drift(
 
     def checked(curve: str) -> None:
         _refuse_broken(request, measurement)
+        if curve not in CURVES:
+            told = f"check_drift: there is no curve {curve!r}; there are {', '.join(CURVES)}"
+            pytest.fail(told, pytrace=False)
         measured = record(measurement.curves, curve)
         if _found(request, curve) is None and not _updating(request):
             _pass_over(request, curve, _unrecorded(request, curve))
+        _keep_more(request, curve, measured)
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
         why = "" if agrees else _cause(request, measurement)
@@ -225,6 +238,37 @@ def _pass_over(request: pytest.FixtureRequest, curve: str, told: str) -> None:
         pytest.fail(told, pytrace=False)
     attach(request.node, {"kind": UNCOMPARED})
     pytest.skip(told)
+
+
+def _pass_over_fewer(request: pytest.FixtureRequest, name: str, measured: dict[str, Any]) -> None:
+    """Skip a verdict that fewer images than recorded leave undecided: nothing is known to have changed."""
+    from phasebench.judge.baselines import fewer, read_record
+
+    path = _found(request, name)
+    if path is not None and (told := fewer(read_record(path), measured)):
+        told = f"{_baseline_of(request)}/{name}: undecided, {told}"
+        if request.config.option.strict_baselines:
+            pytest.fail(told, pytrace=False)
+        pytest.skip(told)
+
+
+def _keep_more(request: pytest.FixtureRequest, name: str, measured: dict[str, Any]) -> None:
+    """Let no record of fewer images take the place of the project's own: others beside it would stay."""
+    from phasebench.judge.baselines import fewer, read_record
+    from phasebench.session import REFERENCE
+
+    path = request.config.stash[FOLDERS].own / f"{_baseline_of(request)}/{name}.json"
+    if not request.config.option.update_snapshots or not path.is_file():
+        return
+    try:
+        recorded = read_record(path)
+        told = fewer(recorded, measured)
+        agrees = not told or request.config.stash[REFERENCE].agree(recorded, measured)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return  # no record: it is written anew
+    if not agrees:
+        way = f"raise --images, or remove {path.parent}"
+        pytest.fail(f"{_place_of(request)} {name} is another, but {told}: {way}", pytrace=False)
 
 
 def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
+from torch import nn
 
 from phasebench.curves import Curves
 from phasebench.datasets.pixels import as_rgb
@@ -31,7 +32,10 @@ class _InMemory(Sample):
     image: Image.Image
 
     def open(self) -> Image.Image:
-        return as_rgb(ImageOps.exif_transpose(self.image))
+        try:
+            return as_rgb(ImageOps.exif_transpose(self.image))
+        except OSError as error:
+            raise InputError(f"image {self.id}: cannot be read: {error}") from error
 
     def content(self) -> bytes:
         picture = self.open()
@@ -41,8 +45,8 @@ class _InMemory(Sample):
 def measure(
     model: Any,
     processor: Any,
-    images: Sequence[Picture],
-    captions: Sequence[Captions] | None = None,
+    images: Iterable[Picture],
+    captions: Iterable[Captions] | None = None,
     *,
     prompt: str | None = None,
     batch_size: int | None = 1,
@@ -74,6 +78,10 @@ def measure(
         if progress is not None:
             progress(done.images, done.total)
 
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size: 1 or more, or None for as many as fit, not {batch_size!r}")
+    if not isinstance(lens_norm, bool):
+        raise InputError(f"lens_norm: True or False, not {lens_norm!r}")
     samples = _samples(images, captions)
     settings = Settings(batch_size=batch_size, lens_norm=lens_norm)
     measured = run.measure(_taken(model, processor, prompt), "images", samples, settings, tell)
@@ -84,6 +92,9 @@ def measure(
 def _taken(model: Any, processor: Any, prompt: str | None) -> Loaded:
     """As if it had been loaded here; without a checkpoint's digest no row is kept."""
     name = type(model).__name__
+    if not isinstance(model, nn.Module) or not hasattr(processor, "tokenizer"):
+        given = f"{name} and {type(processor).__name__}"
+        raise InputError(f"model, processor: transformers' own, loaded, with a tokenizer; not {given}")
     if model.training:
         raise InputError(f"{name} is in training mode, dropout would be measured; call model.eval() first")
     check_image_token(name, model.config, processor.tokenizer, image_token_id(model))
@@ -92,17 +103,24 @@ def _taken(model: Any, processor: Any, prompt: str | None) -> Loaded:
     return loaded
 
 
-def _samples(images: Sequence[Picture], captions: Sequence[Captions] | None) -> list[Sample]:
+def _samples(images: Iterable[Picture], captions: Iterable[Captions] | None) -> list[Sample]:
     if isinstance(images, Image.Image | str | Path):
         raise InputError("images: a list of pictures is wanted, this is a single one")
-    texts = [()] * len(images) if captions is None else captions
+    images = list(images)
+    if isinstance(captions, str):
+        raise InputError("captions: one entry an image is wanted, this is a single text")
+    texts = [()] * len(images) if captions is None else list(captions)
     if len(texts) != len(images):
         raise InputError(f"captions: {len(texts)} for {len(images)} images; give one entry an image")
     return [_sample(str(index), *pair) for index, pair in enumerate(zip(images, texts, strict=True))]
 
 
 def _sample(name: str, image: Picture, captions: Captions) -> Sample:
-    told = (captions,) if isinstance(captions, str) else tuple(captions)
+    told = [captions] if isinstance(captions, str) else captions
+    if not isinstance(told, Sequence) or not all(isinstance(text, str) for text in told):
+        raise InputError(f"captions: a text, or a list of texts, for image {name}, not {captions!r:.80}")
     if isinstance(image, Image.Image):
-        return _InMemory(name, Path(), told, name, image)
-    return Sample(name, Path(image), told, name)
+        return _InMemory(name, Path(), tuple(told), name, image)
+    if not isinstance(image, str | Path):
+        raise InputError(f"images: pictures of PIL or paths; image {name} is {type(image).__name__}")
+    return Sample(name, Path(image), tuple(told), name)

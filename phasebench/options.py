@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from phasebench import processes
 from phasebench.cache import store_folder
 from phasebench.errors import InputError, meant
 from phasebench.settings import DEFAULT_IMAGES, Settings
@@ -201,4 +202,5 @@ def _parsed(option: argparse.Namespace) -> Settings:
         remote_code=option.trust_remote_code,
         store=store_folder(option.store),
         fresh=option.fresh,
+        shared=processes.count() > 1,
     )

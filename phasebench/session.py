@@ -83,7 +83,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from phasebench.datasets.registry import resolve_datasets
     from phasebench.models.registry import resolve_models
 
-    config, hook = session.config, session.config.hook
+    config = session.config
     with usage():
         models = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
         datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known.datasets(config))
@@ -99,7 +99,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if not hasattr(config, "workerinput"):  # the controller has seen all of them
             for spec in datasets:
                 selection(config, spec.name)
-    findings = [finding for batch in hook.pytest_phasebench_findings(config=config) for finding in batch]
+    with usage():
+        findings = known.findings(config)
     ids = [*FINDINGS, *(finding.id for finding in findings)]
     for name in ids:
         if not name or set(name) - SAFE:
@@ -176,12 +177,13 @@ def selection(config: pytest.Config, name: str) -> Selection:
     Called for all of them before the first model is loaded: a typing error must not cost an hour.
     """
     from phasebench.cache import cache_folder
+    from phasebench.datasets.registry import read
     from phasebench.datasets.selection import select
 
     option, found = config.option, config.stash[SELECTIONS]
     if name not in found:
         with usage(f"--dataset {name}: "):
-            samples = config.stash[DATASETS][name].read(cache_folder())
+            samples = read(config.stash[DATASETS][name], cache_folder())
             found[name] = select(samples, option.images, option.seed, strict=option.strict_data)
     return found[name]
 

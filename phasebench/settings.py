@@ -29,5 +29,7 @@ class Settings:
     """Where rows of finished images are kept; None keeps nothing."""
     fresh: bool = False
     """Measure every image, whatever is in the store."""
+    shared: bool = False
+    """The processes that a launcher started measure a share of the images each."""
     measured: set[str] = field(default_factory=set, repr=False, compare=False)
     """Rows that this run has measured, for any of its datasets: they are its own, not an earlier run's."""

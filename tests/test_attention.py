@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import eager_attention_forward
+from transformers.pytorch_utils import Conv1D
 
 from phasebench.measure.attention import attention_curves, gate, project, weighted_values
 from phasebench.names import ATTENTION
@@ -92,10 +93,32 @@ def test_the_row_is_the_last_text_tokens_not_the_last_one() -> None:
     assert added[:, 4:].abs().max() == 0
 
 
-def test_the_output_bias_is_left_out() -> None:
-    output = nn.Linear(8, 8)
+class Wrapped(nn.Linear):
+    """As an adapter or a quantised layer is: more than its weight."""
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Wrapped])
+def test_the_output_bias_is_left_out(kind: type[nn.Linear]) -> None:
+    output = kind(8, 8)
     stacked = torch.randn(2, 3, 8)
     assert torch.allclose(project(output, stacked), stacked @ output.weight.T, atol=1e-6)
+
+
+def test_of_gpts_projection_too() -> None:
+    output = Conv1D(8, 6)
+    nn.init.normal_(output.bias)
+    stacked = torch.randn(2, 3, 6)
+    assert torch.allclose(project(output, stacked), stacked @ output.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_a_bias_does_not_round_what_small_contributions_are_in_16_bits(conv: bool) -> None:
+    output = (Conv1D(64, 64) if conv else nn.Linear(64, 64)).bfloat16()
+    nn.init.normal_(output.bias, std=3.0)
+    stacked = 0.01 * torch.randn(1, 50, 64).bfloat16()
+    weight = output.weight if conv else output.weight.T
+    expected = (stacked.float() @ weight.float()).norm(dim=-1)
+    assert torch.allclose(project(output, stacked).float().norm(dim=-1), expected, rtol=0.01)
 
 
 def test_the_curves_of_known_norms() -> None:

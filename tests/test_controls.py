@@ -200,6 +200,18 @@ def test_where_memory_runs_out_a_batch_is_halved_and_the_numbers_stay(
     assert (expected.curves.provenance["batch_size"], found.curves.provenance["batch_size"]) == (3, 1)
 
 
+def test_the_plain_pass_is_told_beside_the_pass_of_the_same_images(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second data set of a run has rows of the first one, whose plain pass may never have been timed."""
+    monkeypatch.setattr(measuring, "PLAIN", 1)
+    settings = Settings(store=tmp_path)
+    measure(tiny_llava, "first", samples[:2], settings, lambda *_: None)
+    second = measure(tiny_llava, "second", samples[1:], settings, lambda *_: None)
+    assert len(second.seconds) == 2
+    assert [seconds for seconds, _ in second.beside] == second.seconds[1:]
+
+
 def test_rows_of_a_halved_batch_are_not_those_of_the_whole_one(
     tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -74,16 +74,38 @@ def test_a_value_is_told_with_what_is_wanted_before_anything_is_loaded(
     result.stdout.no_fnmatch_line("*loading*")
 
 
-def test_a_verdict_of_fewer_images_than_the_recorded_one_says_so(run: Run, pytester: pytest.Pytester) -> None:
+@pytest.fixture
+def another(run: Run, pytester: pytest.Pytester) -> Path:
+    """A verdict that is recorded otherwise than it is judged, which is undecided."""
     assert run("--snapshot-update").ret == 0
     path = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "verdict": "another"}))
-    fewer = run("-m", "finding", "--images", "3")
-    fewer.stdout.fnmatch_lines(
-        ["*four_phases: recorded: another; now: *", "recorded on 4 images, measured on 3*"]
-    )
-    run("-m", "finding").stdout.no_fnmatch_line("recorded on 4 images*")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": "another"}))
+    return path
+
+
+def test_a_verdict_that_fewer_images_leave_undecided_is_passed_over(run: Run, another: Path) -> None:
+    """Nothing is known to have changed."""
+    before = another.read_bytes()
+    for update in ((), ("--snapshot-update",)):
+        fewer = run("-m", "finding", "--images", "3", "-rs", *update)
+        assert fewer.ret == 0
+        fewer.stdout.fnmatch_lines(
+            [
+                "four_phases *undecided *another",
+                "*/four_phases: undecided, recorded on 4 images, measured on 3",
+            ]
+        )
+        assert another.read_bytes() == before
+    assert run("-k", "four_phases", "--images", "3").ret == NOTHING
+    assert run("-k", "four_phases", "--images", "3", "--strict-baselines").ret == FAILED
+
+
+def test_a_verdict_that_as_many_images_leave_undecided_is_red(run: Run, another: Path) -> None:
+    assert another.is_file()
+    all_of_them = run("-m", "finding")
+    assert all_of_them.ret == FAILED
+    all_of_them.stdout.fnmatch_lines(["*four_phases: recorded: another; now: undecided*"])
+    all_of_them.stdout.no_fnmatch_line("*recorded on 4 images*")
 
 
 @pytest.mark.parametrize(

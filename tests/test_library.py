@@ -33,6 +33,21 @@ def test_the_numbers_are_those_of_a_run(tiny: Loaded, samples: list[Sample]) -> 
         assert np.array_equal(curves.table.to_numpy(), run.table.to_numpy(), equal_nan=True)
 
 
+def test_each_process_of_a_launcher_measures_its_own_model(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sharing is for a run of cases: elsewhere other processes may do anything else meanwhile."""
+    alone = phasebench.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    one_of_two = phasebench.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
+    )
+    assert one_of_two.table.equals(alone.table)
+
+
 def test_findings_are_judged_without_pytest(tiny_llava: Loaded, samples: list[Sample]) -> None:
     images = [sample.path for sample in samples]
     model, processor, prompt = tiny_llava.model, tiny_llava.processor, tiny_llava.prompt

@@ -237,6 +237,29 @@ def test_nothing_stays_shadowed_or_hooked(tiny: Loaded, pictures: Pictures) -> N
     assert after == hooks
 
 
+def test_an_eager_attention_of_the_callers_own_is_called_and_stays(
+    tiny_llava: Loaded, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AttentionInterface
+    from transformers.models.llama.modeling_llama import eager_attention_forward
+
+    calls: list[Any] = []
+
+    def own(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        calls.append(module)
+        return eager_attention_forward(module, *args, **kwargs)
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "eager", own)
+    model = copy.deepcopy(tiny_llava.model)
+    model.get_decoder().set_attn_implementation("eager")
+    anatomy = dissect(model, tiny_llava.inputs(pictures[:1]))
+    calls.clear()
+    (row,) = probed_pass(anatomy, tiny_llava.inputs(pictures[:1]))
+    assert len(calls) == len(anatomy.layers)
+    assert np.isfinite(row.norms).all()
+    assert AttentionInterface._global_mapping["eager"] is own
+
+
 def test_the_plain_pass_is_timed_without_the_probe(tiny: Loaded, pictures: Pictures) -> None:
     anatomy, inputs = parts(tiny, pictures[:1])
     hooked: list[int] = []

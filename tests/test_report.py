@@ -27,10 +27,10 @@ def test_a_curve_by_columns() -> None:
 
 
 def test_the_overhead_is_of_the_same_images_without_the_first() -> None:
-    found = timing([9.0, 2.0, 4.0, 100.0], [9.0, 1.0, 2.0])
+    found = timing([9.0, 2.0, 4.0, 100.0], [(9.0, 9.0), (2.0, 1.0), (4.0, 2.0)])
     assert found["ratio"] == 2.0
     assert found["total"] == 115.0
-    assert timing([1.0], [1.0])["ratio"] is None
+    assert timing([1.0], [(1.0, 1.0)])["ratio"] is None
 
 
 def measured(place: str, *reasons: str) -> dict[str, Any]:

@@ -134,6 +134,19 @@ def test_more_images_are_recorded_though_nothing_drifted(run: Run, pytester: pyt
         assert contents(folder) == before
 
 
+def test_fewer_images_do_not_take_the_place_of_more(run: Run, recorded: Path) -> None:
+    """What they leave alone would be of another checkpoint, and the next whole run red."""
+    path = recorded / "tiny-llava" / "pics" / "inter.json"
+    change(path, moved(0.5))
+    before = contents(recorded)
+    refused = run("--images", "3", "-m", "drift", "--snapshot-update")
+    assert refused.ret == pytest.ExitCode.TESTS_FAILED
+    refused.stdout.fnmatch_lines(
+        ["*tiny-llava/pics inter is another, but recorded on 4 images, measured on 3: raise --images, or *"]
+    )
+    assert contents(recorded) == before
+
+
 def test_other_images_are_recorded_though_nothing_drifted(run: Run, recorded: Path) -> None:
     before = contents(recorded)
     shutil.rmtree(recorded.parent / "pics")

@@ -16,6 +16,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from phasebench import processes
 from phasebench.curves import Array
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
@@ -85,7 +86,7 @@ def measure_as(loaded: Loaded, samples: Sequence[Sample], variation: Variation) 
     """
     ordered = list(samples)[::-1] if variation.backwards else list(samples)
     with _varied(loaded, variation) as varied:
-        settings = Settings(batch_size=variation.batch_size)
+        settings = Settings(batch_size=variation.batch_size, shared=processes.count() > 1)
         found = measure(varied, "calibration", ordered, settings, lambda *_: None)
     if found.broken:
         raise InputError(f"{loaded.name}: broken images cannot calibrate anything: {found.broken}")

@@ -33,6 +33,24 @@ class DatasetSpec:
     note: str = ""
 
 
+def read(spec: DatasetSpec, cache: Path) -> list[Sample]:
+    """The samples of a data set, which may be read by a user's function.
+
+    Raises:
+        InputError: it cannot be read, or something else than samples came of it.
+    """
+    try:
+        samples = list(spec.read(cache))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot be read: {type(error).__name__}: {error}") from error
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise InputError(f"its function should give samples, not {type(sample).__name__}")
+    return samples
+
+
 def bundled_datasets() -> list[DatasetSpec]:
     """The datasets that come with phasebench."""
     return [
@@ -87,7 +105,7 @@ def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
     raise InputError(f"--data-dir {data_dir}: neither {folder / name} nor {folder} has {wanted[name]}")
 
 
-def read_folder(folder: Path) -> list[Sample]:
+def read_folder(folder: str | Path) -> list[Sample]:
     """The samples of a folder: Winoground's form, COCO's layout, a list of images, or images with texts.
 
     Raises:
@@ -95,6 +113,7 @@ def read_folder(folder: Path) -> list[Sample]:
     """
     from phasebench.datasets import coco, listed, winoground
 
+    folder = Path(folder)
     examples, captions = winoground.examples_folder(folder), listed.list_of(folder)
     if examples is not None:
         return winoground.read_winoground(examples)
@@ -104,6 +123,9 @@ def read_folder(folder: Path) -> list[Sample]:
         return listed.read_list(captions)
     if listed.image_files(folder):
         return listed.read_folder_of_images(folder)
+    deeper = [path for path in sorted(folder.iterdir()) if path.is_dir() and listed.image_files(path)]
+    if deeper:
+        raise InputError(f"{folder}: its images lie in folders of their own; give one of them ({deeper[0]})")
     raise InputError(
         f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
         "annotations/captions_*.json (COCO's layout), "

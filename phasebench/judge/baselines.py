@@ -93,6 +93,12 @@ def read_record(path: Path) -> dict[str, Any]:
     return found
 
 
+def fewer(recorded: dict[str, Any], measured: dict[str, Any]) -> str:
+    """That a record rests on fewer images than the recorded one, in words; empty where it does not."""
+    before, after = (record.get("provenance", {}).get("images", 0) for record in (recorded, measured))
+    return f"recorded on {before} images, measured on {after}" if after < before else ""
+
+
 def _of_how_many(recorded: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
     """Fewer images decide less: said where a verdict is not of as many as the recorded one."""
     before, after = (record.get("provenance", {}).get("images") for record in (recorded, measured))

@@ -40,7 +40,7 @@ TOGETHER = 3.1
 none they are picked from noise where it shows most: each may be large by chance, rarely all three."""
 SMALLEST = 0.005
 """Share of the curve's range below which no height is called a phase, however sure it is."""
-LONGER: tuple[Pattern, ...] = ((*FOUR, 1, -1), (*FOUR, 1), (-1, *FOUR))
+LONGER: tuple[Pattern, ...] = ((*FOUR, 1, -1), (-1, *FOUR, 1), (*FOUR, 1), (-1, *FOUR))
 """Patterns in which four phases can be found although there are more."""
 CHANCE = 3.0
 """Roughness must exceed so many times what sampling makes of it to count as the curve's own."""

@@ -186,6 +186,8 @@ def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contra
     wanting = (c.family or c.what for c in judged if c.outcome is not Outcome.HOLDS)
     others = dict.fromkeys(what for what in wanting if what not in (worst.what, worst.family))
     told = "; ".join([worst.what, *(f"also {what}" for what in others), *([detail] if detail else [])])
+    if worst.outcome is Outcome.UNDECIDED and shown.high < worst.bound:
+        told = f"below {worst.bound:.3g} by itself, but not as one of {len(judged)} conditions: {told}"
     needed = worst.images_needed(len(judged)) if worst.outcome is Outcome.UNDECIDED else None
     return Verdict(
         worst.outcome, shown.value, shown.low, shown.high, told, controls, {}, worst.margin, needed

@@ -80,7 +80,8 @@ class Reading:
 
     Attributes:
         layouts: the different ones, in order of appearance.
-        seconds, plain: of the images that this run measured.
+        seconds: of the images that this run measured.
+        beside: the same and those of the plain forward pass, of the images where that was timed.
         stored: how many an earlier run had measured.
         broken: image id -> from where on its states are not finite.
         examples: the first images, by id.
@@ -94,7 +95,7 @@ class Reading:
         self._norms: Array | None = None
         self.layouts: list[dict[str, Any]] = []
         self.seconds: list[float] = []
-        self.plain: list[float] = []
+        self.beside: list[tuple[float, float]] = []
         self.stored = 0
         self.broken: dict[str, str] = {}
         self.examples: dict[str, Example] = {}
@@ -133,7 +134,7 @@ class Reading:
             return
         self.seconds.append(row.seconds)
         if row.plain is not None:
-            self.plain.append(row.plain)
+            self.beside.append((row.seconds, row.plain))
 
     def arrays(self) -> dict[str, Array]:
         """One array [images, L + 1] per curve."""

@@ -11,7 +11,6 @@ import torch
 import transformers
 
 import phasebench
-from phasebench import processes
 from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
@@ -36,8 +35,8 @@ class Measurement:
     Attributes:
         curves: per image and layer.
         controls: name of a control -> its curves (one row for ``blank``).
-        seconds, plain_seconds: per image that this run measured, of the instrumented and of the plain
-            pass (of the first ones only); empty where all came from the store.
+        seconds: per image that this run measured; empty where all came from the store.
+        beside: the same and those of the plain pass, of the images where that was timed: the first ones.
         heatmap: mean norm-based attention [L, N]; None where layouts differ.
         examples: the first two images, by id.
         selftest: the outcome of the checks.
@@ -50,7 +49,7 @@ class Measurement:
     curves: Curves
     controls: dict[str, Curves]
     seconds: list[float]
-    plain_seconds: list[float]
+    beside: list[tuple[float, float]]
     heatmap: Array | None
     examples: dict[str, Example]
     selftest: SelfTest = field(repr=False)
@@ -58,6 +57,11 @@ class Measurement:
     stored: int = 0
     patches: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def plain_seconds(self) -> list[float]:
+        """Seconds of the plain forward pass, of the images where it was timed."""
+        return [plain for _, plain in self.beside]
 
 
 def measure(
@@ -80,11 +84,14 @@ def measure(
     if settings.controls:
         controls.check_controls(loaded, anatomy)
     place = f"{loaded.name} on {dataset}"
-    size = settings.batch_size or shards.agreed(largest_batch(loaded, anatomy, samples), place)
+    size = settings.batch_size or largest_batch(loaded, anatomy, samples)
+    if settings.shared:
+        size = shards.agreed(size, place)
     tested = _tested(loaded, anatomy, samples[:size])
     passes = _passes(loaded, anatomy, settings)
     every = list(batches(samples, size))
-    shards.share(passes, every, progress, place)
+    if settings.shared:
+        shards.share(passes, every, progress, place)
     recalls = Recalls(loaded.processor.tokenizer, samples)
     reading = Reading(anatomy, samples, recalls)
     for row in rows_of(passes, every, progress):
@@ -99,7 +106,7 @@ def measure(
         curves=Curves.from_arrays(reading.arrays(), items, provenance, contents),
         controls=_controls(passes, samples, settings, recalls, progress),
         seconds=reading.seconds,
-        plain_seconds=reading.plain,
+        beside=reading.beside,
         heatmap=reading.heatmap(),
         examples=reading.examples,
         selftest=tested,
@@ -131,8 +138,7 @@ def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
         **_machine(loaded),
     }
     root = settings.store if loaded.checkpoint else None
-    carry = processes.count() > 1
-    store = Store(root, about, fresh=settings.fresh, carry=carry, measured=settings.measured)
+    store = Store(root, about, fresh=settings.fresh, carry=settings.shared, measured=settings.measured)
     return Passes(loaded, anatomy, store, lens_norm=settings.lens_norm)
 
 

@@ -34,7 +34,8 @@ def agreed(size: int, place: str) -> int:
     Raises:
         InputError: another process is at another ``place``, or is gone.
     """
-    return min(_met(place, size)) if processes.count() > 1 else size
+    sizes: list[int] = _met(place, size)
+    return min(sizes)
 
 
 def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress, place: str) -> None:
@@ -47,8 +48,6 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress,
         InputError: another process failed, is at another ``place``, or is gone; or it measures with
             something else: another checkpoint, device or version.
     """
-    if processes.count() == 1:
-        return
     failure = None
     try:
         for _ in rows_of(passes, every[processes.rank() :: processes.count()], progress):

@@ -49,7 +49,7 @@ class ModelSpec:
             raise InputError(f"--model {self.name}: {self.note}, then say --model {self.name}=FOLDER")
         if isinstance(self.source, Hub):
             return fetch(self.name, self.source, allow_pickle=allow_pickle)
-        return self.source if isinstance(self.source, Path) else self.source(cache)
+        return Path(self.source) if isinstance(self.source, str | Path) else self.source(cache)
 
 
 def known_models() -> list[ModelSpec]:
@@ -172,6 +172,10 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     if not equals or Path(argument).expanduser().is_dir():
         name, place = argument.partition("@")[0], argument
         name = name if name in known else ""
+    elif place in known:
+        return replace(known[place], name=name)
+    elif not place:
+        raise InputError(f"--model {argument}: nothing after =; give a name, a folder, or OWNER/NAME")
     source = _source(argument, place, known)
     if name in known:
         same = source == known[name].source

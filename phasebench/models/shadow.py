@@ -33,9 +33,9 @@ def reads(config: Any) -> bool:
 def shadowed_attention(watcher: Watcher) -> Iterator[None]:
     """Call ``watcher`` before every attention that runs through ``sdpa`` or ``eager``."""
     interface = AttentionInterface()
-    native = interface[SHADOWED]
+    native, own = interface[SHADOWED], AttentionInterface._global_mapping.get("eager")
     AttentionInterface.register(SHADOWED, _wrapped(native, watcher))
-    AttentionInterface.register("eager", _eager(watcher))
+    AttentionInterface.register("eager", _wrapped(own, watcher) if own else _eager(watcher))
     try:
         yield
     finally:
@@ -43,6 +43,8 @@ def shadowed_attention(watcher: Watcher) -> Iterator[None]:
         # The class offers no way to take an entry out again, and without it each model file's own
         # eager function is the default.
         AttentionInterface._global_mapping.pop("eager", None)
+        if own is not None:  # the caller's own
+            AttentionInterface.register("eager", own)
 
 
 def own_eager(attention: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:

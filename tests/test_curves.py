@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from phasebench.curves import Curves
+from phasebench.errors import InputError
 from phasebench.names import ATTENTION, CURVES, LENS, SIMILARITY
 
 
@@ -21,6 +22,11 @@ def measured(images: int = 6, layers: int = 5, seed: int = 0, first: int = 0) ->
 def test_the_names_are_those_of_the_measures() -> None:
     assert (*SIMILARITY, *ATTENTION, *LENS) == CURVES
     assert len(set(CURVES)) == len(CURVES)
+
+
+def test_an_unknown_curve_is_told_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="there is no curve 'nope'; there are inter, total"):
+        measured().mean("nope")
 
 
 def test_arrays_go_in_and_come_out() -> None:

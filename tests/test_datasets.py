@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from phasebench.datasets.coco import read_coco
-from phasebench.datasets.registry import DatasetSpec, bundled_datasets, read_folder, resolve_datasets
+from phasebench.datasets.registry import DatasetSpec, bundled_datasets, read, read_folder, resolve_datasets
 from phasebench.datasets.sample import Sample, digest, draw
 from phasebench.datasets.selection import select
 from phasebench.datasets.winoground import read_winoground
@@ -140,6 +141,38 @@ def test_an_empty_winoground_file_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither examples\.jsonl"):
         read_folder(tmp_path)
+
+
+def test_images_in_folders_of_their_own_are_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pics", 1)
+    (tmp_path / "pics" / "annotations" / "captions_val.json").unlink()
+    with pytest.raises(InputError, match=r"its images lie in folders of their own; .*val\)"):
+        read_folder(str(tmp_path / "pics"))
+
+
+def test_a_sample_as_people_write_it() -> None:
+    """A text alone is one caption, no row of letters."""
+    written = Sample("a", "pics/a.png", "a red dog", "a")  # type: ignore[arg-type]
+    assert (written.path, written.captions) == (Path("pics/a.png"), ("a red dog",))
+    assert Sample("a", Path("a"), ["one", "two"], "a").captions == ("one", "two")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (lambda _: None, "cannot be read: TypeError"),
+        (lambda _: [3], "its function should give samples, not int"),
+        (lambda _: 1 / 0, "cannot be read: ZeroDivisionError"),
+    ],
+)
+def test_a_users_function_that_gives_something_else_is_told(gives: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=told):
+        read(DatasetSpec("ours", gives), tmp_path)
+
+
+def test_a_users_function_may_give_samples_one_by_one(tmp_path: Path) -> None:
+    ones = [Sample("a", Path("a"), ("x",), "a")]
+    assert read(DatasetSpec("ours", lambda _: iter(ones)), tmp_path) == ones  # type: ignore[arg-type, return-value]
 
 
 def test_an_unknown_dataset_lists_the_known_ones() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import phasebench
 from phasebench import library
@@ -94,6 +95,43 @@ def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> No
             library.measure(model, processor, [image])
     finally:
         model.eval()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"images": [np.zeros((8, 8, 3))]}, "images: pictures of PIL or paths; image 0 is ndarray"),
+        ({"captions": "a"}, "captions: one entry an image is wanted, this is a single text"),
+        ({"captions": [None]}, "captions: a text, or a list of texts, for image 0, not None"),
+        ({"captions": [[3]]}, "captions: a text, or a list of texts, for image 0"),
+        ({"batch_size": 0}, "batch_size: 1 or more, or None for as many as fit, not 0"),
+        ({"batch_size": "auto"}, "batch_size: 1 or more, or None for as many as fit, not 'auto'"),
+        ({"lens_norm": "off"}, "lens_norm: True or False, not 'off'"),
+        ({"model": "folder"}, "model, processor: transformers' own, loaded, with a tokenizer; not str and"),
+        ({"processor": "folder"}, "model, processor: .* and str"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_words(
+    tiny_llava: Loaded, samples: list[Sample], changed: dict[str, Any], told: str
+) -> None:
+    given = {"model": tiny_llava.model, "processor": tiny_llava.processor, "images": [samples[0].path]}
+    with pytest.raises(InputError, match=told):
+        phasebench.measure(**{**given, **changed})
+
+
+def test_a_picture_that_breaks_off_is_named(
+    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.png"
+    path.write_bytes(samples[0].path.read_bytes()[:-200])
+    with Image.open(path) as cut, pytest.raises(InputError, match="image 0: cannot be read"):
+        phasebench.measure(tiny_llava.model, tiny_llava.processor, [cut], prompt=tiny_llava.prompt)
+
+
+def test_images_may_come_one_by_one(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    paths = (sample.path for sample in samples[:2])
+    curves = phasebench.measure(tiny_llava.model, tiny_llava.processor, paths, prompt=tiny_llava.prompt)
+    assert list(curves.items) == ["0", "1"]
 
 
 def test_a_single_image_is_refused_in_words(tiny_llava: Loaded, samples: list[Sample]) -> None:

@@ -81,6 +81,14 @@ def test_a_claim_that_needs_all_is_refused_only_beyond_bonferroni() -> None:
     assert verdict([*many, condition(-end(count=60) - 0.1)], "").outcome is FAILS
 
 
+def test_an_interval_below_its_bound_says_why_it_decides_nothing() -> None:
+    """It is below by itself, but one of ten such intervals lies so low by chance more often."""
+    found = verdict([condition(-(end() + end(count=10)) / 2), *[condition(9.0)] * 9], "")
+    assert found.outcome is UNDECIDED
+    assert found.high < 0
+    assert found.detail == "below 0 by itself, but not as one of 10 conditions: it"
+
+
 def test_a_claim_that_needs_all_holds_without_correction() -> None:
     assert verdict([condition(end() + 0.1)] * 60, "").outcome is HOLDS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,17 @@ def test_a_revision_of_a_known_model_keeps_its_prompt() -> None:
     (spec,) = resolve_models(["llava@v1"], known())
     assert spec.prompt == known()["llava"].prompt
     assert spec.visual == 576
+
+
+def test_a_known_model_under_another_name() -> None:
+    known = {spec.name: spec for spec in known_models()}
+    (spec,) = resolve_models(["new=tiny-llava"], known)
+    assert spec == replace(known["tiny-llava"], name="new")
+
+
+def test_a_name_without_a_place_is_told() -> None:
+    with pytest.raises(InputError, match="--model new=: nothing after =;"):
+        resolve_models(["new="], {})
 
 
 def test_a_known_model_in_a_place_of_ones_own(folder: Path) -> None:

@@ -119,6 +119,47 @@ def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, c
     result.stdout.fnmatch_lines(["*phasebench ours/our-pics*", "attention_is_there*holds*"])
 
 
+@pytest.mark.parametrize(
+    ("hook", "gives", "kind"),
+    [("models", "'x'", "ModelSpec"), ("datasets", "[1]", "DatasetSpec"), ("findings", "{1: 2}", "Finding")],
+)
+def test_a_hook_that_gives_something_else_is_named(
+    run: Run, pytester: pytest.Pytester, hook: str, gives: str, kind: str
+) -> None:
+    pytester.makeconftest(f"def pytest_phasebench_{hook}(config): return {gives}")
+    result = run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: pytest_phasebench_{hook}: should give a list of {kind}, not *"])
+
+
+def test_a_case_of_ones_own_judges_by_id(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        from phasebench import Condition, Estimate, Finding, verdict
+        def positive(evidence):
+            value = evidence.curves.mean("total")[1:].min()
+            return verdict([Condition("smallest total", Estimate(value, value, value))], "all layers")
+        def pytest_phasebench_findings(config):
+            return [Finding("attention_is_there", "There is attention.", "here", positive)]
+        """
+    )
+    path = pytester.makepyfile(
+        """
+        def test_own(judge): judge("attention_is_there")
+        def test_unknown(judge): judge("nope")
+        def test_no_curve(check_drift): check_drift("nope")
+        """
+    )
+    result = run(str(path))
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "judge: there is no finding 'nope'; there are *four_phases*attention_is_there",
+            "check_drift: there is no curve 'nope'; there are inter,*",
+        ]
+    )
+
+
 def test_a_finding_under_a_taken_id_is_refused(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """

@@ -21,8 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from phasebench.errors import InputError
-
 Array = npt.NDArray[np.float64]
 
 
@@ -72,10 +70,10 @@ class Curves:
         """One curve as an array [images, L + 1].
 
         Raises:
-            InputError: there is no curve of that name.
+            KeyError: there is no curve of that name.
         """
         if name not in self.table.columns:
-            raise InputError(f"there is no curve {name!r}; there are {', '.join(self.names)}")
+            raise KeyError(f"there is no curve {name!r}; there are {', '.join(self.names)}")
         return self.table[name].to_numpy(dtype=np.float64).reshape(len(self.items), self.last + 1)
 
     def mean(self, name: str) -> Array:

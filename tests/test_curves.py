@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from phasebench.curves import Curves
-from phasebench.errors import InputError
 from phasebench.names import ATTENTION, CURVES, LENS, SIMILARITY
 
 
@@ -25,7 +24,7 @@ def test_the_names_are_those_of_the_measures() -> None:
 
 
 def test_an_unknown_curve_is_told_with_those_there_are() -> None:
-    with pytest.raises(InputError, match="there is no curve 'nope'; there are inter, total"):
+    with pytest.raises(KeyError, match="there is no curve 'nope'; there are inter, total"):
         measured().mean("nope")
 
 

@@ -277,6 +277,15 @@ def test_what_else_differs_is_named() -> None:
     assert "checkpoint differs: None recorded, b now" in told
 
 
+def test_another_processing_is_told_where_both_know_theirs() -> None:
+    one, other = recorded(), shifted(recorded(), 5, 0.1)
+    other["provenance"] = {**other["provenance"], "processing": "b"}
+    told = "processing differs: the same picture and prompt give other pixels or tokens"
+    assert told not in compare(one, other).told()
+    one["provenance"] = {**one["provenance"], "processing": "a"}
+    assert told in compare(one, other).told()
+
+
 def test_another_layout_is_told_in_words() -> None:
     one, other = recorded(), shifted(recorded(), 5, 0.1)
     one["provenance"] = {**one["provenance"], "layout": {"length": 620, "visual": [[5, 581]], "text": 44}}

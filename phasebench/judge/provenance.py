@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-TELLING = ("checkpoint", "prompt", "layout", "lens_norm", "dtype", "device", "torch", "transformers")
+TELLING = (
+    "checkpoint", "prompt", "processing", "layout", "lens_norm", "dtype", "device", "torch", "transformers",
+)  # fmt: skip
 """Provenance whose difference is named beside a drift."""
 
 
 def notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line a field that differs, the layout in words."""
-    pairs = [(key, before.get(key), after.get(key)) for key in TELLING]
+    """One line a field that differs, the layout in words; ``processing`` was not always recorded."""
+    known = [key for key in TELLING if key != "processing" or (key in before and key in after)]
+    pairs = [(key, before.get(key), after.get(key)) for key in known]
     return tuple(_told(key, old, new) for key, old, new in pairs if old != new)
 
 
 def _told(key: str, before: Any, after: Any) -> str:
     if key == "layout" and isinstance(before, Mapping) and isinstance(after, Mapping):
         return f"layout differs: {layout(before, after)}"
+    if key == "processing":
+        return "processing differs: the same picture and prompt give other pixels or tokens"
     return f"{key} differs: {before} recorded, {after} now"
 
 

@@ -204,6 +204,7 @@ def _provenance(
         "checkpoint": loaded.checkpoint,
         "dataset": dataset,
         "prompt": loaded.prompt,
+        "processing": loaded.processing(),
         "layout": layouts[0] if len(layouts) == 1 else list(layouts),
         "seed": settings.seed,
         "lens_norm": settings.lens_norm,

@@ -38,6 +38,8 @@ BESIDE = ("*.py", "adapter_config.json")
 ADAPTER = "lora_"
 """In the name of a low-rank adapter's weight."""
 GREY = (127, 127, 127)
+REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
+"""What processors raise at a prompt or picture that is none of theirs."""
 TRIED = (336, 336)
 """Size of the grey image that a loaded model is tried on."""
 
@@ -81,7 +83,7 @@ class Loaded:
         """
         try:
             batch = self._processed(list(images))
-        except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        except REFUSALS as error:
             raise InputError(
                 f"the processor refuses the prompt {self.prompt!r} (see --prompt): {error}"
             ) from error
@@ -90,6 +92,23 @@ class Loaded:
             for key, value in batch.items()
             if isinstance(value, Tensor)
         }
+
+    def processing(self) -> str:
+        """Hex digest of what the processor makes of one picture and the prompt, sixteen characters.
+
+        It stays where files are only written anew, and is another where pixels or tokens are. Empty where it
+        takes no such picture.
+        """
+        state = hashlib.blake2b(digest_size=8)
+        try:
+            made = self._processed([gradient()])
+        except REFUSALS:
+            return ""
+        for key, value in sorted(made.items()):
+            if isinstance(value, Tensor):
+                whole = (1000 * value).round().to(torch.int32) if value.is_floating_point() else value
+                state.update(f"{key} {tuple(value.shape)}".encode() + whole.cpu().numpy().tobytes())
+        return state.hexdigest()
 
     def _begun_twice(self) -> bool:
         """Whether the prompt begins the text and the tokenizer would begin it once more."""
@@ -108,6 +127,13 @@ class Loaded:
         except (ValueError, TypeError, IndexError):
             batch = self.processor(images=[[image] for image in images], text=texts, **options)
         return batch
+
+
+def gradient() -> Image.Image:
+    """A picture in which every turn, crop and exchange of colours shows."""
+    wide, high = TRIED
+    across, down = Image.linear_gradient("L").rotate(90), Image.linear_gradient("L")
+    return Image.merge("RGB", (across, down, across.point(lambda x: x // 2))).resize((wide, high // 2))
 
 
 def load(

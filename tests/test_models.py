@@ -68,6 +68,10 @@ def test_a_folder_under_a_known_name_takes_its_prompt(folder: Path) -> None:
     assert spec.prompt == known()["tiny-llava"].prompt
 
 
+def test_a_hooks_model_may_be_a_folder_as_text() -> None:
+    assert ModelSpec("ours", "checkpoints/ours").source == Path("checkpoints/ours")  # type: ignore[arg-type]
+
+
 def test_doubled_models_count_once() -> None:
     assert [spec.name for spec in resolve_models(["tiny-llava", "tiny-llava"], known())] == ["tiny-llava"]
 

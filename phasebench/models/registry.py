@@ -39,6 +39,11 @@ class ModelSpec:
     config: Path | None = None
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """A folder may be given as text."""
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", Path(self.source))
+
     def folder(self, cache: Path, *, allow_pickle: bool = False) -> Path:
         """The checkpoint's folder, assembled or fetched first if need be.
 
@@ -49,7 +54,7 @@ class ModelSpec:
             raise InputError(f"--model {self.name}: {self.note}, then say --model {self.name}=FOLDER")
         if isinstance(self.source, Hub):
             return fetch(self.name, self.source, allow_pickle=allow_pickle)
-        return Path(self.source) if isinstance(self.source, str | Path) else self.source(cache)
+        return self.source if isinstance(self.source, Path) else self.source(cache)
 
 
 def known_models() -> list[ModelSpec]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from phasebench.curves import Curves
-from phasebench.judge.finding import Condition, Evidence, Outcome, Verdict, verdict
+from phasebench.errors import InputError
+from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
 from phasebench.judge.findings import FINDINGS
 from phasebench.judge.lens import _near
 from phasebench.judge.similarity import _spans
@@ -166,6 +167,17 @@ def test_one_failed_condition_decides() -> None:
     assert verdict([sure, unsure], "").outcome is UNDECIDED
     assert verdict([sure], "").outcome is HOLDS
     assert verdict([sure, unsure, no], "x").detail.startswith("c; ")
+
+
+def test_a_judge_that_gives_something_else_is_named() -> None:
+    ours = Finding("ours", "It is so.", "here", lambda _: 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match="finding ours: its judge should give a Verdict, not 3"):
+        ours.verdict(evidence({"inter": FOUR}))
+
+
+def test_a_claim_without_a_condition_is_refused() -> None:
+    with pytest.raises(InputError, match="a claim needs a condition"):
+        verdict([], "")
 
 
 def test_the_control_is_told() -> None:

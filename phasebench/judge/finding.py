@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from phasebench.curves import Curves
+from phasebench.errors import InputError
 from phasebench.judge.contrast import Contrast
 from phasebench.judge.statistics import FEWEST, ROUNDING, Estimate, fewest, plain
 from phasebench.names import PARTS
@@ -159,10 +160,17 @@ class Finding:
     needs: tuple[str, ...] = ()
 
     def verdict(self, evidence: Evidence) -> Verdict:
-        """The judge's verdict; undecided where a curve that it needs has no value at all."""
+        """The judge's verdict; undecided where a curve that it needs has no value at all.
+
+        Raises:
+            InputError: the judge gives something else.
+        """
         lacking = [name for name in self.needs if not np.isfinite(evidence.curves.array(name)).any()]
         if not lacking:
-            return self.judge(evidence)
+            found = self.judge(evidence)
+            if not isinstance(found, Verdict):
+                raise InputError(f"finding {self.id}: its judge should give a Verdict, not {found!r:.80}")
+            return found
         whys = evidence.curves.provenance.get("unmeasured", {})
         part = next(part for part, curves in PARTS.items() if lacking[0] in curves)
         told = f"{', '.join(lacking)}: not measured; {whys.get(part, 'no image has a value')}"
@@ -177,7 +185,12 @@ def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contra
     no correction is needed (intersection-union). It does not hold when one fails, whose interval is corrected
     for their number (Bonferroni). The number shown is the deciding condition's, with its own interval: of the
     worst outcome the one with the least room above its bound, in standard errors.
+
+    Raises:
+        InputError: there is no condition.
     """
+    if not conditions:
+        raise InputError("verdict: a claim needs a condition at least")
     judged = [replace(c, estimate=c.estimate.corrected(len(conditions))) for c in conditions]
     worst, shown = min(
         zip(judged, (c.estimate for c in conditions), strict=True),

@@ -156,7 +156,8 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     path = Path(argument).expanduser()
     listed = path.is_file() and path.suffix == ".jsonl"
     if not path.is_dir() and not listed:
-        what = "no such folder or .jsonl file" if "/" in argument else "unknown dataset"
+        place = "/" in argument or path.suffix == ".jsonl"
+        what = "no such folder or .jsonl file" if place else "unknown dataset"
         raise InputError(
             f"--dataset {argument}: {what}{meant(argument, known)}; known: {', '.join(known)}; "
             "or give a folder or FILE.jsonl"

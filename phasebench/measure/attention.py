@@ -62,7 +62,8 @@ def project(output: nn.Module, stacked: Tensor) -> Tensor:
 
     Most positions add far less than a bias does: in 16 bits what they add would be rounded as the sum is.
     """
-    if getattr(output, "bias", None) is not None and "forward" not in vars(output):  # accelerate's offloading
+    # Where accelerate keeps weights elsewhere it puts a forward of its own on the module.
+    if getattr(output, "bias", None) is not None and "forward" not in vars(output):
         if type(output) is nn.Linear:
             return F.linear(stacked, output.weight)
         if type(output) is Conv1D:

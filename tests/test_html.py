@@ -225,6 +225,7 @@ def test_controls_are_told_apart() -> None:
     assert len({line.colour for line in dotted}) == 3
 
 
+@pytest.mark.slow
 def test_figures_for_a_paper(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     run("--model", "tiny-instructblip", "-m", "finding", "--snapshot-update", "--figures", str(folder))

@@ -83,7 +83,8 @@ class _Teller:
         for entry in getattr(report, "phasebench", []):
             if not again or entry["kind"] == "measurement":  # which is attached once
                 self.entries.append({**entry, "passed": not report.failed})
-                self._kinds |= {entry["kind"]} if not report.skipped else {UNCOMPARED}
+                if not (report.skipped and entry["kind"] in JUDGED):  # judged, but held against nothing
+                    self._kinds.add(entry["kind"])
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Where no measurement of this process has said more: its workers' ends are not told.

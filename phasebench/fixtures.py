@@ -210,7 +210,7 @@ def check_drift(
             pytest.fail(told, pytrace=False)
         measured = record(measurement.curves, curve)
         if _found(request, curve) is None and not _updating(request):
-            _pass_over(request, curve, _unrecorded(request, curve))
+            _pass_over(request, _unrecorded(request, curve), curve)
         _keep_more(request, curve, measured)
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
@@ -231,10 +231,11 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
         pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
 
 
-def _pass_over(request: pytest.FixtureRequest, curve: str, told: str) -> None:
-    """Skip a curve that cannot be compared, and count it; under ``--strict-baselines`` fail it."""
+def _pass_over(request: pytest.FixtureRequest, told: str, curve: str = "") -> None:
+    """Skip what cannot be compared, and count it; under ``--strict-baselines`` fail it."""
     if request.config.option.strict_baselines:
-        attach(request.node, {**_incomparable(curve, told), "updated": False, "cause": ""})
+        if curve:  # a finding has attached itself
+            attach(request.node, {**_incomparable(curve, told), "updated": False, "cause": ""})
         pytest.fail(told, pytrace=False)
     attach(request.node, {"kind": UNCOMPARED})
     pytest.skip(told)
@@ -246,10 +247,7 @@ def _pass_over_fewer(request: pytest.FixtureRequest, name: str, measured: dict[s
 
     path = _found(request, name)
     if path is not None and (told := fewer(read_record(path), measured)):
-        told = f"{_baseline_of(request)}/{name}: undecided, {told}"
-        if request.config.option.strict_baselines:
-            pytest.fail(told, pytrace=False)
-        pytest.skip(told)
+        _pass_over(request, f"{_baseline_of(request)}/{name}: undecided, {told}")
 
 
 def _keep_more(request: pytest.FixtureRequest, name: str, measured: dict[str, Any]) -> None:
@@ -295,7 +293,7 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
         return _incomparable(curve, str(error))
     if not difference.decidable and not _updating(request):
         few = f"{_baseline_of(request)}/{curve}: a single item cannot be compared with others"
-        _pass_over(request, curve, f"{few}; raise --images")
+        _pass_over(request, f"{few}; raise --images", curve)
     return found
 
 

@@ -37,7 +37,7 @@ def datasets(config: pytest.Config) -> dict[str, DatasetSpec]:
 def findings(config: pytest.Config) -> list[Finding]:
     """Those of the user's hooks."""
     if not config.hook.pytest_phasebench_findings.get_hookimpls():
-        return []
+        return []  # without pandas, which collecting need not wait for
     from phasebench.judge.finding import Finding
 
     return _given(config, "pytest_phasebench_findings", Finding)

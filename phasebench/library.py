@@ -116,11 +116,11 @@ def _samples(images: Iterable[Picture], captions: Iterable[Captions] | None) -> 
 
 
 def _sample(name: str, image: Picture, captions: Captions) -> Sample:
-    told = [captions] if isinstance(captions, str) else captions
-    if not isinstance(told, Sequence) or not all(isinstance(text, str) for text in told):
+    if not isinstance(captions, Sequence) or not all(isinstance(text, str) for text in captions):
         raise InputError(f"captions: a text, or a list of texts, for image {name}, not {captions!r:.80}")
+    said = (captions,) if isinstance(captions, str) else tuple(captions)
     if isinstance(image, Image.Image):
-        return _InMemory(name, Path(), tuple(told), name, image)
+        return _InMemory(name, Path(), said, name, image)
     if not isinstance(image, str | Path):
         raise InputError(f"images: pictures of PIL or paths; image {name} is {type(image).__name__}")
-    return Sample(name, Path(image), tuple(told), name)
+    return Sample(name, Path(image), said, name)

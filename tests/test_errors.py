@@ -23,58 +23,6 @@ USAGE, FAILED, NOTHING = (
 )
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (
-            {"model": "smol-lava"},
-            "--model smol-lava: unknown model; did you mean smol-llava?; known: *",
-        ),
-        ({"model": "no/such/folder"}, "--model no/such/folder: no such folder*"),
-        ({"model": "no/such"}, "--model such: no/such is neither in the local cache*nor is there*"),
-        ({"model": "minigpt4"}, "--model minigpt4: convert its official files first*--model minigpt4=FOLDER"),
-        ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
-        ({"dataset": "scene"}, "--dataset scene: unknown dataset; did you mean scenes?; known: scenes*"),
-        ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
-        ({"dataset": "gone.jsonl"}, "--dataset gone.jsonl: no such folder or .jsonl file*"),
-        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl file*"),
-        ({"dataset": "pics/annotations"}, "--dataset annotations: *has neither*"),
-    ],
-)
-def test_names_that_are_not_known(run: Run, args: dict[str, str], message: str) -> None:
-    result = run(**args)
-    assert result.ret == USAGE
-    result.stderr.fnmatch_lines([f"*{message}"])
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("--images", "0"), ("--batch-size", "none"), ("--dtype", "int8"), ("--lens-norm", "maybe")],
-)
-def test_values_that_cannot_be(run: Run, option: str, value: str) -> None:
-    result = run(option, value)
-    assert result.ret == USAGE
-    result.stderr.fnmatch_lines([f"*argument {option}: *"])
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "told"),
-    [
-        ("--images", "many", "*argument --images: must be a whole number of at least 1, not 'many'"),
-        ("--effect", "large", "*argument --effect: must be a number of at least 0, not 'large'"),
-        ("--device", "gpu", "*--device gpu: *"),
-        ("--max-memory", "0=20XB", "*--max-memory 0=20XB: say DEVICE=SIZE*"),
-    ],
-)
-def test_a_value_is_told_with_what_is_wanted_before_anything_is_loaded(
-    run: Run, option: str, value: str, told: str
-) -> None:
-    result = run(option, value)
-    assert result.ret == USAGE
-    result.stderr.fnmatch_lines([told])
-    result.stdout.no_fnmatch_line("*loading*")
-
-
 @pytest.fixture
 def another(run: Run, pytester: pytest.Pytester) -> Path:
     """A verdict that is recorded otherwise than it is judged, which is undecided."""
@@ -109,34 +57,6 @@ def test_a_verdict_that_as_many_images_leave_undecided_is_red(run: Run, another:
     all_of_them.stdout.no_fnmatch_line("*recorded on 4 images*")
 
 
-@pytest.mark.parametrize(
-    ("given", "near"),
-    [("--imagse", "--images"), ("--modle=x", "--model"), ("--snapshot-upate", "--snapshot-update")],
-)
-def test_a_mistyped_option_is_told_with_the_nearest(given: str, near: str, run: Run) -> None:
-    result = run(given)
-    assert result.ret == USAGE
-    name = given.partition("=")[0]
-    result.stderr.fnmatch_lines([f"ERROR: {name}: there is no such option; did you mean {near}?*"])
-
-
-def test_an_unknown_option_that_is_near_to_none_is_refused_by_pytest(run: Run) -> None:
-    result = run("--frobnicate")
-    assert result.ret == USAGE
-    result.stderr.fnmatch_lines(["*unrecognized arguments: --frobnicate*"])
-
-
-def test_a_mistyped_option_does_not_hide_the_help(run: Run) -> None:
-    result = run("--imagse", "--help")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["*--images=N *"])
-
-
-def test_an_option_of_the_users_conftest_is_known(run: Run, pytester: pytest.Pytester) -> None:
-    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--imagse')")
-    assert run("--imagse", "3", "--co").ret == 0
-
-
 def test_captions_that_are_not_json(run: Run, pytester: pytest.Pytester) -> None:
     (pytester.path / "pics" / "annotations" / "captions_val.json").write_text("no json")
     result = run()
@@ -169,6 +89,21 @@ def test_results_that_turn_out_not_to_be_writable_lose_no_table(run: Run) -> Non
 def test_timings_alone_do_not_make_missing_baselines_green(run: Run) -> None:
     assert run("-m", "drift or latency").ret == NOTHING
     assert run("-m", "latency").ret == 0
+
+
+def test_a_skip_beside_timings_leaves_them_green(run: Run, pytester: pytest.Pytester) -> None:
+    """The first case of a place carries its measurement, whatever becomes of the case."""
+    pytester.makeconftest(
+        """
+        import pytest
+        def pytest_collection_modifyitems(items):
+            first = next(item for item in items if item.get_closest_marker("latency"))
+            first.obj = lambda **_: pytest.skip("not this one")
+        """
+    )
+    result = run("-m", "latency")
+    result.assert_outcomes(passed=LATENCY - 1, skipped=1, deselected=DRIFT + FINDING)
+    assert result.ret == 0
 
 
 def test_one_image_decides_nothing(run: Run, pytester: pytest.Pytester) -> None:

@@ -23,13 +23,7 @@ from phasebench.models.adapter import dissect
 from phasebench.models.checks import check_folder
 from phasebench.models.hub import Hub
 from phasebench.models.loading import Loaded, digest, load
-from phasebench.models.registry import (
-    DEFAULT_PROMPT,
-    TINY_PROMPT_LLAVA,
-    ModelSpec,
-    known_models,
-    resolve_models,
-)
+from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
 from phasebench.models.tiny import tiny
 from tests.conftest import spoil
 
@@ -108,37 +102,6 @@ def test_the_identity_follows_what_changes_the_weights_meaning(folder: Path, nam
         (folder / name).write_text(text)
         found.add(digest(folder))
     assert len(found) == 3
-
-
-def test_the_processing_stays_where_files_are_written_anew(folder: Path, tmp_path: Path) -> None:
-    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path())
-    loaded.model.save_pretrained(tmp_path / "anew")
-    loaded.processor.save_pretrained(tmp_path / "anew")
-    anew = load(ModelSpec("it", tmp_path / "anew", TINY_PROMPT_LLAVA), Path())
-    assert anew.processing() == loaded.processing() != ""
-    assert replace(loaded, prompt=f"{TINY_PROMPT_LLAVA} a").processing() != loaded.processing()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("image_mean", [0.1] * 3), ("image_std", [0.1] * 3), ("do_normalize", False), ("resample", 0)],
-)
-def test_the_processing_follows_what_is_made_of_a_picture(folder: Path, name: str, value: object) -> None:
-    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path())
-    before = loaded.processing()
-    setattr(loaded.processor.image_processor, name, value)
-    assert loaded.processing() != before
-
-
-def test_a_processor_that_takes_no_picture_has_no_processing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise ValueError
-
-    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path())
-    monkeypatch.setattr(loaded, "_processed", refuse)
-    assert loaded.processing() == ""
 
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:

@@ -69,11 +69,10 @@ class Reference:
 
     def renewed(self, recorded: dict[str, Any], measured: dict[str, Any]) -> str:
         """Why a record is written anew though it may agree, in words; empty where it is not."""
-        before, after = (record.get("provenance", {}) for record in (recorded, measured))
-        had, has = (about.get("images", 0) for about in (before, after))
-        if not self.renew or before.get("data") == after.get("data") or has < had:
+        before, after = (record.get("provenance", {}).get("data") for record in (recorded, measured))
+        if not self.renew or before == after or fewer(recorded, measured):
             return ""
-        return f"recorded on {had} images, measured on {has} that are not all the same"
+        return f"{_of_how_many(recorded, measured)} that are not all the same"
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -95,17 +94,23 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def fewer(recorded: dict[str, Any], measured: dict[str, Any]) -> str:
     """That a record rests on fewer images than the recorded one, in words; empty where it does not."""
-    before, after = (record.get("provenance", {}).get("images", 0) for record in (recorded, measured))
-    return f"recorded on {before} images, measured on {after}" if after < before else ""
+    return _of_how_many(recorded, measured) if _images(measured) < _images(recorded) else ""
 
 
-def _of_how_many(recorded: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
+def _images(record: dict[str, Any]) -> int:
+    return int(record.get("provenance", {}).get("images", 0))
+
+
+def _of_how_many(recorded: dict[str, Any], measured: dict[str, Any]) -> str:
+    return f"recorded on {_images(recorded)} images, measured on {_images(measured)}"
+
+
+def _on_others(recorded: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
     """Fewer images decide less: said where a verdict is not of as many as the recorded one."""
-    before, after = (record.get("provenance", {}).get("images") for record in (recorded, measured))
-    if before is not None and before != after:
+    if _images(recorded) and _images(recorded) != _images(measured):
         needed = measured.get("images_needed")
         decides = f"; about {needed} would decide" if needed else ""
-        yield f"recorded on {before} images, measured on {after}{decides}"
+        yield f"{_of_how_many(recorded, measured)}{decides}"
 
 
 class BaselineExtension(JSONSnapshotExtension):
@@ -172,7 +177,7 @@ class BaselineExtension(JSONSnapshotExtension):
             if "verdict" in measured:
                 verdict = f"{measured['verdict']} ({measured['detail']})"
                 yield f"recorded: {recorded.get('verdict')}; now: {verdict}"
-                yield from _of_how_many(recorded, measured)
+                yield from _on_others(recorded, measured)
             else:
                 yield from self.reference.compare(recorded, measured).told()
         except InputError as error:

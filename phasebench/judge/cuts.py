@@ -91,14 +91,17 @@ def images_together(heights: Sequence[Estimate], bound: float) -> int | None:
     return fewest(heights[0].images, lambda n: smaller([h.of(n) for h in heights], bound) > TOGETHER)
 
 
-def rival(curves: Curves, name: str = "inter") -> Phases | None:
-    """More than four phases that win, each more than noise though no more than some two layers may show."""
+def rival(curves: Curves, name: str = "inter") -> tuple[Phases, list[Estimate]] | None:
+    """More than four phases that win, each more than noise though no more than some two layers may show.
+
+    With their heights.
+    """
     mean = curves.mean(name)
     found = find_phases(mean, sampling_noise(curves, name))
     if found.pattern not in LONGER:
         return None
-    bound = smallest(mean)
-    return found if all(_beyond(height, bound) for height in height_estimates(curves, found, name)) else None
+    bound, rivals = smallest(mean), height_estimates(curves, found, name)
+    return (found, rivals) if all(_beyond(height, bound) for height in rivals) else None
 
 
 def rival_room(heights: Sequence[Estimate], bound: float) -> float:

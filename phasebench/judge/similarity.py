@@ -98,10 +98,10 @@ def four_verdict(
 ) -> Verdict:
     """What the heights say of four phases, unless more phases may as well be there."""
     told = heights_verdict(found, conditions, detail, beside)
-    more = rival(curves) if told.outcome is Outcome.HOLDS else None
-    if more is None:
+    found_more = rival(curves) if told.outcome is Outcome.HOLDS else None
+    if found_more is None:
         return told
-    rivals, bound = height_estimates(curves, more), conditions[0].bound
+    (more, rivals), bound = found_more, conditions[0].bound
     return replace(
         told,
         outcome=Outcome.UNDECIDED,

@@ -1,0 +1,89 @@
+"""Options that cannot be used as given: told by name, with the way out, before any work."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Run
+
+USAGE = pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            {"model": "smol-lava"},
+            "--model smol-lava: unknown model; did you mean smol-llava?; known: *",
+        ),
+        ({"model": "no/such/folder"}, "--model no/such/folder: no such folder*"),
+        ({"model": "no/such"}, "--model such: no/such is neither in the local cache*nor is there*"),
+        ({"model": "minigpt4"}, "--model minigpt4: convert its official files first*--model minigpt4=FOLDER"),
+        ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
+        ({"dataset": "scene"}, "--dataset scene: unknown dataset; did you mean scenes?; known: scenes*"),
+        ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
+        ({"dataset": "gone.jsonl"}, "--dataset gone.jsonl: no such folder or .jsonl file*"),
+        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl file*"),
+        ({"dataset": "pics/annotations"}, "--dataset annotations: *has neither*"),
+    ],
+)
+def test_names_that_are_not_known(run: Run, args: dict[str, str], message: str) -> None:
+    result = run(**args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--images", "0"), ("--batch-size", "none"), ("--dtype", "int8"), ("--lens-norm", "maybe")],
+)
+def test_values_that_cannot_be(run: Run, option: str, value: str) -> None:
+    result = run(option, value)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([f"*argument {option}: *"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--images", "many", "*argument --images: must be a whole number of at least 1, not 'many'"),
+        ("--effect", "large", "*argument --effect: must be a number of at least 0, not 'large'"),
+        ("--device", "gpu", "*--device gpu: *"),
+        ("--max-memory", "0=20XB", "*--max-memory 0=20XB: say DEVICE=SIZE*"),
+    ],
+)
+def test_a_value_is_told_with_what_is_wanted_before_anything_is_loaded(
+    run: Run, option: str, value: str, told: str
+) -> None:
+    result = run(option, value)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([told])
+    result.stdout.no_fnmatch_line("*loading*")
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("--imagse", "--images"), ("--modle=x", "--model"), ("--snapshot-upate", "--snapshot-update")],
+)
+def test_a_mistyped_option_is_told_with_the_nearest(given: str, near: str, run: Run) -> None:
+    result = run(given)
+    assert result.ret == USAGE
+    name = given.partition("=")[0]
+    result.stderr.fnmatch_lines([f"ERROR: {name}: there is no such option; did you mean {near}?*"])
+
+
+def test_an_unknown_option_that_is_near_to_none_is_refused_by_pytest(run: Run) -> None:
+    result = run("--frobnicate")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*unrecognized arguments: --frobnicate*"])
+
+
+def test_a_mistyped_option_does_not_hide_the_help(run: Run) -> None:
+    result = run("--imagse", "--help")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*--images=N *"])
+
+
+def test_an_option_of_the_users_conftest_is_known(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--imagse')")
+    assert run("--imagse", "3", "--co").ret == 0

@@ -47,7 +47,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     add(
         "--dataset",
         action="append",
-        metavar="NAME|FOLDER|FILE.jsonl",
+        metavar="NAME|FOLDER|FILE.jsonl|FILE.csv",
         help=f"Images and captions to measure on; may be repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
     )
     add(

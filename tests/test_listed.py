@@ -11,6 +11,7 @@ from PIL import Image
 
 from phasebench.datasets.listed import read_list
 from phasebench.datasets.registry import bundled_datasets, official_datasets, read_folder, resolve_datasets
+from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 
@@ -100,12 +101,58 @@ def test_texts_lie_beside_their_images(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])
-def test_a_folder_may_have_a_list(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("captions.jsonl", [{"image": "a.png", "caption": "a cat"}]),
+        ("metadata.jsonl", [{"file_name": "a.png", "text": "a cat"}]),
+        ("captions.csv", ["image,caption", "a.png,a cat"]),
+        ("metadata.csv", ["file_name,text", "a.png,a cat"]),
+    ],
+)
+def test_a_folder_may_have_a_list(tmp_path: Path, name: str, lines: list[Any]) -> None:
     image(tmp_path / "a.png")
     image(tmp_path / "not-listed.png")
-    listed(tmp_path / name, {"file_name": "a.png", "text": "a cat"})
-    assert [sample.id for sample in read_folder(tmp_path)] == ["a.png"]
+    listed(tmp_path / name, *lines)
+    assert [(sample.id, sample.captions) for sample in read_folder(tmp_path)] == [("a.png", ("a cat",))]
+
+
+def test_a_table_has_a_row_for_each_caption(tmp_path: Path) -> None:
+    path = listed(
+        tmp_path / "x.csv",
+        "item,image,caption,split",
+        'pair,a.png,"a cat, asleep",train',
+        "",
+        'pair,sub/b.png,"two\nlines"',
+        "pair,a.png,a pet,train",
+        ",c.png,,,",
+    )
+    path.write_text(path.read_text(), encoding="utf-8-sig", newline="\r\n")
+    assert read_list(path) == [
+        Sample("a.png", tmp_path / "a.png", ("a cat, asleep", "a pet"), "pair"),
+        Sample("sub/b.png", tmp_path / "sub" / "b.png", ("two\nlines",), "pair"),
+        Sample("c.png", tmp_path / "c.png", (), "c.png"),
+    ]
+
+
+def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
+    path = listed(tmp_path / "x.csv", "image,caption", '"a.png","two', 'lines"', ",a cat")
+    with pytest.raises(InputError, match=r"x\.csv, line 4: not an image with captions: .*'image'"):
+        read_list(path)
+    path = listed(tmp_path / "y.csv", "image,caption", "a.png,a cat", f'b.png,"{"never closed " * 20_000}')
+    with pytest.raises(InputError, match=r"y\.csv, after line 2: no table: field larger"):
+        read_list(path)
+
+
+def test_lines_of_one_image_are_its_captions(tmp_path: Path) -> None:
+    path = listed(
+        tmp_path / "x.jsonl",
+        *({"image": name, "caption": caption} for caption in ("one", "two") for name in ("a.png", "b.png")),
+    )
+    assert [(s.id, s.captions) for s in read_list(path)] == [
+        ("a.png", ("one", "two")),
+        ("b.png", ("one", "two")),
+    ]
 
 
 def test_a_list_is_a_dataset_named_after_its_file(tmp_path: Path) -> None:
@@ -117,8 +164,8 @@ def test_a_list_is_a_dataset_named_after_its_file(tmp_path: Path) -> None:
 
 def test_other_files_and_taken_names_are_refused(tmp_path: Path) -> None:
     known = {spec.name: spec for spec in (*bundled_datasets(), *official_datasets(None, 400, 0))}
-    path = listed(tmp_path / "x.csv", "image,caption")
-    with pytest.raises(InputError, match=r"x\.csv: no such folder or \.jsonl file; known: .*FILE\.jsonl"):
+    path = listed(tmp_path / "x.tsv", "image\tcaption")
+    with pytest.raises(InputError, match=r"x\.tsv: no such folder or \.jsonl or \.csv file; .*FILE\.csv"):
         resolve_datasets([str(path)], known)
     path = listed(tmp_path / "photos.jsonl", {"image": "a.png", "caption": "a"})
     with pytest.raises(InputError, match="'photos' is a dataset of that name already"):

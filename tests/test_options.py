@@ -22,8 +22,8 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
         ({"dataset": "scene"}, "--dataset scene: unknown dataset; did you mean scenes?; known: scenes*"),
         ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
-        ({"dataset": "gone.jsonl"}, "--dataset gone.jsonl: no such folder or .jsonl file*"),
-        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl file*"),
+        ({"dataset": "gone.jsonl"}, "--dataset gone.jsonl: no such folder or .jsonl or .csv file*"),
+        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl or .csv file*"),
         ({"dataset": "pics/annotations"}, "--dataset annotations: *has neither*"),
     ],
 )

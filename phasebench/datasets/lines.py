@@ -1,18 +1,25 @@
-"""Files of one JSON object a line; what is wrong with a line is told with file and number."""
+"""Files of one JSON object a line, and tables; what is wrong with a line is told with file and number."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
+Row = dict[str, Any]
+Numbered = Iterable[tuple[int, Callable[[], Row]]]
+"""A line's number, and what reads it: what is wrong with a line is found when its number is known."""
 
-def read_lines(path: Path, what: str, samples_of: Callable[[dict[str, Any]], list[Sample]]) -> list[Sample]:
-    """The samples of every line; blank lines are none.
+
+def read_lines(path: Path, what: str, samples_of: Callable[[Row], list[Sample]]) -> list[Sample]:
+    """The samples of every line, of a ``.csv`` of every row; blank ones are none.
 
     Args:
         path: the file.
@@ -23,19 +30,32 @@ def read_lines(path: Path, what: str, samples_of: Callable[[dict[str, Any]], lis
         InputError: the file cannot be read, a line is not what it should be, or there is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would split captions too
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error}") from error
     samples = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row in _rows(path, text) if path.suffix == ".csv" else _objects(text):
         try:
-            samples += samples_of(json.loads(line))
+            samples += samples_of(row())
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}, line {number}: not {what}: {error!r}") from error
     if not samples:
         raise InputError(f"no items in {path}")
     return samples
+
+
+def _objects(text: str) -> Numbered:
+    lines = text.split("\n")  # splitlines() would split captions too
+    return ((number, partial(json.loads, line)) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _rows(path: Path, text: str) -> Numbered:
+    """The rows below a table's header, without their empty cells; a cell may have line feeds, quoted."""
+    reader = csv.DictReader(io.StringIO(text))
+    try:
+        for row in reader:
+            yield reader.line_num, partial(dict, {name: cell for name, cell in row.items() if name and cell})
+    except csv.Error as error:
+        raise InputError(f"{path}, after line {reader.line_num}: no table: {error}") from error

@@ -1,12 +1,14 @@
-"""Images with captions in no particular layout: a JSONL file that lists them, or text beside each.
+"""Images with captions in no particular layout: a file that lists them, or text beside each.
 
 A line of the file has ``image`` (a path, from the file's folder) and ``captions`` (a list) or
 ``caption``, and may have ``id`` and ``item``. The names of Hugging Face's imagefolder,
-``file_name`` and ``text``, do as well.
+``file_name`` and ``text``, do as well. A table (CSV) has the same for columns. An image may have
+several lines, with a caption each.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,19 @@ from phasebench.datasets.lines import read_lines
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
-LISTS = ("captions.jsonl", "metadata.jsonl")
+LISTS = ("captions.jsonl", "metadata.jsonl", "captions.csv", "metadata.csv")
 """The file that lists a folder's images, the first that is there."""
-ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def list_of(folder: Path) -> Path | None:
-    """The JSONL file that lists a folder's images, if it has one."""
+    """The file that lists a folder's images, if it has one."""
     return next((folder / name for name in LISTS if (folder / name).is_file()), None)
 
 
 def image_files(folder: Path) -> list[Path]:
     """The images that lie in a folder itself, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
 
 
 def read_folder_of_images(folder: Path) -> list[Sample]:
@@ -51,12 +53,16 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def read_list(path: Path) -> list[Sample]:
-    """One sample a line.
+    """One sample an image; lines of the same image are one.
 
     Raises:
         InputError: a line does not list an image with captions; the message names file and line.
     """
-    return read_lines(path, "an image with captions", partial(_sample, path.parent))
+    found: dict[Sample, tuple[str, ...]] = {}
+    for sample in read_lines(path, "an image with captions", partial(_sample, path.parent)):
+        alone = replace(sample, captions=())
+        found[alone] = found.get(alone, ()) + sample.captions
+    return [replace(sample, captions=captions) for sample, captions in found.items()]
 
 
 def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:

@@ -11,6 +11,8 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError, meant
 
 ASSETS = Path(__file__).parent / "assets"
+LISTS = (".jsonl", ".csv")
+"""How a file that lists images ends."""
 OFFICIAL = {
     "coco": "COCO captions, the validation images",
     "winoground": "Winoground: pairs of images whose captions have the same words",
@@ -134,7 +136,7 @@ def read_folder(folder: str | Path) -> list[Sample]:
 
 
 def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
-    """The datasets that ``--dataset`` arguments name: known, a folder or a JSONL file; doubled ones once.
+    """The datasets that ``--dataset`` arguments name: known, a folder or a list; doubled ones once.
 
     Raises:
         InputError: an argument is none of these; it lists the known names.
@@ -154,15 +156,15 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     if argument in known:
         return known[argument]
     path = Path(argument).expanduser()
-    listed = path.is_file() and path.suffix == ".jsonl"
-    if not path.is_dir() and not listed:
-        place = "/" in argument or path.suffix == ".jsonl"
-        what = "no such folder or .jsonl file" if place else "unknown dataset"
+    called_list = path.suffix in LISTS
+    if not path.is_dir() and not (called_list and path.is_file()):
+        place = "/" in argument or called_list
+        what = f"no such folder or {' or '.join(LISTS)} file" if place else "unknown dataset"
         raise InputError(
             f"--dataset {argument}: {what}{meant(argument, known)}; known: {', '.join(known)}; "
-            "or give a folder or FILE.jsonl"
+            "or give a folder, FILE.jsonl or FILE.csv"
         )
-    name = path.resolve().stem if listed else path.resolve().name
+    name = path.resolve().name if path.is_dir() else path.resolve().stem
     if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
         raise InputError(
             f"--dataset {argument}: {name!r} is a dataset of that name already; rename the folder or file"

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, t, ttest_1samp
+from scipy.stats import bootstrap, sem, skew, t, ttest_1samp
 
 from phasebench.curves import Array, Curves
+from phasebench.errors import InputError
 from phasebench.judge.statistics import (
+    DOWN,
     LEVEL,
+    UP,
     WORD,
     Estimate,
     Means,
     estimate,
     estimates,
     jackknife_errors,
+    jackknife_skews,
     percentile,
     plain,
     replicates,
@@ -78,14 +85,55 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert not np.array_equal(weights(items, seed=3), weights(items, seed=4))
 
 
-@pytest.mark.parametrize("count", [3, 10, 200])
+@pytest.mark.parametrize("count", [4, 10, 200])
 def test_the_interval_of_a_mean_is_students(count: int) -> None:
-    values = np.random.default_rng(count).gamma(2, size=count)
+    half = np.random.default_rng(count).gamma(2, size=count // 2)
+    values = np.concatenate([half, -half])
     found, theirs = estimate(one_layer(values), ("inter",), only), ttest_1samp(values, 0)
     low, high = theirs.confidence_interval(LEVEL)
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.value == pytest.approx(values.mean())
     assert (found.items, found.images) == (count, count)
+
+
+@pytest.mark.parametrize("count", [3, 10, 200])
+def test_skewed_items_move_one_end_out(count: int) -> None:
+    """By (2 t^2 + 1) / 6 sqrt(n) of the skewness, in standard errors: Edgeworth's first term."""
+    values = np.random.default_rng(count).gamma(2, size=count)
+    found, theirs = estimate(one_layer(values), ("inter",), only), ttest_1samp(values, 0)
+    low, high = theirs.confidence_interval(LEVEL)
+    further = (2 * t.isf(0.025, count - 1) ** 2 + 1) * skew(values) / 6 / np.sqrt(count) * sem(values)
+    assert further > 0
+    assert (found.low, found.high) == pytest.approx((low, high + further))
+    mirrored = estimate(one_layer(-values), ("inter",), only)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_skewed_items_are_missed_less_on_the_long_side() -> None:
+    rng, above, by_student = np.random.default_rng(0), 0, 0
+    for _ in range(1000):
+        values = rng.exponential(size=25)
+        found = estimate(one_layer(values), ("inter",), only)
+        above += found.high < 1
+        by_student += values.mean() + t.isf(0.025, 24) * sem(values) < 1
+    assert by_student > 50
+    assert above < 0.75 * by_student
+
+
+def test_more_images_even_out_the_skewness() -> None:
+    found = student(0, 1, 25, 25, skew=0.05)
+    more = found.of(100)
+    assert (more.skew, more.error) == (0.025, 0.5)
+    assert found.reach(UP) > found.reach(DOWN) == pytest.approx(t.isf(0.025, 24))
+    assert more.reach(UP) / more.reach(DOWN) < found.reach(UP) / found.reach(DOWN)
+
+
+def test_the_words_that_recall_allows_for_are_its_skewness() -> None:
+    values = np.zeros((50, 3))
+    values[:5] = 0.2
+    found = estimate(recalls(values), ("recall",), lambda means: means["recall"][..., 1])
+    assert found.skew == 0
+    assert found.high - found.value == pytest.approx(found.value - found.low)
 
 
 def test_the_error_of_a_ratio_is_that_of_the_delta_method() -> None:
@@ -134,7 +182,7 @@ def test_items_without_a_value_make_no_interval_surer() -> None:
     alone = estimate(one_layer(some[:4]), ("inter",), only)
     assert few.value == alone.value
     assert few.low <= alone.low < alone.high <= few.high
-    assert few.quantile() == alone.quantile()
+    assert few.reach(UP) / few.error == pytest.approx(alone.reach(UP) / alone.error)
     two = np.where(np.arange(100) < 2, 0.5, np.nan)
     assert np.isnan(estimate(one_layer(two), ("inter",), only).low)
 
@@ -167,7 +215,9 @@ def test_what_more_images_leave_widens_the_interval() -> None:
 def test_given_ends_stay_as_they_are() -> None:
     given = Estimate(1, 0, 2)
     assert given.corrected(9) is given
-    assert given.quantile() == pytest.approx(1.96, abs=1e-3)
+    assert np.isnan(given.error)
+    assert given.reach(UP) == 0
+    assert replace(given, fixed=2.0).reach(UP) == pytest.approx(3.92, abs=1e-3)
 
 
 def test_a_percentile_interval_of_layers_is_no_finer_than_a_layer() -> None:
@@ -190,6 +240,22 @@ def test_an_estimate_of_nothing_is_nan() -> None:
     assert np.isnan(found.high)
 
 
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        lambda means: means["inter"],
+        lambda means: means["inter"][3],
+        lambda means: means["inter"].mean(),
+        lambda means: means["inter"].mean(axis=0),
+    ],
+    ids=["no axis", "first axis", "mean of all", "mean of items"],
+)
+def test_a_statistic_that_takes_items_for_layers_is_told(statistic: Callable[[Means], Array]) -> None:
+    """Some of these give a number of the images' mean, and an error that would be anything."""
+    with pytest.raises(InputError, match=r"layers are the last axis, so that layer 3 is \[\.\.\., 3\]"):
+        estimate(curves({"inter": FOUR}, images=30, noise=0.01), ("inter",), statistic)
+
+
 def test_each_number_has_its_own_interval() -> None:
     measured = curves({"inter": FOUR}, images=30, noise=0.01)
     found = estimates(measured, ("inter",), lambda means: means["inter"])
@@ -199,3 +265,5 @@ def test_each_number_has_its_own_interval() -> None:
 
 def test_the_jackknife_of_nothing_that_varies_is_0() -> None:
     assert jackknife_errors(np.ones((5, 3))).tolist() == [0, 0, 0]
+    assert jackknife_skews(np.ones((5, 3))).tolist() == [0, 0, 0]
+    assert jackknife_skews(np.full((5, 1), np.nan)).tolist() == [0]

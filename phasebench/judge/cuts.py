@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -20,6 +21,7 @@ from phasebench.judge.phases import (
     roughness,
 )
 from phasebench.judge.statistics import (
+    DOWN,
     ROUNDING,
     Estimate,
     estimates,
@@ -106,7 +108,7 @@ def rival(curves: Curves, name: str = "inter") -> tuple[Phases, list[Estimate]] 
 
 def rival_room(heights: Sequence[Estimate], bound: float) -> float:
     """How far the least of a rival's intervals lies above ``bound``, in standard errors."""
-    return min(_above(heights, bound)) - heights[0].quantile()
+    return min(_above([replace(h, value=h.value - h.reach(DOWN)) for h in heights], bound))
 
 
 def images_apart(curves: Curves, heights: Sequence[Estimate], bound: float) -> int | None:
@@ -121,8 +123,7 @@ def _pairs(curves: Curves) -> int:
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:
     """Whether a height is more than noise; of a single image only the layers' own roughness is known."""
-    error = np.hypot(np.nan_to_num(height.error), height.fixed)
-    return bool(height.value - height.quantile(count) * error > bound + ROUNDING)
+    return height.value - height.reach(DOWN, count) > bound + ROUNDING
 
 
 def smallest(mean: Array) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from phasebench.curves import Curves
 from phasebench.errors import InputError
 from phasebench.judge.contrast import Contrast
-from phasebench.judge.statistics import FEWEST, ROUNDING, Estimate, fewest, plain
+from phasebench.judge.statistics import DOWN, FEWEST, ROUNDING, UP, Estimate, fewest, plain
 from phasebench.names import PARTS
 
 
@@ -75,15 +75,11 @@ class Condition:
         """
         found = self.estimate
         away = abs(found.value - self.bound) - ROUNDING
-        count = 1 if found.value > self.bound else count
+        side, count = (DOWN, 1) if found.value > self.bound else (UP, count)
         if not found.images or 0 < found.items < FEWEST or not math.isfinite(found.error):
             return None
 
-        def decides(images: int) -> bool:
-            more = found.of(images)
-            return away > more.quantile(count) * math.hypot(more.error, more.fixed)
-
-        return fewest(found.images, decides)
+        return fewest(found.images, lambda images: away > found.of(images).reach(side, count))
 
     @property
     def _error(self) -> float:

@@ -1,5 +1,8 @@
 """Intervals over images: Student's t on a jackknife by items; the bootstrap where a number is a layer.
 
+Where items are skewed Student's t misses the truth on one side more often than on the other, and it is one
+side that a verdict rests on: that end is moved out.
+
 An image's values are independent of another's only where they belong to different items, so items are
 what is left out and drawn. ``docs/statistics.md`` has what each interval covers in simulations.
 """
@@ -15,10 +18,13 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from phasebench.curves import Array, Curves, members
+from phasebench.errors import InputError
 from phasebench.names import RECALLS
 
 RESAMPLES = 500
 LEVEL = 0.95
+UP, DOWN = 1, -1
+"""The ends of an interval."""
 SEED = 0
 FEWEST = 3
 """With fewer items than this there is no interval, and so no decision."""
@@ -48,6 +54,7 @@ class Estimate:
         value, low, high: the value and the interval's ends; NaN where there are too few items.
         error: standard error over items, and of ``unseen`` words: what shrinks with more images.
         fixed: standard deviation that more images leave as it is.
+        skew: a sixth of the skewness that the value has over samples, above 0 with a long tail upwards.
         items, images: how many it rests on, of the curve that fewest have values of; 0 items where the
             ends do not come from Student's t.
         level: the interval's.
@@ -61,23 +68,32 @@ class Estimate:
     items: int = 0
     images: int = 0
     level: float = LEVEL
+    skew: float = 0.0
 
-    def quantile(self, count: int = 1) -> float:
-        """How many standard errors the interval's end is away, one of ``count`` (Bonferroni)."""
+    def reach(self, side: int, count: int = 1) -> float:
+        """How far from the value the end on a side lies, as one of ``count`` such ends (Bonferroni).
+
+        Student's t; on the side of the long tail more, by the first term of Edgeworth's expansion (Hall 1992,
+        On the removal of skewness by transformation), and on the other never less: few items say little of
+        their skewness. Of a single item, which has no error, only what is ``fixed`` counts.
+        """
         share = 1 - (1 - self.level) / 2 / count
-        return float(stdtrit(self.items - 1, share) if self.items > 1 else ndtri(share))
+        quantile = float(stdtrit(self.items - 1, share) if self.items > 1 else ndtri(share))
+        error = 0.0 if math.isnan(self.error) else self.error
+        further = max(0.0, side * self.skew) * (2 * quantile**2 + 1)
+        return quantile * math.hypot(error, self.fixed) + further * error
 
     def of(self, images: int) -> Estimate:
         """What it would be of so many images, if the value stayed; without ends."""
         times = images / self.images
-        items = round(self.items * times)
-        return replace(self, error=self.error / math.sqrt(times), items=items, images=images)
+        error, skew = self.error / math.sqrt(times), self.skew / math.sqrt(times)
+        return replace(self, error=error, skew=skew, items=round(self.items * times), images=images)
 
     def corrected(self, count: int) -> Estimate:
         """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
         if self.items < FEWEST:
             return self
-        return replace(self, high=self.value + self.quantile(count) * math.hypot(self.error, self.fixed))
+        return replace(self, high=self.value + self.reach(UP, count))
 
 
 def fewest(images: int, decides: Callable[[int], bool]) -> int | None:
@@ -96,14 +112,20 @@ def plain(value: float, digits: int) -> float | None:
 
 
 def student(
-    value: float, error: float, items: int, images: int, *, fixed: float = 0.0, level: float = LEVEL
+    value: float,
+    error: float,
+    items: int,
+    images: int,
+    *,
+    fixed: float = 0.0,
+    level: float = LEVEL,
+    skew: float = 0.0,
 ) -> Estimate:
-    """Student's t interval around ``value``; without ends from fewer than ``FEWEST`` items."""
-    found = Estimate(value, math.nan, math.nan, error, fixed, items, images, level)
+    """``value`` with the ends that ``reach`` gives it; without ends from fewer than ``FEWEST`` items."""
+    found = Estimate(value, math.nan, math.nan, error, fixed, items, images, level, skew)
     if items < FEWEST:
         return found
-    half = found.quantile() * math.hypot(error, fixed)
-    return replace(found, low=value - half, high=value + half)
+    return replace(found, low=value - found.reach(DOWN), high=value + found.reach(UP))
 
 
 def estimates(
@@ -112,16 +134,33 @@ def estimates(
     """Each number of a smooth statistic of the curves' means [K], with its interval over items."""
     values, left = replicates(curves, names, statistic)
     items, images = valued(curves, names)
-    errors = np.hypot(jackknife_errors(left), unseen(curves, names))
+    hidden = unseen(curves, names)
+    errors = np.hypot(jackknife_errors(left), hidden)
+    skews = np.zeros_like(errors) if hidden else jackknife_skews(left)
     return [
-        student(float(value), float(error), items, images, fixed=fixed, level=level)
-        for value, error in zip(values, errors, strict=True)
+        student(value, error, items, images, fixed=fixed, level=level, skew=skew)
+        for value, error, skew in zip(values.tolist(), errors.tolist(), skews.tolist(), strict=True)
     ]
 
 
 def estimate(curves: Curves, names: Sequence[str], statistic: Statistic) -> Estimate:
-    """The one number of a smooth statistic of the curves' means, with its interval over items."""
-    (found,) = estimates(curves, names, lambda means: np.asarray(statistic(means))[..., None])
+    """The one number of a smooth statistic of the curves' means, with its interval over items.
+
+    Raises:
+        InputError: the statistic does not give a number for each set of means, as ``[3]`` does not where
+            ``[..., 3]`` does.
+    """
+
+    def numbers(means: Means) -> Array:
+        found, wanted = np.asarray(statistic(means)), means[names[0]].shape[:-1]
+        if found.shape != wanted:
+            raise InputError(
+                f"estimate: of means of shape {(*wanted, 'layers')} its function gives {found.shape}, not "
+                f"{wanted}; layers are the last axis, so that layer 3 is [..., 3]"
+            )
+        return found[..., None]
+
+    (found,) = estimates(curves, names, numbers)
     return found
 
 
@@ -136,6 +175,17 @@ def jackknife_errors(left: Array) -> Array:
     """Standard errors [...] from the values without each item [items, ...]; of a mean, its usual one."""
     count = len(left)
     return np.asarray(np.sqrt((count - 1) * left.var(axis=0)), dtype=np.float64)
+
+
+def jackknife_skews(left: Array) -> Array:
+    """A sixth of the values' skewness [...] from those without each item (the acceleration of Efron 1987).
+
+    0 where nothing varies, or nothing is known.
+    """
+    away = left.mean(axis=0) - left
+    with np.errstate(invalid="ignore"):
+        found = (away**3).sum(axis=0) / 6 / (away**2).sum(axis=0) ** 1.5
+    return np.asarray(np.nan_to_num(found, posinf=0, neginf=0), dtype=np.float64)
 
 
 def unseen(curves: Curves, names: Sequence[str]) -> float:

@@ -33,14 +33,20 @@ def section(head: Sequence[str], row: Callable[[Any], str], cells: Sequence[Any]
 
 def means() -> str:
     head = ("images of", "curve", "layers", *(f"{images} images" for images in coverage.IMAGES))
-    rows = [coverage.student_row(cell) for cell in coverage.cells() if coverage.common(cell).size]
+    rows = [coverage.means_row(cell) for cell in coverage.cells() if coverage.common(cell).size]
     return table(head, [*rows, *(coverage.rare_row(curve) for curve in ("recall", "lift"))])
 
 
 def methods() -> str:
-    head = ("curve", "images", "Student's t", "percentile", "BCa", "bootstrap t")
+    head = ("curve", "images", "judged", "Student's t", "percentile", "BCa", "bootstrap t")
     cells = [(*which, images) for which in coverage.METHODS for images in coverage.IMAGES]
     return section(head, coverage.methods_row, cells)
+
+
+def sides() -> str:
+    head = ("images of", "images", "Student's t", "judged")
+    cells = [(dataset, images) for dataset in ("scenes", "scene-pairs") for images in coverage.IMAGES]
+    return section(head, coverage.sides_row, cells)
 
 
 def margins() -> str:
@@ -83,6 +89,7 @@ def boundaries() -> str:
 SECTIONS: dict[str, Callable[[], str]] = {
     "means": means,
     "methods": methods,
+    "sides": sides,
     "margins": margins,
     "flat": flat,
     "fewer": fewer,

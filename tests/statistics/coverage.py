@@ -1,8 +1,9 @@
-"""How often intervals of a mean contain the truth: Student's t beside three bootstraps."""
+"""How often intervals of a mean contain the truth: the judged one beside Student's t and three bootstraps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 from scipy.stats import norm, t
@@ -42,25 +43,50 @@ def unseen_error(model: str, dataset: str, curve: str, images: int) -> float:
     return unseen(population, ("recall",)) * len(rows) / images
 
 
-def moments(counts: Array, values: Array) -> tuple[Array, Array]:
-    """Mean and standard error of the samples [S, layers] in which item k is drawn counts[:, k] times."""
-    drawn = counts.sum(axis=1, keepdims=True)
-    mean = counts @ values / drawn
-    variance = np.maximum(0, counts @ values**2 / drawn - mean**2)
-    return mean, np.sqrt(variance / (drawn - 1))
+def moments(counts: Array, values: Array) -> tuple[Array, Array, Array]:
+    """Mean, standard error and a sixth of the mean's skewness of the samples [S, layers].
+
+    In a sample item k is drawn counts[:, k] times.
+    """
+    drawn, centre = counts.sum(axis=1, keepdims=True), values.mean(axis=0)
+    first, second, third = (counts @ (values - centre) ** power / drawn for power in (1, 2, 3))
+    variance = np.maximum(0, second - first**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        skew = (third - 3 * first * second + 2 * first**3) / variance**1.5 / 6 / np.sqrt(drawn)
+    skew = np.where(variance > 1e-18, skew, 0.0)
+    return centre + first, np.sqrt(variance / (drawn - 1)), skew
 
 
-def student_coverage(
-    values: Array, items: int, rng: np.random.Generator, samples: int, beyond: float = 0.0
-) -> Array:
-    """Share of samples [layers] whose Student's t interval contains the mean of ``values``.
+def reaches(error: Array, skew: Array, items: int, beyond: float = 0.0) -> Interval:
+    """How far the judged interval's ends lie below and above the mean; see ``Estimate.reach``.
 
-    ``beyond`` is a standard error that is added to what the sample's scatter makes.
+    ``beyond`` is a standard error that is added to what the sample's scatter makes; with it skewness is none.
+    """
+    quantile = t.isf(TAIL, items - 1)
+    half = quantile * np.hypot(error, beyond)
+    further = 0.0 if beyond else (2 * quantile**2 + 1) * skew * error
+    return half + np.maximum(0, -further), half + np.maximum(0, further)
+
+
+def missed(
+    values: Array, items: int, rng: np.random.Generator, samples: int, beyond: float = 0.0, skewed: float = 1
+) -> Interval:
+    """Share of samples [layers] in which the mean of ``values`` lies below the judged interval, and above it.
+
+    Of Student's t where ``skewed`` is 0.
     """
     counts = rng.multinomial(items, np.full(len(values), 1 / len(values)), size=samples).astype(float)
-    mean, error = moments(counts, values)
-    away = np.abs(mean - values.mean(axis=0))
-    return (away <= t.isf(TAIL, items - 1) * np.hypot(error, beyond) + 1e-12).mean(axis=0)
+    mean, error, skew = moments(counts, values)
+    below, above = reaches(error, skewed * skew, items, beyond)
+    away = values.mean(axis=0) - mean
+    return (away < -below - 1e-12).mean(axis=0), (away > above + 1e-12).mean(axis=0)
+
+
+def mean_coverage(
+    values: Array, items: int, rng: np.random.Generator, samples: int, beyond: float = 0.0
+) -> Array:
+    """Share of samples [layers] whose judged interval contains the mean of ``values``."""
+    return 1 - np.sum(missed(values, items, rng, samples, beyond), axis=0)
 
 
 def intervals(
@@ -68,14 +94,16 @@ def intervals(
 ) -> dict[str, Interval]:
     """Each method's interval [layers] from one sample, in which item k was drawn counts[k] times."""
     items = int(counts.sum())
-    mean, error = (row[0] for row in moments(counts[None], values))
+    mean, error, skew = (row[0] for row in moments(counts[None], values))
     again = rng.multinomial(items, counts / items, size=resamples).astype(float)
-    means, errors = moments(again, values)
+    means, errors, _ = moments(again, values)
     half = t.isf(TAIL, items - 1) * np.hypot(error, beyond)
+    below, above = reaches(error, skew, items, beyond)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = np.nan_to_num((means - mean) / errors, posinf=0, neginf=0)
     low, high = np.quantile(ratios, [TAIL, 1 - TAIL], axis=0)
     return {
+        "judged": (mean - below, mean + above),
         "Student's t": (mean - half, mean + half),
         "percentile": tuple(np.quantile(means, [TAIL, 1 - TAIL], axis=0)),
         "BCa": bca(counts, values, means),
@@ -133,14 +161,14 @@ def common(cell: tuple[str, str, str]) -> Array:
     return values[:, ~rare(values)]
 
 
-def student_row(cell: tuple[str, str, str], samples: int = 2000) -> str:
+def means_row(cell: tuple[str, str, str], samples: int = 2000) -> str:
     """A table's row: the lowest, median and highest coverage over layers, at each number of images."""
     model, dataset, curve = cell
     values, each, shown = common(cell), recorded(*cell).shape[1], []
     for images in IMAGES:
         rng = np.random.default_rng(images)
         beyond = unseen_error(*cell, images)
-        shown.append(spread(student_coverage(values, images // each, rng, samples, beyond)))
+        shown.append(spread(mean_coverage(values, images // each, rng, samples, beyond)))
     return f"| {model}, {dataset} | `{curve}` | {values.shape[1]} | {' | '.join(shown)} |"
 
 
@@ -154,9 +182,24 @@ def rare_row(curve: str, samples: int = 2000) -> str:
             for images in IMAGES:
                 rng = np.random.default_rng(images)
                 beyond = unseen_error(model, dataset, curve, images)
-                found[images] += student_coverage(values, images // each, rng, samples, beyond).tolist()
+                found[images] += mean_coverage(values, images // each, rng, samples, beyond).tolist()
     shown = [spread(np.array(covered)) for covered in found.values()]
     return f"| all, rare layers | `{curve}` | {len(found[50])} | {' | '.join(shown)} |"
+
+
+def sides_row(cell: tuple[str, int], samples: int = 4000) -> str:
+    """A table's row: how often the truth lies beyond one end, of all layers of all curves but the lens'."""
+    dataset, images = cell
+    shown = []
+    for skewed in (0, 1):
+        found: list[float] = []
+        for model, curve in product(MODELS, (name for name in JUDGED if name not in RECALLS)):
+            values, rng = common((model, dataset, curve)), np.random.default_rng(images)
+            items = images // recorded(model, dataset, curve).shape[1]
+            found.extend(np.ravel(missed(values, items, rng, samples, skewed=skewed)))
+        middle, most, highest = 100 * np.quantile(found, [0.5, 0.95, 1])
+        shown.append(f"**{middle:.1f}** - {most:.1f} - {highest:.1f}")
+    return f"| {dataset} | {images} | {' | '.join(shown)} |"
 
 
 METHODS = (

@@ -29,6 +29,11 @@ from phasebench.datasets.sprites import NOUNS
 WIDTH = 64
 QUERIES = 4
 PATCH = 24
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "image_size": SIZE, "patch_size": PATCH,
+}  # fmt: skip
+"""Of both vision models."""
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 TEXT = (
     "user : describe the picture . assistant a an and of on is there in to left right above below background"
@@ -69,14 +74,7 @@ def _llava(folder: Path) -> None:
     torch.manual_seed(0)
     tokenizer = word_tokenizer()
     image_token = tokenizer.convert_tokens_to_ids("<image>")
-    vision = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIZE,
-        patch_size=PATCH,
-    )
+    vision = CLIPVisionConfig(**VISION)
     config = LlavaConfig(
         vision_config=vision, text_config=_language(len(tokenizer)), image_token_id=image_token,
         vision_feature_layer=-1, image_seq_length=(SIZE // PATCH) ** 2,
@@ -96,14 +94,7 @@ def _instructblip(folder: Path) -> None:
     torch.manual_seed(0)
     tokenizer, questions = word_tokenizer(with_image=False), word_tokenizer(with_image=False)
     image_token = tokenizer.convert_tokens_to_ids("<image>")
-    vision = InstructBlipVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIZE,
-        patch_size=PATCH,
-    )
+    vision = InstructBlipVisionConfig(**VISION)
     qformer = InstructBlipQFormerConfig(
         vocab_size=len(questions), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, encoder_hidden_size=32, cross_attention_frequency=1,

@@ -219,13 +219,13 @@ def test_what_a_model_gives_its_attention_by_query_is_cut_to_the_row() -> None:
 
 
 def test_a_gate_is_the_quotient_at_t() -> None:
-    weighted, factors = torch.rand(2, 7, 8) + 0.1, torch.rand(2, 8)
+    attended, factors = torch.rand(2, 7, 8) + 0.1, torch.rand(2, 8)
     last = torch.tensor([6, 2])
     given = torch.zeros(2, 7, 8)
-    given[torch.arange(2), last] = weighted.sum(1) * factors
-    assert torch.allclose(gate(given, weighted, last)[:, 0], factors, atol=1e-6)
+    given[torch.arange(2), last] = attended[torch.arange(2), last] * factors
+    assert torch.allclose(gate(given, attended, last)[:, 0], factors, atol=1e-6)
 
 
 def test_where_attention_gave_nothing_a_gate_has_nothing_to_share_out() -> None:
-    weighted = torch.tensor([[[1.0, 1.0], [1.0, -1.0]]])
-    assert gate(torch.ones(1, 2, 2), weighted, torch.tensor([1]))[0, 0].tolist() == [0.5, 0.0]
+    attended = torch.tensor([[[9.0, 9.0], [2.0, 0.0]]])
+    assert gate(torch.ones(1, 2, 2), attended, torch.tensor([1]))[0, 0].tolist() == [0.5, 0.0]

@@ -74,16 +74,16 @@ def project(output: nn.Module, stacked: Tensor) -> Tensor:
     return projected
 
 
-def gate(given_BND: Tensor, weighted_BND: Tensor, last_B: Tensor) -> Tensor:
+def gate(given_BND: Tensor, attended_BND: Tensor, last_B: Tensor) -> Tensor:
     """What stands between attention and output projection at t, as factors [B, 1, H * E].
 
-    The ratio of what the projection was given to what the attention gave; where the attention gave
-    (nearly) nothing there is nothing to share out.
+    The ratio of what the projection was given to what the attention gave, itself and not the contributions'
+    sum, which in 16 bits is another; where it gave (nearly) nothing there is nothing to share out.
     """
-    rows = torch.arange(len(last_B), device=given_BND.device)
-    summed_BD = weighted_BND.sum(1)
-    nothing_BD = summed_BD.abs() < TINY * summed_BD.abs().amax(1, keepdim=True)
-    return (given_BND[rows, last_B] / summed_BD).masked_fill(nothing_BD, 0.0)[:, None]
+    rows, at_t = torch.arange(len(last_B), device=given_BND.device), last_B.to(given_BND.device)
+    attended_BD = attended_BND[rows, at_t]
+    nothing_BD = attended_BD.abs() < TINY * attended_BD.abs().amax(1, keepdim=True)
+    return (given_BND[rows, at_t] / attended_BD).masked_fill(nothing_BD, 0.0)[:, None]
 
 
 def _row(given: Any, last_B: Tensor, length: int) -> Any:

@@ -32,7 +32,7 @@ def gate_errors(anatomy: Anatomy, inputs: Mapping[str, Tensor], positions: Posit
     """
     if not any(site.gated for site in anatomy.sites.values()):
         return {}
-    plain, disturbed = _Factors(anatomy, positions), _Factors(anatomy, positions, spread=0.5)
+    plain, disturbed = _Factors(anatomy, positions), _Factors(anatomy, positions, disturbs=True)
     for factors in (plain, disturbed):
         factors.watch(inputs)
     return {layer: _change(plain.seen[layer], disturbed.seen[layer]) for layer in plain.seen}
@@ -47,11 +47,11 @@ def _change(before: Tensor, after: Tensor) -> float:
 class _Factors:
     """What each gated output projection is given over what its attention gave, at t [B, H * E]."""
 
-    def __init__(self, anatomy: Anatomy, positions: Positions, spread: float = 0.0) -> None:
+    def __init__(self, anatomy: Anatomy, positions: Positions, *, disturbs: bool = False) -> None:
         self.anatomy = anatomy
         self.last_B = positions.last_B
         self.shape = positions.visual_BN.shape
-        self.spread = spread
+        self.disturbs = disturbs
         self.seen: dict[int, Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
         self._held: tuple[nn.Module, Tensor, Tensor] | None = None
@@ -68,9 +68,9 @@ class _Factors:
         return (lambda output: self._disturb(module, output)) if site and site.gated else None
 
     def _disturb(self, module: nn.Module, output: Tensor) -> Tensor:
-        """Each element of the output times a factor of its own, kept to be taken back."""
-        noise = torch.rand(output.shape, generator=self._generator).to(output)
-        factor = 1 + self.spread * noise
+        """About half of the output's elements doubled, kept to be halved again: no precision rounds that."""
+        doubled = torch.rand(output.shape, generator=self._generator) < (0.5 if self.disturbs else 0.0)
+        factor = (1 + doubled.to(output.dtype)).to(output.device)
         self._held = module, output * factor, factor
         return output * factor
 

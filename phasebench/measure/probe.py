@@ -19,7 +19,7 @@ from phasebench.measure import attention, lens
 from phasebench.measure.positions import Positions
 from phasebench.measure.similarity import similarity
 from phasebench.models.adapter import Anatomy
-from phasebench.models.shadow import shadowed_attention
+from phasebench.models.shadow import After, shadowed_attention
 from phasebench.models.trace import entering, leaving
 
 HELD = 1 << 20
@@ -39,7 +39,7 @@ class Probe:
         self.norms_LBN: dict[int, Tensor] = {}
         self._similarity: list[dict[str, Tensor]] = []
         self._waiting: list[Tensor] = []
-        self._held: tuple[nn.Module, Tensor] | None = None
+        self._held: tuple[nn.Module, Tensor, Tensor | None] | None = None
         self._decoder: lens.Decoder | None = None
         if anatomy.head is not None and "lens" not in anatomy.unmeasured:
             norm = anatomy.final_norm if lens_norm else None
@@ -137,21 +137,28 @@ class Probe:
         value: Tensor,
         mask: Tensor | None,
         kwargs: Mapping[str, Any],
-    ) -> None:
-        if module in self.anatomy.sites:
-            last_B = self.positions.last_B.to(query.device)
-            weighted = attention.weighted_values(module, (query, key, value), mask, last_B, kwargs)
-            self._held = module, weighted
+    ) -> After | None:
+        if module not in self.anatomy.sites:
+            return None
+        last_B = self.positions.last_B.to(query.device)
+        weighted = attention.weighted_values(module, (query, key, value), mask, last_B, kwargs)
+        self._held = module, weighted, None
+
+        def keep(output: Tensor) -> Tensor:
+            self._held = module, weighted, output.clone()  # a gate may change it in place
+            return output
+
+        return keep if self.anatomy.sites[module].gated else None
 
     def _project(self, output: nn.Module, args: tuple[Tensor, ...]) -> None:
         """Before an output projection runs: what each position adds to the block's output at t."""
         if self._held is None or self.anatomy.sites[self._held[0]].output is not output:
             return
-        (module, weighted_BND), self._held = self._held, None
-        site, last_B = self.anatomy.sites[module], self.positions.last_B.to(weighted_BND.device)
-        if site.gated:
-            given_BND = args[0].reshape(*weighted_BND.shape[:2], -1)
-            weighted_BND = weighted_BND * attention.gate(given_BND, weighted_BND, last_B)
+        (module, weighted_BND, attended), self._held = self._held, None
+        site = self.anatomy.sites[module]
+        if attended is not None:
+            given_BND, attended_BND = (one.reshape(weighted_BND.shape) for one in (args[0], attended))
+            weighted_BND = weighted_BND * attention.gate(given_BND, attended_BND, self.positions.last_B)
         # This calls the hooked module: nothing is held by now, so that its hooks pass this call over.
         added_BND = attention.project(output, weighted_BND)
         self.added(module, added_BND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from phasebench.errors import InputError
 from phasebench.measure.passes import probed_pass
 from phasebench.measure.selftest import self_test
 from phasebench.models import hub
-from phasebench.models.adapter import dissect
+from phasebench.models.adapter import dissect, forward
 from phasebench.models.checks import check_folder
 from phasebench.models.hub import Hub
 from phasebench.models.loading import Loaded, digest, load
@@ -327,6 +328,33 @@ def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
     for name, values in rows[0].curves.items():
         assert np.allclose(values, rows[1].curves[name], rtol=1e-6, equal_nan=True), name
     assert np.array_equal(rows[0].tokens, rows[1].tokens)
+
+
+def test_what_one_model_puts_on_disk_is_no_other_models(
+    folder: Path, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    """What is pickled is written anew when it is offloaded, and read in every pass."""
+    spec = ModelSpec("mine", folder)
+    inputs = load(spec, tmp_path).inputs(pictures[:1])
+
+    def spread(scale: float) -> Loaded:
+        model = LlavaForConditionalGeneration.from_pretrained(tiny_folder)
+        torch.save(
+            {key: scale * value for key, value in model.state_dict().items()}, folder / "pytorch_model.bin"
+        )
+        return load(spec, tmp_path, max_memory="cpu=300KB", allow_pickle=True)
+
+    tiny_folder = tiny("tiny-llava", tmp_path)
+    (folder / "model.safetensors").unlink()
+    first = spread(1.0)
+    before = forward(first.model, inputs)
+    second = spread(1.3)
+    assert not torch.equal(forward(second.model, inputs), before)
+    assert torch.equal(forward(first.model, inputs), before)
+    assert len(list((tmp_path / "offload").iterdir())) == 2
+    del first, second
+    gc.collect()
+    assert not list((tmp_path / "offload").iterdir())
 
 
 def test_pickled_weights_of_the_hub_are_fetched_when_asked_for(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +37,17 @@ class Placement:
     memory: dict[int | str, str] | None = None
 
     def options(self, cache: Path) -> dict[str, Any]:
-        """What ``from_pretrained`` is told."""
+        """What ``from_pretrained`` is told.
+
+        What it puts on disk goes by the parameters' names and is read in every pass: each model has a folder
+        of its own, for as long as the process lives.
+        """
         if not self.spread:
             return {}
-        folder = cache / "offload"
-        folder.mkdir(parents=True, exist_ok=True)
-        return {"device_map": "auto", "max_memory": self.memory, "offload_folder": str(folder)}
+        (cache / "offload").mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(dir=cache / "offload")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return {"device_map": "auto", "max_memory": self.memory, "offload_folder": folder}
 
 
 def place(

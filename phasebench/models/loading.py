@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +179,7 @@ def _weights(
     name: str, folder: Path, where: Placement, cache: Path, *, allow_pickle: bool, remote_code: bool
 ) -> tuple[Any, tuple[str, ...]]:
     """The model, and the names of weights that it has no place for."""
+    spread = where.options(cache)
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder,
@@ -186,7 +189,7 @@ def _weights(
             use_safetensors=None if allow_pickle else True,
             trust_remote_code=remote_code,
             **_readable(folder, remote_code=remote_code),
-            **where.options(cache),
+            **spread,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"--model {name}: cannot load {folder}: {error}") from error
@@ -201,6 +204,7 @@ def _weights(
         )
     model = model.eval().requires_grad_(requires_grad=False)
     if where.spread:
+        weakref.finalize(model, shutil.rmtree, spread["offload_folder"], ignore_errors=True)
         return model, unread
     try:
         return model.to(where.device), unread

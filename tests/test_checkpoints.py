@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import AttentionInterface
@@ -19,7 +20,7 @@ from phasebench.measure.passes import probed_pass
 from phasebench.measure.run import measure
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import dissect
-from phasebench.models.loading import load
+from phasebench.models.loading import Loaded, load
 from phasebench.models.parts import find_layers, projector_of, sequence_model
 from phasebench.models.registry import ModelSpec
 from phasebench.settings import Settings
@@ -49,6 +50,54 @@ def test_an_index_beside_the_whole_file_is_not_asked(folder: Path) -> None:
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert load(ModelSpec("mine", folder), folder, device="cpu").checkpoint
+
+
+@pytest.mark.parametrize(
+    ("told", "files"),
+    [
+        (None, ["pytorch_model.bin"]),
+        (None, ["deep/1.safetensors", "deep/2.safetensors"]),
+        ("other.safetensors", ["other.safetensors"]),
+        ("other.safetensors.index.json", ["deep/1.safetensors", "deep/2.safetensors"]),
+    ],
+)
+def test_the_identity_is_of_the_weights_that_are_read(
+    folder: Path, told: str | None, files: list[str]
+) -> None:
+    """Not of others that lie beside them: a trainer's projector, an optimizer's state."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file({"x": torch.zeros(2)}, folder / "mm_projector.safetensors")
+    if told:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": told}))
+
+    def loaded(scale: float) -> Loaded:
+        _save({key: scale * value for key, value in weights.items()}, folder, files, told)
+        return load(ModelSpec("mine", folder), folder, device="cpu", allow_pickle=True)
+
+    first, second = loaded(1.0), loaded(1.3)
+    name, parameter = next(iter(first.model.named_parameters()))
+    assert torch.allclose(dict(second.model.named_parameters())[name], 1.3 * parameter)
+    assert first.checkpoint != second.checkpoint
+    save_file({"x": torch.ones(2)}, folder / "mm_projector.safetensors")
+    assert loaded(1.3).checkpoint == second.checkpoint
+
+
+def _save(weights: dict[str, Tensor], folder: Path, files: list[str], told: str | None) -> None:
+    """In so many files, with an index where they are several."""
+    (folder / "deep").mkdir(exist_ok=True)
+    placed = {key: files[number % len(files)] for number, key in enumerate(weights)}
+    for file in files:
+        part = {key: weights[key] for key in weights if placed[key] == file}
+        (folder / file).unlink(missing_ok=True)  # a model that was read may still be mapped to it
+        if file.endswith(".bin"):
+            torch.save(part, folder / file)
+        else:
+            save_file(part, folder / file, {"format": "pt"})
+    if len(files) > 1:
+        index = told or "model.safetensors.index.json"
+        (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": placed}))
 
 
 @pytest.mark.parametrize("where", [(), ("text_config",)])

@@ -10,9 +10,10 @@ from typing import Any
 from phasebench.errors import InputError
 
 WEIGHTS = "*.safetensors"
-WHOLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth")
+WHOLE = ("model.safetensors", "pytorch_model.bin")
+"""The names that transformers looks for, in its order; beside each its index, which names shards."""
+INDEX = ".index.json"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZERS = (
     "tokenizer.json",
@@ -68,21 +69,42 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
     return found
 
 
+def weight_files(name: str, folder: Path, *, allow_pickle: bool = False) -> list[Path]:
+    """The files that transformers reads weights from; others may lie beside them, unread.
+
+    All that look like weights where none is called as it wants it.
+
+    Raises:
+        InputError: the configuration or an index cannot be read, or an index names what is not there.
+    """
+    told = read_json(name, folder / "config.json").get("transformers_weights")
+    for whole in [told] if told else WHOLE if allow_pickle else WHOLE[:1]:
+        index = folder / (whole.removesuffix(INDEX) + INDEX)
+        if (folder / whole).is_file() and folder / whole != index:
+            return [folder / whole]
+        if index.is_file():
+            return _shards(name, index)
+    kinds = (WEIGHTS, *(PICKLED if allow_pickle else ()))
+    return sorted(path for kind in kinds for path in folder.glob(kind))
+
+
+def _shards(name: str, index: Path) -> list[Path]:
+    shards = sorted(set(map(str, read_json(name, index).get("weight_map", {}).values())))
+    if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
+        raise InputError(f"--model {name}: {index} names shards that are not there: {some(missing)}")
+    return [index.parent / shard for shard in shards]
+
+
 def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
-    index = folder / INDEX
-    if index.is_file() and not (folder / WHOLE).is_file():  # transformers takes the whole file first
-        shards = set(read_json(name, index).get("weight_map", {}).values())
-        if missing := sorted(shard for shard in shards if not (folder / str(shard)).is_file()):
-            raise InputError(f"--model {name}: {index} names shards that are not there: {some(missing)}")
-    elif not list(folder.glob(WEIGHTS)):
-        pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
-        if not pickled:
-            raise InputError(f"--model {name}: no {WEIGHTS} in {folder} (pickled ones need --allow-pickle)")
-        if not allow_pickle:
-            raise InputError(
-                f"--model {name}: no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: "
-                "unpickling can run code (allow it with --allow-pickle, or convert them)"
-            )
+    if weight_files(name, folder, allow_pickle=allow_pickle):
+        return
+    pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
+    if not pickled:
+        raise InputError(f"--model {name}: no {WEIGHTS} in {folder} (pickled ones need --allow-pickle)")
+    raise InputError(
+        f"--model {name}: no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: "
+        "unpickling can run code (allow it with --allow-pickle, or convert them)"
+    )
 
 
 def some(names: Sequence[str]) -> str:

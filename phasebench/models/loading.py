@@ -19,12 +19,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from phasebench.errors import InputError
 from phasebench.models.adapter import forward
 from phasebench.models.checks import (
-    PICKLED,
-    WEIGHTS,
     check_folder,
     check_image_count,
     check_image_token,
     some,
+    weight_files,
 )
 from phasebench.models.devices import Placement, lacks_memory, no_room, place
 from phasebench.models.hub import Hub
@@ -35,7 +34,7 @@ from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.shadow import reads
 
 BLOCK = 1 << 20
-BESIDE = ("*.py", "adapter_config.json")
+BESIDE = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
 ADAPTER = "lora_"
 """In the name of a low-rank adapter's weight."""
@@ -168,7 +167,8 @@ def load(
     model, unread = _weights(spec.name, folder, where, cache, **flags)
     check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
     chosen = prompt or spec.prompt or _usual(processor, usual)
-    loaded = Loaded(spec.name, model, processor, chosen, digest(folder), unread=unread)
+    identity = digest(folder, weight_files(spec.name, folder, allow_pickle=allow_pickle))
+    loaded = Loaded(spec.name, model, processor, chosen, identity, unread=unread)
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
     try_out(loaded, spec.visual if prompt is None else None)
@@ -280,12 +280,11 @@ def prompt_of(processor: Any) -> str:
     return str(processor.apply_chat_template(message, add_generation_prompt=True))
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, weights: Sequence[Path]) -> str:
     """Hex digest of a checkpoint's configuration, weights and code of its own, sixteen characters."""
     state = hashlib.blake2b(digest_size=8)
-    weights = list(folder.glob(WEIGHTS)) or [path for kind in PICKLED for path in folder.glob(kind)]
     beside = [path for kind in BESIDE for path in folder.glob(kind)]
-    for path in sorted([folder / "config.json", *weights, *beside]):
+    for path in sorted({folder / "config.json", *weights, *beside}):
         state.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(BLOCK):

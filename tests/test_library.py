@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 import phasebench
 from phasebench import library
@@ -153,6 +155,37 @@ def test_images_with_infinite_states_are_named(
     )
     assert "not finite from layer 2" in curves.provenance["broken"]["0"]
     assert curves.table.isna().all(axis=None)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_an_image_that_overflows_is_named_in_any_batch(
+    tiny_llava: Loaded, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """White overflows in the third block, as a picture might in float16; the others do not."""
+    white: list[Tensor] = []
+
+    def note(_: nn.Module, __: Any, kwargs: Any) -> None:
+        white[:] = [kwargs["pixel_values"].flatten(1).amin(1) > 1]
+
+    def overflow(_: nn.Module, __: Any, result: Any) -> None:
+        (result[0] if isinstance(result, tuple) else result)[white[0]] = torch.inf
+
+    colours = ("red", "white", "green", "blue")
+    pictures = [Image.new("RGB", (96, 96), colour) for colour in colours]
+    hooks = [
+        tiny_llava.model.register_forward_pre_hook(note, with_kwargs=True),
+        tiny_llava.model.get_decoder().layers[2].register_forward_hook(overflow),
+    ]
+    try:
+        curves = library.measure(
+            tiny_llava.model, tiny_llava.processor, pictures, prompt=tiny_llava.prompt, batch_size=size
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert list(curves.provenance["broken"]) == ["1"]
+    assert "not finite from layer 3" in curves.provenance["broken"]["1"]
+    assert np.isfinite(curves.array("inter")[[0, 2, 3]]).all()
 
 
 FRESH = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from phasebench.datasets.sample import Sample
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
+from phasebench.measure.reading import Reading, Recalls
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import Anatomy, dissect, forward_options
 from phasebench.models.loading import Loaded
+from phasebench.models.tiny import word_tokenizer
 from phasebench.names import ATTENTION, MAX_LOGIT, SIMILARITY
+from tests import zoo
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -295,3 +300,23 @@ def test_padding_may_be_no_number(tiny_llava: Loaded, pictures: Pictures) -> Non
         spoil.remove()
     for name in (*SIMILARITY, *ATTENTION):
         assert found[name] == pytest.approx(expected[name], abs=1e-5, nan_ok=True), name
+
+
+def test_states_that_are_no_numbers_are_told_where_no_similarity_is() -> None:
+    """Gemma 3n passes on several streams of states: the attention's sums tell."""
+    with zoo.quiet():
+        specimen = zoo.specimen("gemma3n")
+        anatomy = dissect(specimen.model, specimen.inputs)
+        assert "similarity" in self_test(anatomy, specimen.inputs).unmeasured
+        samples = [Sample(name, Path(), ("a dog",), name) for name in "ab"]
+        reading = Reading(anatomy, samples, Recalls(word_tokenizer(), samples))
+        reading.add(probed_pass(anatomy, specimen.inputs)[0])
+        with torch.no_grad():
+            for weight in anatomy.layers[1].parameters():
+                weight.fill_(torch.nan)
+        reading.add(probed_pass(anatomy, specimen.inputs)[0])
+    assert list(reading.broken) == ["b"]
+    assert "not finite from layer" in reading.broken["b"]
+    heatmap = reading.heatmap()
+    assert heatmap is not None
+    assert np.isfinite(heatmap).all()

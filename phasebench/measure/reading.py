@@ -121,12 +121,16 @@ class Reading:
     def _broken(self, row: Row) -> str:
         """Where NaN or infinity came up, if it did: an overflow of the dtype, or a spoilt weight.
 
-        A mean over visual and text positions is finite where all their states are.
+        A mean over visual and text positions is finite where all their states are; where it is not measured
+        the attention's sum tells.
         """
-        bad = np.flatnonzero(~np.isfinite(row.curves["inter"]))
-        if "similarity" in self._anatomy.unmeasured or not len(bad):
-            return ""
-        return not_finite(self._anatomy.model, self._anatomy.layers, int(bad[0]))
+        anatomy = self._anatomy
+        if "similarity" in anatomy.unmeasured:
+            known, layers = row.curves["total"], sorted(site.layer for site in anatomy.sites.values())
+        else:
+            known, layers = row.curves["inter"], list(range(len(anatomy.layers) + 1))
+        bad = next((layer for layer in layers if not np.isfinite(known[layer])), None)
+        return "" if bad is None else not_finite(anatomy.model, anatomy.layers, bad)
 
     def _note_time(self, row: Row) -> None:
         if row.stored:

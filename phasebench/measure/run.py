@@ -19,7 +19,7 @@ from phasebench.measure.batches import Done, Passes, Progress, batches, largest_
 from phasebench.measure.passes import Row
 from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.screen import forget
-from phasebench.measure.selftest import SelfTest, self_test
+from phasebench.measure.selftest import NotFiniteError, SelfTest, self_test
 from phasebench.measure.store import Store, code_of, definitions
 from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.checks import some
@@ -118,9 +118,17 @@ def measure(
 
 
 def _tested(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
-    """The self-test on a batch, or on as much of it as memory takes: it keeps more than a pass does."""
+    """The self-test on a batch, or on as much of it as memory takes: it keeps more than a pass does.
+
+    Where an image overflows, on the first alone, whose states were seen to be finite.
+    """
     images = [sample.open() for sample in batch]
-    tested = where_it_fits(lambda: self_test(anatomy, loaded.inputs(images)), len(batch))
+    try:
+        tested = where_it_fits(lambda: self_test(anatomy, loaded.inputs(images)), len(batch))
+    except NotFiniteError:
+        if len(batch) == 1:
+            raise
+        return _tested(loaded, anatomy, batch[:1])
     return tested or _tested(loaded, anatomy, batch[: len(batch) // 2])
 
 

@@ -30,6 +30,10 @@ TIE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.flo
 the lens multiplies other shapes than the model does."""
 
 
+class NotFiniteError(InputError):
+    """Logits are no numbers; of a batch it may be one image that overflows."""
+
+
 @dataclass
 class SelfTest:
     """What the self-test saw.
@@ -98,6 +102,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     """Run the checks on ``inputs``, which should be as long as the run's; take out what fails.
 
     Raises:
+        NotFiniteError: a row has logits that are no numbers.
         InputError: the probe disturbs the model, or nothing of it can be measured rightly.
     """
     positions = Positions.of(inputs, anatomy.image_token)
@@ -108,7 +113,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     plain = logits()
     if bool(plain.isnan().any()):
         told = "final states are finite, its logits are not; a spoilt weight of norm or output head?"
-        raise InputError(f"{name_of(anatomy.model)} cannot be measured: {told}")
+        raise NotFiniteError(f"{name_of(anatomy.model)} cannot be measured: {told}")
     dtype = precision(anatomy.model)
     probe = _CheckingProbe(anatomy, positions)
     hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]

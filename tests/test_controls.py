@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
@@ -17,6 +18,7 @@ from phasebench.measure import controls
 from phasebench.measure import run as running
 from phasebench.measure.batches import Done, Passes, largest_batch
 from phasebench.measure.controls import (
+    _all_seen,
     _with_caption,
     blank,
     reinitialised,
@@ -28,8 +30,9 @@ from phasebench.measure.run import measure
 from phasebench.measure.store import Store
 from phasebench.models.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded
-from phasebench.models.parts import projector_of
+from phasebench.models.parts import projector_of, sequence_model
 from phasebench.settings import Settings
+from tests import zoo
 from tests.conftest import write_pictures
 
 
@@ -105,6 +108,25 @@ def test_a_caption_stands_where_the_image_stood(tiny: Loaded, samples: list[Samp
     assert int(positions.visual_BN[0].nonzero()[0]) == int(
         (inputs["input_ids"][0] == image_token).nonzero()[0]
     )
+
+
+@pytest.mark.parametrize("name", ["paligemma", "paligemma/gemma2"])
+def test_text_sees_what_the_models_own_prompt_sees(name: str) -> None:
+    """In PaliGemma the first position sees the last one; Gemma 2's decoder by itself would hide it."""
+    with zoo.quiet():
+        specimen = zoo.specimen(name)
+        decoder = sequence_model(specimen.model)
+        first: list[Tensor] = []
+        decoder.register_forward_hook(lambda _, __, out: first.append(out.last_hidden_state[0, 0].clone()))
+        for word in (11, 12):
+            own = specimen.inputs["input_ids"].clone()
+            own[0, -1] = word
+            text = own.masked_fill(own == specimen.model.config.image_token_id, 13)
+            specimen.model(**{**specimen.inputs, "input_ids": own}, use_cache=False)
+            decoder(input_ids=text, use_cache=False, **_all_seen(specimen.model, text))
+    (own_before, text_before, own_after, text_after) = first
+    assert not torch.allclose(own_before, own_after, atol=1e-3)
+    assert not torch.allclose(text_before, text_after, atol=1e-3)
 
 
 def test_text_against_text_needs_no_picture(tiny: Loaded, samples: list[Sample]) -> None:

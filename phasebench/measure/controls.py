@@ -24,7 +24,7 @@ from phasebench.measure.positions import Positions
 from phasebench.measure.store import names
 from phasebench.models.adapter import Anatomy
 from phasebench.models.loading import GREY, Loaded
-from phasebench.models.parts import calculates, projector_of, sequence_model
+from phasebench.models.parts import calculates, precision, projector_of, sequence_model
 
 MOST = 24
 """Images measured for each control on request; their means move little beyond."""
@@ -84,11 +84,19 @@ def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -
     for sample in samples[:MOST]:
         ids = loaded.inputs([sample.open()])["input_ids"][0]
         positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
-        forward = partial(decoder, input_ids=ids_BN, use_cache=False)
+        forward = partial(decoder, input_ids=ids_BN, use_cache=False, **_all_seen(anatomy.model, ids_BN))
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
         called = names("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
         known = passes.store.known(called)
         yield from passes.keep(called, watched()) if known is None else known
+
+
+def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
+    """The mask with which PaliGemma lets each position of a prompt see all others; its decoder makes none."""
+    if not getattr(sequence_model(model).config, "use_bidirectional_attention", False):
+        return {}
+    shape = (1, 1, ids_BN.shape[1], ids_BN.shape[1])
+    return {"attention_mask": torch.zeros(shape, dtype=precision(model), device=ids_BN.device)}
 
 
 def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:

@@ -76,6 +76,9 @@ def test_without_a_norm_the_states_are_read_as_they_are() -> None:
         ("!", ""),
         ("<image>", "image"),
         ("▁ice-", "ice"),
+        ("▁हिन्दी", "हिन्दी"),
+        ("▁cafe\u0301", "café"),
+        ("\ufe0f", ""),
     ],
 )
 def test_token_word(token: str, word: str) -> None:
@@ -84,6 +87,21 @@ def test_token_word(token: str, word: str) -> None:
 
 def test_words_are_lower_cased_letters_without_stop_words() -> None:
     assert words("A man's Dog, on the left of 2 cats!") == ["man", "dog", "left", "cats"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "found"),
+    [
+        ("एक हिन्दी किताब", ["एक", "हिन्दी", "किताब"]),
+        ("แมวอยู่ที่นี่", ["แมวอยู่ที่นี่"]),
+        ("un cafe\u0301 au lait", ["un", "café", "au", "lait"]),
+        ("I \u2764\ufe0f dogs", ["dogs"]),
+    ],
+)
+def test_marks_belong_to_their_letters(caption: str, found: list[str]) -> None:
+    """Hindi's and Thai's vowels are marks; an accent may be one, or be part of its letter."""
+    assert words(caption) == found
+    assert [token_word(f"▁{word}") for word in found] == found
 
 
 def test_reference_words_are_the_union_of_the_captions() -> None:

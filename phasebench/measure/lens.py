@@ -5,12 +5,13 @@ Shapes: P visual positions, D width.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import regex
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,8 +24,9 @@ WAITING = 1 << 20
 """Numbers, of states that wait to be decoded together."""
 CHUNK = 1024
 """Positions whose logits over the whole vocabulary are held at once, where the head is called as it is."""
-_WORD_START = re.compile("^[\u0120\u2581 ]")
-_LETTERS = re.compile(r"[^\W\d_]+")
+_WORD_START = regex.compile("^[\u0120\u2581 ]")
+_LETTERS = regex.compile(r"\p{L}[\p{L}\p{M}]*")
+"""With the marks that belong to them, such as the vowels of Hindi and Thai."""
 
 
 class Decoder:
@@ -120,12 +122,17 @@ def panelwise(rows_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> tupl
 
 def words(text: str) -> list[str]:
     """The words of a caption: lower-cased runs of letters, without stop-words."""
-    return [word for word in _LETTERS.findall(text.lower()) if word not in STOPWORDS]
+    return [word for word in _letters(text) if word not in STOPWORDS]
 
 
 def token_word(token: str) -> str:
     """A vocabulary entry without its word-start mark, lower-cased, letters only ('' if none)."""
-    return "".join(_LETTERS.findall(_WORD_START.sub("", token).lower()))
+    return "".join(_letters(_WORD_START.sub("", token)))
+
+
+def _letters(text: str) -> list[str]:
+    """Its runs of letters, lower-cased; an accent is part of its letter however it was written."""
+    return list(_LETTERS.findall(unicodedata.normalize("NFC", text.lower())))
 
 
 def spelled(tokenizer: Any, token: str | None) -> str:

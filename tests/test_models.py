@@ -247,6 +247,10 @@ def test_a_cached_repository_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(hub, "_snapshot", snapshot)
     hub.look_up("mine", Hub("owner/x"))
     assert asked == [("config.json",)]
+    (tmp_path / "config.json").touch()
+    with pytest.raises(InputError, match=r"no weights of owner/x in the local cache.*cannot be reached"):
+        hub.fetch("mine", Hub("owner/x"))
+    (tmp_path / "model.safetensors").touch()
     assert hub.fetch("mine", Hub("owner/x")) == tmp_path
     assert not any(pattern.endswith((".bin", ".pth")) for pattern in asked[-1])
 
@@ -371,6 +375,7 @@ def test_pickled_weights_of_the_hub_are_fetched_when_asked_for(
         return tmp_path
 
     monkeypatch.setattr(hub, "_snapshot", snapshot)
+    (tmp_path / "pytorch_model.bin").touch()
     ModelSpec("mine", Hub("owner/x")).folder(tmp_path, allow_pickle=True)
     assert "*.bin" in asked[0]
 

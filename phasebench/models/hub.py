@@ -44,8 +44,17 @@ def fetch(name: str, hub: Hub, *, allow_pickle: bool = False) -> Path:
     Raises:
         InputError: they cannot be had; the message says what to do.
     """
+    kinds = (*FILES, *(PICKLED if allow_pickle else ()))
     with _explained(name, hub):
-        return _snapshot(hub, *FILES, *(PICKLED if allow_pickle else ()))
+        folder = _snapshot(hub, *kinds)
+    # Out of reach, the hub's library gives what is there of a folder, such as the configuration alone.
+    if not any(path.suffix in (".safetensors", ".bin") for path in folder.rglob("*")):
+        raise InputError(
+            f"--model {name}: there are no weights of {hub} in the local cache, and the hub gives none: it "
+            "cannot be reached, or has none but pickled ones (--allow-pickle); "
+            f"else download them elsewhere and say --model {name}=FOLDER"
+        )
+    return folder
 
 
 def _snapshot(hub: Hub, *patterns: str) -> Path:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor
 from transformers import LlamaConfig
 
 from phasebench.models.kin.minigpt_v2 import full_config
@@ -13,11 +17,21 @@ from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 
 
-def loaded(size: Any, patch: Any, *, crop: bool | None = None, **config: Any) -> Loaded:
+class Processed(Loaded):
+    """A model whose processor gives pixels of one shape."""
+
+    shape: tuple[int, ...] = (1, 3, 8, 8)
+
+    def inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        assert [image.width > image.height for image in images] == [True]
+        return {"pixel_values": torch.zeros(self.shape)}
+
+
+def loaded(size: Any, patch: Any, *, crop: bool | None = None, **config: Any) -> Processed:
     vision = SimpleNamespace(image_size=size, patch_size=patch)
     model = SimpleNamespace(config=SimpleNamespace(vision_config=vision, **config))
     processor = SimpleNamespace(image_processor=SimpleNamespace(do_center_crop=crop))
-    return Loaded("m", model, processor, "", "")
+    return Processed("m", model, processor, "", "")
 
 
 @pytest.mark.parametrize(("size", "patch", "tokens", "side"), [(336, 14, 576, 24), (896, 14, 256, 16)])
@@ -28,6 +42,17 @@ def test_a_square_of_patches_or_of_pooled_ones(size: int, patch: int, tokens: in
 @pytest.mark.parametrize(("size", "patch", "tokens"), [(224, 14, 32), (336, 14, 2880), (980, 14, 64)])
 def test_no_square_or_one_that_no_pooling_gives(size: int, patch: int, tokens: int) -> None:
     assert patches(loaded(size, patch), tokens) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "what"),
+    [((1, 3, 8, 16), "as wide as it is"), ((128, 588), "patches in a row"), ((1, 5, 3, 8, 8), "crops")],
+)
+def test_a_grid_that_follows_the_picture_is_not_told(shape: tuple[int, ...], what: str) -> None:
+    """GLM-4V's configuration has a size and a patch, and any square number of tokens may be 18 x 32 or so."""
+    made = loaded(336, 14)
+    made.shape = shape
+    assert patches(made, 576) is None, what
 
 
 def test_a_grid_of_another_form_is_the_configurations_to_tell() -> None:

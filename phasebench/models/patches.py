@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from phasebench.models.loading import Loaded
+from PIL import Image
 
+from phasebench.errors import InputError
+from phasebench.models.loading import GREY, Loaded
+
+WIDE = (448, 224)
 QUERIES = ("qformer_config", "perceiver_config", "latent_query_num", "query_length")
 """Settings of models whose image tokens each look at the whole picture."""
 
@@ -31,7 +35,19 @@ def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
         return None
     if side == 0 or (size // patch) % side or any(hasattr(config, name) for name in QUERIES):
         return None
-    return {"rows": side, "columns": side, "fit": fit}
+    return {"rows": side, "columns": side, "fit": fit} if _one_square(loaded) else None
+
+
+def _one_square(loaded: Loaded) -> bool:
+    """Whether the eyes get a wide picture as one square: of others the grid follows the picture, or crops it.
+
+    Configurations do not tell: some name a size and a patch all the same.
+    """
+    try:
+        pixels = loaded.inputs([Image.new("RGB", WIDE, GREY)])["pixel_values"]
+    except (InputError, KeyError):
+        return False
+    return pixels.dim() == 4 and len(pixels) == 1 and pixels.shape[2] == pixels.shape[3]
 
 
 def _fit(processor: Any) -> str:

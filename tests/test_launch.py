@@ -12,9 +12,14 @@ from typing import Any
 
 import pytest
 
+from phasebench.datasets.coco import read_coco
+from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measure import shards
+from phasebench.measure.batches import Passes
 from phasebench.measure.store import Store
+from phasebench.models.adapter import dissect
+from phasebench.models.loading import Loaded
 from tests.conftest import DRIFT, FINDING, LATENCY, write_pictures
 
 SAME = ("curves", "controls", "heatmap", "heatmaps", "words", "provenance", "images", "selftest", "stored")
@@ -125,6 +130,7 @@ class Alone:
         self.store = Store(None, {}, carry=True)
         self.done: list[Any] = []
         self.measured = 0
+        self.named: dict[tuple[str, ...], list[str]] = {}
         self._fails = fails
 
     def of(self, batch: Sequence[Any], *, timed: bool) -> list[Any]:
@@ -166,7 +172,7 @@ def test_a_process_measures_every_nth_batch_and_leaves_the_report_to_the_first(
     with pytest.raises(shards.Elsewhere):
         share(passes, ["a", "b", "c", "d"])
     assert passes.done == ["b", "d"]
-    assert given == [({}, None)]
+    assert given == [({}, {}, None)]
 
 
 def test_a_failure_is_told_to_the_first_process_before_it_is_raised(
@@ -176,7 +182,7 @@ def test_a_failure_is_told_to_the_first_process_before_it_is_raised(
     monkeypatch.setattr(shards, "_gathered", gathering(given))
     with pytest.raises(ValueError, match="no such luck"):
         share(Alone(fails=True), ["a", "b"])
-    assert given == [({}, "ValueError: no such luck")]
+    assert given == [({}, {}, "ValueError: no such luck")]
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(shards, "_gathered", lambda own: [own, *given])
     with pytest.raises(InputError, match="process 1 of 2 failed: ValueError: no such luck"):
@@ -193,6 +199,29 @@ def test_rows_of_another_checkpoint_or_device_are_not_taken(
     passes.store = Store(None, {**first, "checkpoint": "old"}, carry=True)
     with pytest.raises(InputError, match="not measure with the same checkpoint: number 0 new, number 1 old"):
         share(passes, ["a", "b"])
+
+
+def test_the_first_process_prepares_no_image_that_another_measured(
+    tiny_llava: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = read_coco(write_pictures(tmp_path / "pics", 4))
+    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
+    every = [samples[:2], samples[2:]]
+    second = Passes(tiny_llava, anatomy, Store(None, {}, carry=True))
+    rows = second.of(every[1])
+    first = Passes(tiny_llava, anatomy, Store(None, {}, carry=True))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(shards, "_met", lambda place, own: [own, own])
+    others = second.store.carried, second.named, None
+    monkeypatch.setattr(shards, "_gathered", lambda own: [own, others])
+    shards.share(first, every, lambda *_: None, "m on d")
+    assert first.measured == 2
+    monkeypatch.setattr(Sample, "open", lambda _: pytest.fail("prepared once more"))
+    assert [row.curves["inter"].tolist() for row in first.of(every[1])] == [
+        row.curves["inter"].tolist() for row in rows
+    ]
+    assert len(first.of(every[0])) == 2
 
 
 APART_FROM = """

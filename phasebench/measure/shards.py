@@ -59,12 +59,13 @@ def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress,
         _refuse_others(_met(place, passes.store.about))
     except InputError as apart:
         raise failure or apart from None
-    told = _gathered((carried, f"{type(failure).__name__}: {failure}" if failure else None))
+    told = _gathered((carried, passes.named, f"{type(failure).__name__}: {failure}" if failure else None))
     if failure is not None:
         raise failure
     if processes.rank():
         raise Elsewhere
-    for number, (rows, failed) in enumerate(told[1:], start=1):
+    for number, (rows, named, failed) in enumerate(told[1:], start=1):
+        passes.named |= named  # so that none of their images is prepared once more
         for name, (data, new) in rows.items():
             passes.store.adopt(name, data, new=new)
         if failed is not None:

@@ -93,8 +93,8 @@ class _Teller:
         """
         if excinfo.type is not KeyboardInterrupt:
             return
-        kept = f"the images measured so far are kept in {settings_of(self.config).store}"
-        self.config.stash.setdefault(KEPT, f"interrupted; {kept}; the same command goes on from there")
+        kept = f"the images measured so far are kept in {settings_of(self.config).goes_on()}"
+        self.config.stash.setdefault(KEPT, f"interrupted; {kept}")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:

@@ -7,6 +7,11 @@ from pathlib import Path
 from uuid import uuid4
 
 
+def utf8(text: str) -> bytes:
+    """The text in UTF-8; what a file's name has that is none as ``\\udce9``."""
+    return text.encode(errors="backslashreplace")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write beside ``path`` and rename: what was there stays until all of ``data`` is, whoever else writes.
 

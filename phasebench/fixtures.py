@@ -117,7 +117,7 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     except Elsewhere:
         pytest.skip("the first process reports")
     except KeyboardInterrupt:
-        config.stash[KEPT] = progress.interrupted(settings_of(config).store)
+        config.stash[KEPT] = progress.interrupted(settings_of(config))
         raise
 
 

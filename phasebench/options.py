@@ -40,6 +40,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     add(
         "--model",
         action="append",
+        type=_text,
         metavar="NAME|FOLDER|OWNER/NAME[@REVISION]",
         help="Model to measure, or NAME= before one, to call it so; may be repeated. "
         f"Default: {', '.join(DEFAULT_MODELS)}.",
@@ -47,12 +48,13 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     add(
         "--dataset",
         action="append",
+        type=_text,
         metavar="NAME|FOLDER|FILE.jsonl|FILE.csv",
         help=f"Images and captions to measure on; may be repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
     )
     add(
         "--data-dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="Where copies of coco and winoground lie; without it they are fetched from the hub.",
     )
@@ -69,7 +71,12 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         help="Images drawn from each dataset, at most (default %(default)s).",
     )
     add("--seed", type=int, default=0, help="Seed of the drawing of images and of the controls (default 0).")
-    add("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: the accelerator if there is one.")
+    add(
+        "--device",
+        type=_text,
+        default="auto",
+        help="cpu, cuda, cuda:1, ...; default: the accelerator if there is one.",
+    )
     add(
         "--dtype",
         default="auto",
@@ -83,7 +90,12 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         metavar="B",
         help="Images per forward pass (default 1), or auto for as many as fit.",
     )
-    add("--max-memory", metavar="DEVICE=SIZE,...", help="Spread the model within, e.g. 0=20GiB,cpu=64GiB.")
+    add(
+        "--max-memory",
+        type=_text,
+        metavar="DEVICE=SIZE,...",
+        help="Spread the model within, e.g. 0=20GiB,cpu=64GiB.",
+    )
     add("--allow-pickle", action="store_true", help="Read pickled weights where there are no safetensors.")
     add("--trust-remote-code", action="store_true", help="Let a checkpoint run its own Python code.")
     add("--list-models", action="store_true", help="Print the models known by name, and stop.")
@@ -94,7 +106,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         default="on",
         help="Final norm before the output head in the LogitLens (default on).",
     )
-    add("--prompt", help="Prompt to use instead of the model family's.")
+    add("--prompt", type=_text, help="Prompt to use instead of the model family's.")
     add(
         "--controls",
         action="store_true",
@@ -102,6 +114,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     )
     add(
         "--against",
+        type=_text,
         metavar="NAME",
         help="Compare with the baselines of this model instead of the measured one's own.",
     )
@@ -112,23 +125,23 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         help="With --against: differences up to D standard deviations over images are no drift "
         f"(default {DEFAULT_EFFECT}).",
     )
-    add("--results", type=Path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
+    add("--results", type=_path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
     add(
         "--phasebench-html" if html_taken else "--html",
         dest="html",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="Write a report with figures, one file that opens offline (needs phasebench[report]).",
     )
     add(
         "--figures",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="Write the report's figures as PNG and PDF (needs phasebench[report]).",
     )
     add(
         "--store",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="Where finished images are kept, so that none is measured twice (default: in the cache folder).",
     )
@@ -138,8 +151,13 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         action="store_true",
         help="Fail a curve or verdict of which no baseline is recorded.",
     )
-    add("--phasebench-baselines", metavar="DIR", help="Baselines' folder (ini: phasebench_baselines).")
-    add("--phasebench-cache", type=Path, metavar="DIR", help="Where bundled models and data are assembled.")
+    add(
+        "--phasebench-baselines",
+        type=_text,
+        metavar="DIR",
+        help="Baselines' folder (ini: phasebench_baselines).",
+    )
+    add("--phasebench-cache", type=_path, metavar="DIR", help="Where bundled models and data are assembled.")
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
 
 
@@ -155,6 +173,17 @@ def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
         name = given.partition("=")[0]
         if near := meant(name.lstrip("-"), options, "--"):
             raise pytest.UsageError(f"{name}: there is no such option{near}")
+
+
+def _text(text: str) -> str:
+    """As given; nothing, as of a variable that is not set, is no value and not the default either."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; leave the option out for its default")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
 
 
 def _positive(text: str) -> int:

@@ -6,13 +6,13 @@ import math
 import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from phasebench.measure.batches import Done
+    from phasebench.settings import Settings
 
 EVERY = 10.0
 """Seconds between lines where a line cannot be rewritten (a log)."""
@@ -61,7 +61,7 @@ class Progress:
         """Show what goes on before the first image."""
         self._write(what, last=False)
 
-    def interrupted(self, store: Path | None) -> str:
+    def interrupted(self, settings: Settings) -> str:
         """What a measurement that was stopped leaves behind, in words."""
         done = self._done
         if done is None:
@@ -69,7 +69,7 @@ class Progress:
         text = f"interrupted; of {self._label} {done.images} of {done.total} images are measured"
         if done.trouble:
             return f"{text}, not all of them kept: {done.trouble}"
-        return f"{text} and kept in {store}; the same command goes on from there"
+        return f"{text} and kept in {settings.goes_on()}"
 
     def _write(self, text: str, *, last: bool) -> None:
         if self._verbosity < 0 or (self._reporter is None and not self._worker):

@@ -33,3 +33,8 @@ class Settings:
     """The processes that a launcher started measure a share of the images each."""
     measured: set[str] = field(default_factory=set, repr=False, compare=False)
     """Rows that this run has measured, for any of its datasets: they are its own, not an earlier run's."""
+
+    def goes_on(self) -> str:
+        """Where finished images are kept, and how a run that was stopped is taken up again, in words."""
+        command = "the same command without --fresh" if self.fresh else "the same command"
+        return f"{self.store}; {command} goes on from there"

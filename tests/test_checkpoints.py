@@ -20,12 +20,17 @@ from phasebench.measure.passes import probed_pass
 from phasebench.measure.run import measure
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import dissect
-from phasebench.models.loading import Loaded, load
+from phasebench.models.checks import weight_files
+from phasebench.models.loading import Loaded, digest, load
 from phasebench.models.parts import find_layers, projector_of, sequence_model
 from phasebench.models.registry import ModelSpec
 from phasebench.settings import Settings
 from tests import zoo
 from tests.conftest import spoil, write_pictures
+
+
+def identity(folder: Path) -> str:
+    return digest(folder, weight_files("mine", folder))
 
 
 def test_an_adapters_weights_that_nothing_applies_are_refused(folder: Path) -> None:
@@ -50,6 +55,22 @@ def test_an_index_beside_the_whole_file_is_not_asked(folder: Path) -> None:
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert load(ModelSpec("mine", folder), folder, device="cpu").checkpoint
+
+
+def test_the_identity_follows_weights_and_configuration(folder: Path) -> None:
+    before = identity(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "x": 1}))
+    assert identity(folder) != before
+
+
+@pytest.mark.parametrize("name", ["modeling_own.py", "adapter_config.json"])
+def test_the_identity_follows_what_changes_the_weights_meaning(folder: Path, name: str) -> None:
+    found = {identity(folder)}
+    for text in ("one", "two"):
+        (folder / name).write_text(text)
+        found.add(identity(folder))
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,11 @@ def test_memory_that_is_not_of_that_form(text: str) -> None:
         parse_memory(text)
 
 
-def test_memory_by_device() -> None:
+def test_memory_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     assert parse_memory("0=20GiB, cpu=64GiB") == {0: "20GiB", "cpu": "64GiB"}
+    with pytest.raises(InputError, match="1=2GiB: accelerator 1 is not among the 1 here"):
+        parse_memory("1=2GiB")
 
 
 def test_workers_of_xdist_take_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import Run
 
 USAGE = pytest.ExitCode.USAGE_ERROR
+EMPTY = ("--model", "--dataset", "--store", "--results", "--prompt", "--device")
+"""Options that a variable of CI may give nothing to."""
 
 
 @pytest.mark.parametrize(
@@ -49,13 +51,18 @@ def test_values_that_cannot_be(run: Run, option: str, value: str) -> None:
         ("--images", "many", "*argument --images: must be a whole number of at least 1, not 'many'"),
         ("--effect", "large", "*argument --effect: must be a number of at least 0, not 'large'"),
         ("--device", "gpu", "*--device gpu: *"),
+        ("--device", "meta", "*--device meta: it holds no numbers; name cpu or an accelerator"),
         ("--max-memory", "0=20XB", "*--max-memory 0=20XB: say DEVICE=SIZE*"),
+        ("--max-memory", "cpu=2GB,cpu=1GB", "*--max-memory cpu=2GB,cpu=1GB: cpu is named twice"),
+        ("--max-memory", "99=2GB", "*--max-memory 99=2GB: accelerator 99 is not among the *"),
+        ("--html", "r.json", "*--html r.json: --results is written there; name another file"),
+        *((name, "", f"*argument {name}: is empty; leave the option out*") for name in EMPTY),
     ],
 )
 def test_a_value_is_told_with_what_is_wanted_before_anything_is_loaded(
     run: Run, option: str, value: str, told: str
 ) -> None:
-    result = run(option, value)
+    result = run(option, value, "--results", "r.json")
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([told])
     result.stdout.no_fnmatch_line("*loading*")

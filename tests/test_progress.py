@@ -11,6 +11,7 @@ import pytest
 
 from phasebench.measure.batches import Done
 from phasebench.progress import Progress, told
+from phasebench.settings import Settings
 from tests.conftest import Run
 
 
@@ -133,7 +134,7 @@ def test_a_control_that_is_interrupted_leaves_the_images_measured(clock: Callabl
     clock(20.0)
     shown(Done(2, 2, 24, control="text"))
     assert reporter.lines[-1].startswith("m on d: control text: 2/24 images, 0.1/s")
-    assert "5 of 5 images are measured" in shown.interrupted(None)
+    assert "5 of 5 images are measured" in shown.interrupted(Settings())
 
 
 def test_a_log_has_a_line_every_ten_seconds_a_terminal_five_a_second(clock: Callable[[float], None]) -> None:
@@ -172,7 +173,9 @@ def test_what_an_interrupted_measurement_leaves(done: Done | None, left: str) ->
     shown, _ = progress(verbosity=-1)
     if done:
         shown(done)
-    assert shown.interrupted(Path("s")) == left
+    assert shown.interrupted(Settings(store=Path("s"))) == left
+    fresh = left.replace("the same command goes", "the same command without --fresh goes")
+    assert shown.interrupted(Settings(store=Path("s"), fresh=True)) == fresh
 
 
 def test_a_run_tells_what_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,17 @@ def test_a_step_summary_that_cannot_be_written_is_told(
     result = run("--snapshot-update")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["phasebench: GITHUB_STEP_SUMMARY: cannot write *No such file*"])
+
+
+def test_names_that_are_no_text_are_told_as_python_does(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system's names are bytes; ``caf\\xe9`` is what an older machine wrote for café."""
+    (pytester.path / "pics").rename(pytester.path / os.fsdecode(b"caf\xe9"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "step.md"))
+    result = run(
+        "--snapshot-update", "-m", "finding", "--html", "report.html", dataset=os.fsdecode(b"caf\xe9")
+    )
+    assert result.ret == 0
+    for written in ("step.md", "report.html"):
+        assert "tiny-llava/caf\\udce9" in (pytester.path / written).read_text(encoding="utf-8")

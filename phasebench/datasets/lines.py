@@ -52,10 +52,17 @@ def _objects(text: str) -> Numbered:
 
 
 def _rows(path: Path, text: str) -> Numbered:
-    """The rows below a table's header, without their empty cells; a cell may have line feeds, quoted."""
+    """The rows below a table's header; a cell may have line feeds, quoted."""
     reader = csv.DictReader(io.StringIO(text))
     try:
         for row in reader:
-            yield reader.line_num, partial(dict, {name: cell for name, cell in row.items() if name and cell})
+            yield reader.line_num, partial(_filled, row)
     except csv.Error as error:
         raise InputError(f"{path}, after line {reader.line_num}: no table: {error}") from error
+
+
+def _filled(row: dict[str | None, Any]) -> Row:
+    """The cells that say something, by their columns."""
+    if any(row.get(None) or ()):  # where csv puts what is beyond the header
+        raise ValueError(f"more cells than the {len(row) - 1} columns; quote a caption with commas in it")
+    return {name: cell for name, cell in row.items() if name and cell}

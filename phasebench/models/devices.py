@@ -100,9 +100,12 @@ def pick_device(device: str) -> torch.device:
     if accelerator and device in ("auto", accelerator.type):
         return _own(accelerator)
     try:
-        return torch.empty(0, device="cpu" if device == "auto" else device).device
+        found = torch.empty(0, device="cpu" if device == "auto" else device).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    if found.type == "meta":
+        raise InputError(f"--device {device}: it holds no numbers; name cpu or an accelerator")
+    return found
 
 
 def _own(accelerator: torch.device) -> torch.device:
@@ -147,13 +150,19 @@ def parse_memory(text: str) -> dict[int | str, str]:
     """``0=20GiB,cpu=64GiB`` as accelerate wants it.
 
     Raises:
-        InputError: it is not of that form.
+        InputError: it is not of that form, names a device twice, or an accelerator that is not there.
     """
     memory: dict[int | str, str] = {}
+    accelerators = torch.accelerator.device_count()
     for part in text.split(","):
         device, equals, size = part.strip().partition("=")
         known = device.isdigit() or device in ("cpu", "mps", "disk")
         if not equals or not known or not _is_size(size):
             raise InputError(f"--max-memory {text}: say DEVICE=SIZE,..., for example 0=20GiB,cpu=64GiB")
-        memory[int(device) if device.isdigit() else device] = size
+        place = int(device) if device.isdigit() else device
+        if place in memory:
+            raise InputError(f"--max-memory {text}: {device} is named twice")
+        if isinstance(place, int) and place >= accelerators:
+            raise InputError(f"--max-memory {text}: accelerator {place} is not among the {accelerators} here")
+        memory[place] = size
     return memory

@@ -165,7 +165,7 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--model: two different models called {name!r}; name one: --model NAME=FOLDER")
-        if not name or set(name) - SAFE:
+        if name in ("", ".", "..") or set(name) - SAFE:
             raise InputError(f"--model: {name!r} cannot name a baselines' folder; say --model NAME=FOLDER")
     return list(specs.values())
 
@@ -177,6 +177,8 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     if not equals or Path(argument).expanduser().is_dir():
         name, place = argument.partition("@")[0], argument
         name = name if name in known else ""
+    elif not name:
+        raise InputError(f"--model {argument}: nothing before =; say NAME=FOLDER, or the folder alone")
     elif place in known:
         return replace(known[place], name=name)
     elif not place:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phasebench.errors import InputError
-from phasebench.files import write_whole
+from phasebench.files import utf8, write_whole
 
 if TYPE_CHECKING:
     from phasebench.report.results import Results
@@ -29,6 +29,8 @@ def check(option: Any) -> None:
         if path:
             _check_file(name, path)
             _check_installed(name)
+    if option.results and option.html and option.results.resolve() == option.html.resolve():
+        raise InputError(f"--html {option.html}: --results is written there; name another file")
     if option.store:
         _check_folder("--store", option.store)
     if option.figures:
@@ -88,7 +90,7 @@ def _results(path: Path, results: Results) -> str:
 def _report(path: Path, results: Results) -> str:
     from phasebench.report.page import page
 
-    write_whole(path, page(results).encode())
+    write_whole(path, utf8(page(results)))
     return f"report written to {path}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from phasebench.files import utf8
 from phasebench.report.results import Entry, Results, badness, short
 
 LIMIT = 900_000
@@ -18,9 +19,9 @@ def markdown(results: Results, lost: Iterable[str] = ()) -> str:
     places = sorted(results.places, key=lambda place: (not _red(results, place), -_worst(results, place)))
     sections = (line for place in places for line in _section(results, place))
     text = "\n".join([*(f"### ❌ {message}\n" for message in dict.fromkeys(lost)), *sections])
-    if len(text.encode()) <= LIMIT:
-        return text
-    return text.encode()[:LIMIT].decode(errors="ignore") + "\n\n… cut; the rest is in the results file.\n"
+    told = utf8(text)
+    cut = "" if len(told) <= LIMIT else "\n\n… cut; the rest is in the results file.\n"
+    return told[:LIMIT].decode(errors="ignore") + cut
 
 
 def _red(results: Results, place: str) -> bool:

@@ -275,7 +275,7 @@ def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:
 
 def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
     """The entry of a curve: how it differs from what is recorded before anything is written."""
-    from phasebench.judge.baselines import read_record
+    from phasebench.judge.baselines import fewer, read_record
     from phasebench.judge.drift import entry
     from phasebench.judge.record import columns
     from phasebench.session import REFERENCE
@@ -287,6 +287,8 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
         recorded, reference = read_record(path), request.config.stash[REFERENCE]
         difference = reference.compare(recorded, measured)
         found = {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
+        if request.config.option.update_snapshots and (told := fewer(recorded, measured)):
+            found["left"] = told
         if why := reference.renewed(recorded, measured):
             found["told"] = found["told"] or [f"{curve} {why}"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

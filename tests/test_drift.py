@@ -90,6 +90,18 @@ def test_the_worst_layers_come_first_in_few_lines() -> None:
     assert len(told) == 4
 
 
+def test_a_layer_is_told_with_what_it_is_ranked_by() -> None:
+    """Its mean, or where its images moved apart by more than that, how far they did."""
+    one, other = recorded(), shifted(recorded(), 7, 0.02)
+    for number, row in enumerate(other["images"].values()):
+        row[5] += 0.1 * (-1) ** number + 0.002
+    difference = compare(one, other)
+    assert difference.drifted == [5, 7]
+    worst, second = difference.told()[1:]
+    assert worst.endswith(f"images moved apart, {difference.excess[5]:.2g} times what noise may do")
+    assert second.endswith(f"(+0.02; allowed {difference.allowed[7]:.2g}, {difference.excess[7]:.2g} times)")
+
+
 def test_total_is_compared_relative_to_its_size() -> None:
     one = record(curves({"total": 1e4 * (1 + FOUR)}), "total")
     assert agree(one, shifted(one, 9, 0.05))

@@ -83,6 +83,12 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     samples = make(tmp_path, 2)
     with pytest.raises(InputError, match=r"no image is left.*2 images skipped; the first: no captions"):
         select([silent(sample) for sample in samples], 4, seed=0)
+    damaged, mute, also = make(tmp_path, 3)
+    damaged.path.write_bytes(b"no picture")
+    also.path.write_bytes(b"none either")
+    told = r"no image is left.* 3 images skipped \(2 [a-z ]+, 1 without captions\); the first: no captions"
+    with pytest.raises(InputError, match=told):
+        select([damaged, silent(mute), also], 4, seed=0)
     with pytest.raises(InputError, match="no images drawn: an item has more than 1; raise --images"):
         select(make(tmp_path, 2, per_item=2), 1, seed=0)
     with pytest.raises(InputError, match="no images"):

@@ -129,6 +129,8 @@ def test_more_images_are_recorded_though_nothing_drifted(run: Run, pytester: pyt
     more.stdout.no_fnmatch_line("no drift in *")
     assert images_of(folder) == {4}
     before = contents(folder)
+    fewer = run("--images", "3", "--snapshot-update", "-m", "drift")
+    fewer.stdout.fnmatch_lines(["no baseline written: recorded on 4 images, measured on 3"])
     for line in (("--images", "3", "--snapshot-update"), ("--snapshot-update-new-only",), ()):
         assert run(*line, "-m", "drift").ret == 0  # of fewer images a verdict may be another, and refused
         assert contents(folder) == before

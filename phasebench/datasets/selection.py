@@ -98,4 +98,10 @@ def _unreadable(sample: Sample) -> Iterator[Skip]:
 
 def _counted(skipped: Sequence[Skip]) -> str:
     plural = "" if len(skipped) == 1 else "s"
-    return f"{len(skipped)} image{plural} skipped; the first: {skipped[0].message}"
+    reasons = Counter(skip.reason for skip in skipped)
+    whys = (
+        ""
+        if len(reasons) == 1
+        else f" ({', '.join(f'{count} {why}' for why, count in reasons.most_common())})"
+    )
+    return f"{len(skipped)} image{plural} skipped{whys}; the first: {skipped[0].message}"

@@ -115,13 +115,13 @@ class Difference:
         told = f"layer {layer:3d}: {old:.5g} -> {new:.5g}"
         if np.isinf(self.excess[layer]):
             return f"{told}: images that had a value have none, or the other way round"
-        if change <= allowed:
+        if self.apart[layer] > change / allowed:
             return f"{told}: images moved apart, {self.apart[layer]:.2g} times what noise may do"
         if self.half[layer]:
             low, high = new - old - self.half[layer], new - old + self.half[layer]
             effect = f", {self.effect[layer]:+.2g} sd" if np.isfinite(self.effect[layer]) else ""
             return f"{told} ({new - old:+.2g} [{low:.2g}, {high:.2g}]{effect})"
-        return f"{told} ({new - old:+.2g}; allowed {allowed:.2g})"
+        return f"{told} ({new - old:+.2g}; allowed {allowed:.2g}, {change / allowed:.2g} times)"
 
 
 def entry(difference: Difference) -> dict[str, Any]:

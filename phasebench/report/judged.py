@@ -121,6 +121,8 @@ def _calm(entries: Sequence[Entry]) -> Iterator[Text]:
     updated = [entry["curve"] for entry in entries if entry["updated"]]
     if updated:
         yield Text(f"baselines written: {', '.join(updated)}", style="bold")
+    for why in dict.fromkeys(entry["left"] for entry in entries if entry.get("left")):
+        yield Text(f"no baseline written: {why}", style="bold")
     compared = [entry for entry in entries if entry["excess"] is not None and not entry["updated"]]
     if compared:
         worst = compared[0]

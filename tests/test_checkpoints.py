@@ -20,7 +20,7 @@ from phasebench.measure.passes import probed_pass
 from phasebench.measure.run import measure
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import dissect
-from phasebench.models.checks import weight_files
+from phasebench.models.checks import check_folder, weight_files
 from phasebench.models.loading import Loaded, digest, load
 from phasebench.models.parts import find_layers, projector_of, sequence_model
 from phasebench.models.registry import ModelSpec
@@ -31,6 +31,26 @@ from tests.conftest import spoil, write_pictures
 
 def identity(folder: Path) -> str:
     return digest(folder, weight_files("mine", folder))
+
+
+def test_missing_weights_are_named_not_invented(folder: Path) -> None:
+    spoil(folder, lambda tensors, key: tensors.__delitem__(key))
+    with pytest.raises(InputError, match=r"lacks weights .*projector\.linear_2\.weight"):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    spoil(folder, lambda tensors, key: tensors.update({key: torch.zeros(3, 3)}))
+    told = r"in other shapes: .*linear_2\.weight \[3, 3\] for \[64, 64\]"
+    with pytest.raises(InputError, match=told):
+        load(ModelSpec("mine", folder), folder)
+
+
+def test_a_truncated_file_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"model\.safetensors is truncated or no safetensors file.*again"):
+        check_folder("mine", folder)
 
 
 def test_an_adapters_weights_that_nothing_applies_are_refused(folder: Path) -> None:

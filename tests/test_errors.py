@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from phasebench.measure import batches as measuring
@@ -310,7 +311,7 @@ def test_a_checkpoint_that_cannot_be_loaded(run: Run, tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("config.json", "processor_config.json", "tokenizer.json"):
         (folder / name).write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"")
+    save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
     result = run("-k", "four_phases", model=str(folder))
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*--model broken: cannot load *"])
@@ -320,7 +321,7 @@ def test_an_incomplete_checkpoint_stops_before_anything_is_read(run: Run, tmp_pa
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"")
+    save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
     result = run(model=str(folder))
     assert result.ret == USAGE
     result.stderr.fnmatch_lines(["*--model broken: *broken lacks its processor's files*"])

@@ -139,6 +139,9 @@ def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
     path = listed(tmp_path / "x.csv", "image,caption", '"a.png","two', 'lines"', ",a cat")
     with pytest.raises(InputError, match=r"x\.csv, line 4: not an image with captions: .*'image'"):
         read_list(path)
+    path = listed(tmp_path / "x.csv", "file_name;text", "a.png;a cat")
+    with pytest.raises(InputError, match=r"x\.csv, line 1: of its columns, file_name;text, none is called"):
+        read_list(path)
     path = listed(tmp_path / "x.csv", "file_name,text", "a.png,a cat, and a dog")
     with pytest.raises(InputError, match=r"x\.csv, line 2: .*more cells than the 2 columns; quote a caption"):
         read_list(path)

@@ -13,6 +13,8 @@ from typing import Any
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
+NAMES = ("image", "file_name")
+"""What an image's path may be called; the second is of Hugging Face's imagefolder."""
 Row = dict[str, Any]
 Numbered = Iterable[tuple[int, Callable[[], Row]]]
 """A line's number, and what reads it: what is wrong with a line is found when its number is known."""
@@ -54,6 +56,11 @@ def _objects(text: str) -> Numbered:
 def _rows(path: Path, text: str) -> Numbered:
     """The rows below a table's header; a cell may have line feeds, quoted."""
     reader = csv.DictReader(io.StringIO(text))
+    if not {*NAMES} & {*(reader.fieldnames or ())}:
+        raise InputError(
+            f"{path}, line 1: of its columns, {', '.join(reader.fieldnames or ['none'])}, none is called "
+            f"{' or '.join(NAMES)}; commas part them"
+        )
     try:
         for row in reader:
             yield reader.line_num, partial(_filled, row)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from phasebench.datasets.lines import read_lines
+from phasebench.datasets.lines import NAMES, read_lines
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
@@ -68,7 +68,7 @@ def read_list(path: Path) -> list[Sample]:
 def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:
     if not isinstance(line, dict):
         raise TypeError("no object")
-    name = line.get("image", line.get("file_name"))
+    name = next((line[key] for key in NAMES if key in line), None)
     if not isinstance(name, str) or not name:
         raise ValueError("'image' should be a path")
     own = str(line.get("id", name))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from phasebench.errors import InputError
 
 WEIGHTS = "*.safetensors"
@@ -35,7 +37,10 @@ def check_folder(name: str, folder: Path, *, allow_pickle: bool = False, remote_
     _check_weights(name, folder, allow_pickle=allow_pickle)
     for what, files in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
         if not any((folder / file).is_file() for file in files):
-            raise InputError(f"--model {name}: {folder} lacks its {what}'s files ({' or '.join(files)})")
+            raise InputError(
+                f"--model {name}: {folder} lacks its {what}'s files ({' or '.join(files)}); "
+                "is it a vision language model's?"
+            )
 
 
 def check_code(name: str, folder: Path, *, remote_code: bool) -> None:
@@ -96,7 +101,10 @@ def _shards(name: str, index: Path) -> list[Path]:
 
 
 def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
-    if weight_files(name, folder, allow_pickle=allow_pickle):
+    files = weight_files(name, folder, allow_pickle=allow_pickle)
+    for path in files:
+        _check_whole(name, path)
+    if files:
         return
     pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
     if not pickled:
@@ -105,6 +113,19 @@ def _check_weights(name: str, folder: Path, *, allow_pickle: bool) -> None:
         f"--model {name}: no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: "
         "unpickling can run code (allow it with --allow-pickle, or convert them)"
     )
+
+
+def _check_whole(name: str, path: Path) -> None:
+    """See that a file has all that its header tells of; the loading would not say which file has not."""
+    if path.suffix != ".safetensors":
+        return
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"--model {name}: {path} is truncated or no safetensors file ({error}); copy it again"
+        ) from error
 
 
 def some(names: Sequence[str]) -> str:

@@ -188,12 +188,17 @@ def _weights(
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
             trust_remote_code=remote_code,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             **_readable(folder, remote_code=remote_code),
             **spread,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"--model {name}: cannot load {folder}: {error}") from error
-    if lacking := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
+        told = str(error)
+        if told.startswith("Unrecognized configuration class"):  # transformers goes on with all it knows
+            told = "by its config.json it is no vision language model that transformers knows"
+        raise InputError(f"--model {name}: cannot load {folder}: {told}") from error
+    others = (f"{key} {list(own)} for {list(wanted)}" for key, own, wanted in sorted(info["mismatched_keys"]))
+    if lacking := [*sorted(info["missing_keys"]), *others]:
         told = f"{folder} lacks weights or has them in other shapes: {some(lacking)}"
         raise InputError(f"--model {name}: {told}")
     unread = tuple(sorted(info["unexpected_keys"]))

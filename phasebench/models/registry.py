@@ -196,14 +196,21 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     return ModelSpec(own, source)
 
 
+def _instead(folder: Path) -> str:
+    """What a folder without a configuration may be, and what to give in its place."""
+    if (folder / "adapter_config.json").is_file():
+        return "it holds an adapter alone: merge it into its model (peft's merge_and_unload) and give that"
+    if inside := sorted(path.parent for path in folder.glob("*/config.json")):
+        return f"checkpoints lie in folders of their own; give one of them ({inside[-1]})"
+    return "is this a checkpoint's folder?"
+
+
 def _source(argument: str, place: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
     """The folder that ``place`` is, or the repository, with an ``@REVISION``, that it names."""
     path = Path(place).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise InputError(
-                f"--model {argument}: {path / 'config.json'} is missing; is this a checkpoint's folder?"
-            )
+            raise InputError(f"--model {argument}: {path / 'config.json'} is missing; {_instead(path)}")
         return path
     repository, _, revision = place.partition("@")
     if repository in known and (hub := known[repository].source) and isinstance(hub, Hub):

@@ -82,6 +82,8 @@ def measure(
         raise InputError(f"batch_size: 1 or more, or None for as many as fit, not {batch_size!r}")
     if not isinstance(lens_norm, bool):
         raise InputError(f"lens_norm: True or False, not {lens_norm!r}")
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress: a function of the images done and the images in all, not {progress!r}")
     samples = _samples(images, captions)
     settings = Settings(batch_size=batch_size, lens_norm=lens_norm)
     measured = run.measure(_taken(model, processor, prompt), "images", samples, settings, tell)
@@ -95,6 +97,8 @@ def _taken(model: Any, processor: Any, prompt: str | None) -> Loaded:
     if not isinstance(model, nn.Module) or not hasattr(processor, "tokenizer"):
         given = f"{name} and {type(processor).__name__}"
         raise InputError(f"model, processor: transformers' own, loaded, with a tokenizer; not {given}")
+    if not hasattr(model, "config"):
+        raise InputError(f"{name} has no configuration; of a wrapper give the model within (model.module)")
     if model.training:
         raise InputError(f"{name} is in training mode, dropout would be measured; call model.eval() first")
     check_image_token(name, model.config, processor.tokenizer, image_token_id(model))

@@ -83,6 +83,16 @@ def test_the_same_picture_has_the_same_digest_and_another_another(samples: list[
     assert library._samples(images[:1], ["b"])[0].digest() != one
 
 
+def test_a_part_of_a_model_and_a_wrapper_are_told(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
+    with pytest.raises(InputError, match="LlavaModel gives no logits; give the whole model"):
+        library.measure(model.model, processor, [image], prompt=tiny_llava.prompt)
+    with pytest.raises(InputError, match=r"DataParallel has no configuration; .*\(model\.module\)"):
+        library.measure(nn.DataParallel(model), processor, [image], prompt=tiny_llava.prompt)
+    with pytest.raises(InputError, match="progress: a function of the images done"):
+        library.measure(model, processor, [image], progress=True)  # type: ignore[arg-type]
+
+
 def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> None:
     model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
     with pytest.raises(InputError, match="captions: 2 for 1 images"):

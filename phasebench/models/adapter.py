@@ -101,9 +101,16 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
 
 
 def forward(model: Any, inputs: Inputs, **options: Any) -> Tensor:
-    """The logits [B, N, V] of one forward pass without a cache."""
+    """The logits [B, N, V] of one forward pass without a cache.
+
+    Raises:
+        InputError: the model gives none.
+    """
     with torch.inference_mode():
-        logits: Tensor = model(**inputs, **{**forward_options(model, inputs), **options}).logits
+        given = model(**inputs, **{**forward_options(model, inputs), **options})
+    logits: Tensor | None = getattr(given, "logits", None)
+    if logits is None:
+        raise InputError(f"{type(model).__name__} gives no logits; give the whole model, not a part of it")
     return logits
 
 

@@ -98,10 +98,6 @@ def _unreadable(sample: Sample) -> Iterator[Skip]:
 
 def _counted(skipped: Sequence[Skip]) -> str:
     plural = "" if len(skipped) == 1 else "s"
-    reasons = Counter(skip.reason for skip in skipped)
-    whys = (
-        ""
-        if len(reasons) == 1
-        else f" ({', '.join(f'{count} {why}' for why, count in reasons.most_common())})"
-    )
+    reasons = [f"{count} {why}" for why, count in Counter(skip.reason for skip in skipped).most_common()]
+    whys = f" ({', '.join(reasons)})" if len(reasons) > 1 else ""
     return f"{len(skipped)} image{plural} skipped{whys}; the first: {skipped[0].message}"

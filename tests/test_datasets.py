@@ -146,6 +146,9 @@ def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
 def test_images_in_folders_of_their_own_are_told(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pics", 1)
     (tmp_path / "pics" / "annotations" / "captions_val.json").unlink()
+    with pytest.raises(InputError, match=r"its annotations have no captions_\*\.json"):
+        read_folder(str(tmp_path / "pics"))
+    (tmp_path / "pics" / "annotations").rmdir()
     with pytest.raises(InputError, match=r"its images lie in folders of their own; .*val\)"):
         read_folder(str(tmp_path / "pics"))
 

@@ -139,7 +139,7 @@ def test_other_images_are_compared_within_sampling_error() -> None:
     assert agree(one, other)
     assert not agree(one, shifted(other, 12, 0.1))
     told = compare(one, shifted(other, 12, 0.1)).told()
-    assert "compared with other images, within the sampling error of both" in told
+    assert "compared with other images or captions, within the sampling error of both" in told
 
 
 def test_a_part_of_the_images_is_compared_each_with_itself() -> None:

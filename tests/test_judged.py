@@ -125,10 +125,12 @@ def test_baselines_that_were_written_are_named() -> None:
     assert text.splitlines() == [
         "baselines written: lift",
         "no drift in 1 curves; nearest: inter, layer 7: 0.20 x allowed",
-        "compared with other images, within the sampling error: all",
+        "compared with other images or captions, within the sampling error: all",
     ]
     some = drifted(drift("lift", 0.1, passed=True, shared=0), drift("inter", 0.2, passed=True))
-    assert some.splitlines()[1:] == ["compared with other images, within the sampling error: lift"]
+    assert some.splitlines()[1:] == [
+        "compared with other images or captions, within the sampling error: lift"
+    ]
 
 
 def test_drift_stands_worst_first() -> None:

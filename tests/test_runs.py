@@ -68,7 +68,9 @@ def test_curves_that_depend_on_the_draw_are_said_to_be_compared_with_others(run:
     assert run("--snapshot-update").ret == 0
     result = run("--images", "3", "-m", "drift")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*compared with other images, within the sampling error: *lift*"])
+    result.stdout.fnmatch_lines(
+        ["*compared with other images or captions, within the sampling error: *lift*"]
+    )
 
 
 @pytest.mark.parametrize(

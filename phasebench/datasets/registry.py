@@ -125,6 +125,8 @@ def read_folder(folder: str | Path) -> list[Sample]:
         return listed.read_list(captions)
     if listed.image_files(folder):
         return listed.read_folder_of_images(folder)
+    if (folder / "annotations").is_dir():
+        raise InputError(f"{folder}: its annotations have no captions_*.json, as COCO's layout has them")
     deeper = [path for path in sorted(folder.iterdir()) if path.is_dir() and listed.image_files(path)]
     if deeper:
         raise InputError(f"{folder}: its images lie in folders of their own; give one of them ({deeper[0]})")

@@ -28,7 +28,7 @@ from phasebench.places import packaged
 LEVEL = 0.01
 """Chance of a false alarm of a model on a dataset, where sampling error counts: over all curves and layers
 (Bonferroni; they move together, so that it is less in truth)."""
-OTHERS = "compared with other images, within the sampling error of both"
+OTHERS = "compared with other images or captions, within the sampling error of both"
 
 
 @dataclass(frozen=True)

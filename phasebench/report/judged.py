@@ -131,7 +131,7 @@ def _calm(entries: Sequence[Entry]) -> Iterator[Text]:
     others = [entry["curve"] for entry in compared if not entry["shared"]]
     if others:
         told = "all" if len(others) == len(compared) else ", ".join(others)
-        yield Text(f"compared with other images, within the sampling error: {told}", style="bold")
+        yield Text(f"compared with other images or captions, within the sampling error: {told}", style="bold")
     part = {(entry["shared"], entry["images"]) for entry in compared if 0 < entry["shared"] < entry["images"]}
     for shared, images in sorted(part):
         yield Text(f"compared on {shared} of {images} images: those that both have", style="bold")

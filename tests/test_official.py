@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import zipfile
@@ -205,6 +206,15 @@ def test_what_the_hub_refuses_is_told_with_the_ways_out(
         read("coco", None, tmp_path)
     assert "gated: accept" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_the_hubs_fault(library: Hub, tmp_path: Path) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    library(full)
+    with pytest.raises(InputError, match=r"cannot be kept: .*No space left.*PHASEBENCH_CACHE and HF_HOME"):
+        hub.coco_folder(tmp_path, 4, 0)
 
 
 def test_columns_that_are_not_there_are_told(library: Hub, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Only what is drawn is kept, in the cache; the local readers read it from there. 
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ TERMS = (
     f"It is gated: accept its terms at https://huggingface.co/datasets/{WINOGROUND}, "
     "then say `hf auth login` or set HF_TOKEN. "
 )
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 TAGS = ("tag", "secondary_tag", "num_main_preds", "collapsed_tag")
 Row = Mapping[str, Any]
 
@@ -145,6 +147,9 @@ def _told(name: str, terms: str = "") -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            told = f"{name} cannot be kept: {error}; caches are named by PHASEBENCH_CACHE and HF_HOME"
+            raise InputError(told) from error
         raise InputError(
             f"cannot read {name} from the Hugging Face Hub. {terms}"
             "Without the hub, name a local copy's folder with --data-dir. "

@@ -30,14 +30,19 @@ UNCOMPARED = "uncompared"
 NOTHING = "phasebench: nothing was measured or compared"
 
 
-def attach(item: pytest.Item, entry: Entry) -> None:
-    """Send plain data with this item's report; scalars of it also become JUnit properties."""
+def attach(item: pytest.Item, entry: Entry) -> Entry:
+    """Send plain data with this item's report; scalars of it also become JUnit properties.
+
+    ``passed`` may be set in what it gives: whether what it tells of is as it should be. Else the case's
+    outcome counts, which may be another thing's.
+    """
     entry = {"place": item.stash[PLACE], **entry}
     item.stash.setdefault(ENTRIES, []).append(entry)
     if entry["kind"] in (*JUDGED, "timing"):
         for key, value in entry.items():
             if key != "kind" and isinstance(value, str | int | float):
                 item.user_properties.append((f"phasebench.{key}", value))
+    return entry
 
 
 @pytest.hookimpl(wrapper=True)
@@ -82,7 +87,7 @@ class _Teller:
         again = str(report.outcome) == "rerun"  # pytest-rerunfailures' word; the last one's verdict counts
         for entry in getattr(report, "phasebench", []):
             if not again or entry["kind"] == "measurement":  # which is attached once
-                self.entries.append({**entry, "passed": not report.failed})
+                self.entries.append({"passed": not report.failed, **entry})
                 if not (report.skipped and entry["kind"] in JUDGED):  # judged, but held against nothing
                     self._kinds.add(entry["kind"])
 
@@ -151,9 +156,15 @@ def _failures(reporter: pytest.TerminalReporter) -> list[Failure]:
 
     failed = [report for kind in ("error", "failed") for report in reporter.stats.get(kind, [])]
     return [
-        Failure(report.nodeid.rpartition("::")[2], report.longreprtext, getattr(report, "phasebench", ()))
+        Failure(report.nodeid.rpartition("::")[2], _message(report), getattr(report, "phasebench", ()))
         for report in failed
     ]
+
+
+def _message(report: Any) -> str:
+    """What was raised, without the code that raised it."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message).removeprefix("Failed: ") if crash else str(report.longreprtext)
 
 
 def _append(path: Path, results: Results, failed: Sequence[Failure]) -> str:

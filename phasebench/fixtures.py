@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from phasebench.options import settings_of
 from phasebench.places import BASELINE, FOLDERS, PLACE, packaged
 
 if TYPE_CHECKING:
-    from phasebench.judge.finding import Finding
+    from phasebench.judge.finding import Finding, Verdict
     from phasebench.measure.run import Measurement
     from phasebench.models.loading import Loaded
 
@@ -124,7 +125,7 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
 @pytest.fixture(autouse=True)
 def _place(request: pytest.FixtureRequest) -> None:
     """Remember on the item which model and dataset it is about; hand on the measurement once."""
-    if "loaded" not in request.fixturenames:
+    if not {"loaded", "measurement"} <= {*request.fixturenames}:
         return
     measured = request.getfixturevalue("measurement")
     params, against = request.node.callspec.params, request.config.option.against
@@ -178,20 +179,22 @@ def judge(
             "provenance": dict(measurement.curves.provenance),
         }
         before = _recorded(request, name)
-        told = {"id": finding.id, "recorded": before, **verdict.as_dict(), **verdict.data}
-        attach(request.node, {"kind": "finding", **told})
+        told = {**_plain(finding, verdict), "id": finding.id, "recorded": before, **verdict.as_dict()}
+        entry = attach(request.node, {**told, "kind": "finding"})
         if verdict.outcome is Outcome.UNDECIDED and before not in (None, "", str(verdict.outcome)):
             _pass_over_fewer(request, name, record)
         _keep_more(request, name, record)
+        why = ""
         if before is None and not _updating(request):
-            if request.config.option.strict_baselines:
-                pytest.fail(_unrecorded(request, name), pytrace=False)
             if verdict.outcome is not Outcome.HOLDS:
-                pytest.fail(
-                    f"{_place_of(request)} {finding.id} {verdict.outcome}: {verdict.detail}", pytrace=False
-                )
+                why = f"{_place_of(request)} {finding.id} {verdict.outcome}: {verdict.detail}"
+            if request.config.option.strict_baselines:
+                why = _unrecorded(request, name)
         elif baseline(name=name) != record:
-            pytest.fail(_told(request, finding.id, baseline), pytrace=False)
+            why = _told(request, finding.id, baseline)
+        entry["passed"] = not why
+        if why:
+            pytest.fail(why, pytrace=False)
 
     return judged
 
@@ -215,7 +218,8 @@ def check_drift(
         found = _difference(request, curve, measured)
         agrees = baseline(name=curve) == measured
         why = "" if agrees else _cause(request, measurement)
-        attach(request.node, {**found, "updated": agrees and bool(found["told"]), "cause": why})
+        updated = agrees and bool(found["told"])
+        attach(request.node, {**found, "updated": updated, "cause": why})["passed"] = agrees
         if not agrees:
             told = _told(request, curve, baseline)
             pytest.fail(f"{told}\nlikely cause: {why}" if why else told, pytrace=False)
@@ -229,6 +233,17 @@ def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> 
         image, where = next(iter(measurement.broken.items()))
         count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
         pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
+
+
+def _plain(finding: Finding, verdict: Verdict) -> dict[str, Any]:
+    """What a user's verdict has beside the numbers, which goes into files."""
+    try:
+        json.dumps(dict(verdict.data), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        pytest.fail(
+            f"finding {finding.id}: its verdict's data cannot be written as JSON: {error}", pytrace=False
+        )
+    return dict(verdict.data)
 
 
 def _pass_over(request: pytest.FixtureRequest, told: str, curve: str = "") -> None:
@@ -251,22 +266,32 @@ def _pass_over_fewer(request: pytest.FixtureRequest, name: str, measured: dict[s
 
 
 def _keep_more(request: pytest.FixtureRequest, name: str, measured: dict[str, Any]) -> None:
-    """Let no record of fewer images take the place of the project's own: others beside it would stay."""
+    """Let no record of fewer images take the place of one of more: others beside it would stay."""
     from phasebench.judge.baselines import fewer, read_record
-    from phasebench.session import REFERENCE
 
-    path = request.config.stash[FOLDERS].own / f"{_baseline_of(request)}/{name}.json"
-    if not request.config.option.update_snapshots or not path.is_file():
+    path = _found(request, name)
+    if path is None or not request.config.option.update_snapshots:
         return
     try:
         recorded = read_record(path)
         told = fewer(recorded, measured)
-        agrees = not told or request.config.stash[REFERENCE].agree(recorded, measured)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return  # no record: it is written anew
-    if not agrees:
-        way = f"raise --images, or remove {path.parent}"
-        pytest.fail(f"{_place_of(request)} {name} is another, but {told}: {way}", pytrace=False)
+    if told and not _agree(request, recorded, measured):
+        own = path.is_relative_to(request.config.stash[FOLDERS].own)
+        way = f"remove {path.parent}" if own else "name the model anew (--model NAME=...)"
+        why = f"{_place_of(request)} {name} is another, but {told}: raise --images, or {way}"
+        pytest.fail(why, pytrace=False)
+
+
+def _agree(request: pytest.FixtureRequest, recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
+    """Whether two records agree; where they cannot be compared, as without a tolerance, they do not."""
+    from phasebench.session import REFERENCE
+
+    try:
+        return request.config.stash[REFERENCE].agree(recorded, measured)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:
@@ -278,6 +303,7 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
     from phasebench.judge.baselines import fewer, read_record
     from phasebench.judge.drift import entry
     from phasebench.judge.record import columns
+    from phasebench.judge.statistics import FEWEST
     from phasebench.session import REFERENCE
 
     path = _found(request, curve)
@@ -294,14 +320,15 @@ def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, 
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return _incomparable(curve, str(error))
     if not difference.decidable and not _updating(request):
-        few = f"{_baseline_of(request)}/{curve}: a single item cannot be compared with others"
+        few = f"{_baseline_of(request)}/{curve}: fewer than {FEWEST} items cannot be compared with others"
         _pass_over(request, f"{few}; raise --images", curve)
     return found
 
 
 def _incomparable(curve: str, why: str) -> dict[str, Any]:
     """The entry of a curve without a difference."""
-    return {"kind": "drift", "curve": curve, "excess": None, "layer": None, "told": [why]}
+    unknown = dict.fromkeys(("layer", "excess", "recorded", "measured", "low", "high", "effect"))
+    return {"kind": "drift", "curve": curve, **unknown, "shared": 0, "images": 0, "told": [why]}
 
 
 def _cause(request: pytest.FixtureRequest, measurement: Measurement) -> str:

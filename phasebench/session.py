@@ -194,7 +194,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loaded" in metafunc.fixturenames:  # a user's own fixture may be called measurement
         models, datasets = stash[MODELS], stash[DATASETS]
         metafunc.parametrize("loaded", list(models), indirect=True, scope="session")
-        metafunc.parametrize("measurement", list(datasets), indirect=True, scope="session")
+        if "measurement" in metafunc.fixturenames:
+            metafunc.parametrize("measurement", list(datasets), indirect=True, scope="session")
     if metafunc.definition.path.parent != packaged("cases"):
         return
     if "curve" in metafunc.fixturenames:

@@ -188,3 +188,15 @@ def test_a_process_that_fails_is_named_with_what_it_said(processes: int) -> None
             ["--model", "no-such-model", "--dataset", "scenes", "--dtype", "float32"],
             Variation("as elsewhere", environment={"A": "b"}, processes=processes),
         )
+
+
+def test_what_stays_of_another_precision_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tolerances.json"
+    for dtype, images in (("bfloat16", "2"), ("float16", "3"), ("float16", "4")):
+        seen_everywhere(monkeypatch, 1e-6)
+        asked = ["calibrate", "--dtype", dtype, "--images", images, "--baselines", str(tmp_path)]
+        assert main(asked) == 0
+    found = json.loads(path.read_text())
+    assert "bfloat16" in found["seen"]
+    assert (found["about"]["images"], found["about"]["dtypes"]) == (4, ["float32", "float16"])
+    assert ["bfloat16"] in [one["dtypes"][1:] for one in found["about"]["widened"]]

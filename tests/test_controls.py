@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,13 @@ def test_a_caption_stands_where_the_image_stood(tiny: Loaded, samples: list[Samp
     assert int(positions.visual_BN[0].nonzero()[0]) == int(
         (inputs["input_ids"][0] == image_token).nonzero()[0]
     )
+
+
+def test_a_blank_caption_is_no_text(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
+    told = [replace(sample, captions=("", "  ", "a red dog")) for sample in samples]
+    rows = list(text_against_text(Passes(tiny_llava, anatomy, Store(None, {})), told, seed=0))
+    assert all(np.isfinite(row.curves["inter"]).all() for row in rows)
 
 
 @pytest.mark.parametrize("name", ["paligemma", "paligemma/gemma2"])

@@ -251,6 +251,18 @@ def test_rounding_that_is_the_same_in_every_image_is_not_judged(finding: str, si
     assert found.outcome is (FAILS if finding == "four_phases" else UNDECIDED)
 
 
+@pytest.mark.parametrize(
+    ("last", "peak", "near"), [(26, 24, True), (19, 14, True), (24, 17, True), (20, 13, False)]
+)
+def test_a_peak_is_near_within_a_tenth_and_half_a_layer(last: int, peak: int, near: bool) -> None:
+    """0.825 is no layer's depth: of 26 layers the 24th lies 0.098 from it."""
+    layers = np.arange(last + 1)
+    recall = 0.3 - 0.01 * np.abs(layers - peak)
+    found = judged("lens_recall_peak", noise=0.001, recall=recall, recall_other=0 * recall, lift=recall)
+    told = "nearness of the peak" in found.detail
+    assert (found.outcome is HOLDS or not told) is near, found.detail
+
+
 @pytest.mark.parametrize("images", [3, 60])
 @pytest.mark.parametrize("finding", ["lens_recall_peak", "lens_follows_phases"])
 def test_a_lens_that_decodes_nothing_has_its_peak_anywhere(finding: str, images: int) -> None:

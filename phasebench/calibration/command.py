@@ -62,7 +62,8 @@ def _calibrate(asked: argparse.Namespace) -> None:
     dtypes = sorted(set(asked.dtype or DTYPES) | {"float32"}, key=DTYPES.index)
     path, datasets = asked.baselines / FILE, asked.dataset or DATASETS
     before = Tolerances.read(path).seen if path.is_file() else {}
-    about = _about(asked, dtypes, path)
+    anew = {*dtypes, *("/".join(sorted((dtype, "float32"))) for dtype in dtypes)}
+    about = _about(asked, dtypes, path if asked.widen or before.keys() - anew else None)
     seen: dict[str, dict[str, Spread]] = {}
     if asked.widen:
         _widen(seen, before)
@@ -168,13 +169,13 @@ def _tell(what: str, found: dict[str, Spread]) -> None:
     sys.stderr.write(f"{what}: at most {found[name].mean:.1e} ({name}){flipped}\n")
 
 
-def _about(asked: argparse.Namespace, dtypes: Sequence[str], path: Path) -> dict[str, Any]:
-    """What is measured with what; under ``widened`` the same of the calibrations that are kept beside it."""
+def _about(asked: argparse.Namespace, dtypes: Sequence[str], kept: Path | None) -> dict[str, Any]:
+    """What is measured with what; under ``widened`` the same of those in ``kept``, which stay beside it."""
     import torch
     import transformers
 
-    kept = asked.widen and path.is_file()
-    earlier = json.loads(path.read_text(encoding="utf-8")).get("about", {}) if kept else {}
+    told = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
+    earlier = told.get("about", {})
     before = earlier.pop("widened", [])
     return {
         "measured": [],

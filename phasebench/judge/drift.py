@@ -82,7 +82,7 @@ class Difference:
 
     @property
     def decidable(self) -> bool:
-        """Whether any layer could drift: of a single item, or two that are alike, no interval is known."""
+        """Whether any layer could drift: of fewer than ``FEWEST`` items there is no interval."""
         known = np.isfinite(self.measured) & np.isfinite(self.recorded)
         return bool(self.lengths or not known.any() or np.isfinite(self.allowed[known]).any())
 
@@ -213,9 +213,9 @@ def _of_samples(
     name, old, new = measured["curve"], column(recorded, "mean"), column(measured, "mean")
     images = np.minimum(column(recorded, "n"), column(measured, "n"))
     noise, _ = _noise(recorded, measured, tolerances, old, images)
-    quantile = _quantile(len(old), np.minimum(_items(recorded, name), _items(measured, name)))
+    items = np.minimum(_items(recorded, name), _items(measured, name))
     errors = np.hypot(column(recorded, "se"), column(measured, "se"))
-    half = quantile * np.nan_to_num(errors, nan=np.inf)
+    half = _quantile(len(old), items) * np.where(items < FEWEST, np.inf, np.nan_to_num(errors, nan=np.inf))
     sd = deviation(rows(recorded, list(recorded["images"])))
     allowed = noise + (effect or 0.0) * np.nan_to_num(sd) + half
     notes = (OTHERS, *provenance_notes(recorded["provenance"], measured["provenance"]))

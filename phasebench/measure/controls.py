@@ -83,7 +83,8 @@ def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -
     rng = random.Random(f"text/{seed}")
     for sample in samples[:MOST]:
         ids = loaded.inputs([sample.open()])["input_ids"][0]
-        positions, ids_BN = _with_caption(loaded, ids, rng.choice(sample.captions), image_token)
+        said = rng.choice([caption for caption in sample.captions if caption.strip()])
+        positions, ids_BN = _with_caption(loaded, ids, said, image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False, **_all_seen(anatomy.model, ids_BN))
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
         called = names("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
@@ -102,7 +103,7 @@ def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
 def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:
     """The prompt's ids with the caption's in the first image token's place, the others dropped."""
     tokens = loaded.processor.tokenizer(" " + caption, add_special_tokens=False)["input_ids"]
-    caption_C = torch.tensor(tokens, device=ids_N.device)
+    caption_C = torch.tensor(tokens, dtype=ids_N.dtype, device=ids_N.device)
     start = int((ids_N == image_token).nonzero()[0, 0])
     before, after = ids_N[:start], ids_N[start:]
     after = after[after != image_token]

@@ -36,7 +36,7 @@ def attach(item: pytest.Item, entry: Entry) -> Entry:
     ``passed`` may be set in what it gives: whether what it tells of is as it should be. Else the case's
     outcome counts, which may be another thing's.
     """
-    entry = {"place": item.stash[PLACE], **entry}
+    entry = {**entry, "place": item.stash[PLACE]}
     item.stash.setdefault(ENTRIES, []).append(entry)
     if entry["kind"] in (*JUDGED, "timing"):
         for key, value in entry.items():

@@ -192,11 +192,13 @@ def test_a_process_that_fails_is_named_with_what_it_said(processes: int) -> None
 
 def test_what_stays_of_another_precision_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tolerances.json"
-    for dtype, images in (("bfloat16", "2"), ("float16", "3"), ("float16", "4")):
+    for dtype, images in (("bfloat16", "2"), ("float16", "3"), ("float16", "4"), ("float16", "5")):
         seen_everywhere(monkeypatch, 1e-6)
         asked = ["calibrate", "--dtype", dtype, "--images", images, "--baselines", str(tmp_path)]
         assert main(asked) == 0
     found = json.loads(path.read_text())
     assert "bfloat16" in found["seen"]
-    assert (found["about"]["images"], found["about"]["dtypes"]) == (4, ["float32", "float16"])
-    assert ["bfloat16"] in [one["dtypes"][1:] for one in found["about"]["widened"]]
+    assert (found["about"]["images"], set(found["about"]["dtypes"])) == (5, {"float32", "float16"})
+    assert [(one["images"], set(one["dtypes"])) for one in found["about"]["widened"]] == [
+        (2, {"float32", "bfloat16"})
+    ]

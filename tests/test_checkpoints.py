@@ -33,6 +33,22 @@ def identity(folder: Path) -> str:
     return digest(folder, weight_files("mine", folder))
 
 
+@pytest.mark.parametrize("places", [[1], {}, None])
+def test_an_index_without_places_is_named(folder: Path, places: object) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"index\.json has no weight_map"):
+        check_folder("mine", folder)
+
+
+def test_missing_shards_are_named(folder: Path) -> None:
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "model.safetensors").rename(folder / shards["a"])
+    with pytest.raises(InputError, match=r"index\.json names shards .* not there: model-00002-of-00002"):
+        check_folder("mine", folder)
+
+
 def test_missing_weights_are_named_not_invented(folder: Path) -> None:
     spoil(folder, lambda tensors, key: tensors.__delitem__(key))
     with pytest.raises(InputError, match=r"lacks weights .*projector\.linear_2\.weight"):

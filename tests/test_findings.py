@@ -252,7 +252,8 @@ def test_rounding_that_is_the_same_in_every_image_is_not_judged(finding: str, si
 
 
 @pytest.mark.parametrize(
-    ("last", "peak", "near"), [(26, 24, True), (19, 14, True), (24, 17, True), (20, 13, False)]
+    ("last", "peak", "near"),
+    [(26, 24, True), (19, 14, True), (24, 17, True), (20, 14, True), (20, 13, False)],
 )
 def test_a_peak_is_near_within_a_tenth_and_half_a_layer(last: int, peak: int, near: bool) -> None:
     """0.825 is no layer's depth: of 26 layers the 24th lies 0.098 from it."""

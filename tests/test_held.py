@@ -95,25 +95,36 @@ def test_fewer_images_do_not_hide_what_is_packaged(
     assert not (pytester.path / "baselines").exists()
 
 
+OURS = """
+from dataclasses import replace
+import numpy as np
+from phasebench import Condition, Finding, estimate, verdict
+
+def judged(evidence):
+    last = estimate(evidence.curves, ("inter",), lambda means: means["inter"][..., -1])
+    return replace(verdict([Condition("inter at the end", last)], ""), data=DATA)
+
+def pytest_phasebench_findings(config):
+    return [Finding("ours", "Ours.", "here", judged)]
+"""
+
+
 def test_a_finding_whose_data_no_file_takes_is_named(run: Run, pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(
-        """
-        from dataclasses import replace
-        import numpy as np
-        from phasebench import Condition, Finding, estimate, verdict
-
-        def judged(evidence):
-            last = estimate(evidence.curves, ("inter",), lambda means: means["inter"][..., -1])
-            return replace(verdict([Condition("inter at the end", last)], ""), data={"peak": np.int64(3)})
-
-        def pytest_phasebench_findings(config):
-            return [Finding("ours", "Ours.", "here", judged)]
-        """
-    )
+    pytester.makeconftest(OURS.replace("DATA", "{'peak': np.int64(3)}"))
     result = run("-k", "own_finding", "--results", "results.json")
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*finding ours: its verdict's data cannot be written as JSON: *int64*"])
     assert (pytester.path / "results.json").is_file()
+
+
+def test_a_findings_data_beside_the_numbers_takes_no_name_of_theirs(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(OURS.replace("DATA", "{'place': 'left', 'kind': 'x', 'id': 'y', 'side': 'left'}"))
+    run("-k", "own_finding", "--results", "results.json", "--snapshot-update")
+    (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert (found["model"], found["dataset"]) == ("tiny-llava", "pics")
+    assert found["findings"]["ours"]["side"] == "left"
 
 
 def test_a_case_may_ask_for_the_model_alone(run: Run, pytester: pytest.Pytester) -> None:

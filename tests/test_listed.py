@@ -126,13 +126,18 @@ def test_a_table_has_a_row_for_each_caption(tmp_path: Path) -> None:
         'pair,sub/b.png,"two\nlines"',
         "pair,a.png,a pet,train",
         ",c.png,,,",
+        ",,,",
+        ",d.png, two words ,",
     )
     path.write_text(path.read_text(), encoding="utf-8-sig", newline="\r\n")
     assert read_list(path) == [
         Sample("a.png", tmp_path / "a.png", ("a cat, asleep", "a pet"), "pair"),
         Sample("sub/b.png", tmp_path / "sub" / "b.png", ("two\nlines",), "pair"),
         Sample("c.png", tmp_path / "c.png", (), "c.png"),
+        Sample("d.png", tmp_path / "d.png", ("two words",), "d.png"),
     ]
+    spaced = listed(tmp_path / "y.csv", "image, caption", "a.png, a cat")
+    assert [sample.captions for sample in read_list(spaced)] == [("a cat",)]
 
 
 def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
@@ -147,6 +152,12 @@ def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
         read_list(path)
     path = listed(tmp_path / "y.csv", "image,caption", "a.png,a cat", f'b.png,"{"never closed " * 20_000}')
     with pytest.raises(InputError, match=r"y\.csv, after line 2: no table: field larger"):
+        read_list(path)
+
+
+def test_lines_of_one_image_name_one_item(tmp_path: Path) -> None:
+    path = listed(tmp_path / "x.csv", "image,caption,item", "a.png,one,pair", "a.png,two,")
+    with pytest.raises(InputError, match=r"of image 'a\.png' one line has item 'pair', another 'a\.png'"):
         read_list(path)
 
 

@@ -216,8 +216,22 @@ def test_given_ends_stay_as_they_are() -> None:
     given = Estimate(1, 0, 2)
     assert given.corrected(9) is given
     assert np.isnan(given.error)
-    assert given.reach(UP) == 0
-    assert replace(given, fixed=2.0).reach(UP) == pytest.approx(3.92, abs=1e-3)
+    assert np.isnan(given.reach(UP))
+    assert replace(given, error=0.0, fixed=2.0).reach(UP) == pytest.approx(3.92, abs=1e-3)
+
+
+def test_without_an_error_there_is_no_interval_however_many_items() -> None:
+    """Without the one item that has a value there is no mean, and so nothing that a jackknife could tell."""
+    values = np.full((5, 3), 0.3)
+    values[1:, 2] = np.nan
+    found = estimate(
+        Curves.from_arrays({"inter": values}, {str(k): str(k) for k in range(5)}),
+        ("inter",),
+        lambda means: means["inter"][..., 2],
+    )
+    assert (found.value, found.items) == (0.3, 5)
+    assert np.isnan([found.error, found.low, found.high]).all()
+    assert np.isnan(found.corrected(9).high)
 
 
 def test_a_percentile_interval_of_layers_is_no_finer_than_a_layer() -> None:

@@ -176,7 +176,8 @@ def _about(asked: argparse.Namespace, dtypes: Sequence[str], kept: Path | None) 
 
     told = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
     earlier = told.get("about", {})
-    before = earlier.pop("widened", [])
+    every = [earlier, *earlier.pop("widened", [])] if earlier else []
+    stay = [one for one in every if asked.widen or set(one["dtypes"]) - {"float32", *dtypes}]
     return {
         "measured": [],
         "dtypes": list(dtypes),
@@ -186,7 +187,7 @@ def _about(asked: argparse.Namespace, dtypes: Sequence[str], kept: Path | None) 
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__.partition("+")[0],
         "transformers": transformers.__version__,
-        **({"widened": [earlier, *before]} if earlier else {}),
+        **({"widened": stay} if stay else {}),
     }
 
 

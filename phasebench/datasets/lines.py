@@ -55,7 +55,7 @@ def _objects(text: str) -> Numbered:
 
 def _rows(path: Path, text: str) -> Numbered:
     """The rows below a table's header; a cell may have line feeds, quoted."""
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if not {*NAMES} & {*(reader.fieldnames or ())}:
         raise InputError(
             f"{path}, line 1: of its columns, {', '.join(reader.fieldnames or ['none'])}, none is called "
@@ -63,7 +63,8 @@ def _rows(path: Path, text: str) -> Numbered:
         )
     try:
         for row in reader:
-            yield reader.line_num, partial(_filled, row)
+            if any(row.values()):  # spreadsheets leave rows of commas
+                yield reader.line_num, partial(_filled, row)
     except csv.Error as error:
         raise InputError(f"{path}, after line {reader.line_num}: no table: {error}") from error
 

@@ -56,13 +56,17 @@ def read_list(path: Path) -> list[Sample]:
     """One sample an image; lines of the same image are one.
 
     Raises:
-        InputError: a line does not list an image with captions; the message names file and line.
+        InputError: a line does not list an image with captions, or names another item than an earlier one of
+            its image; the message names the file.
     """
-    found: dict[Sample, tuple[str, ...]] = {}
+    found: dict[tuple[str, Path], Sample] = {}
     for sample in read_lines(path, "an image with captions", partial(_sample, path.parent)):
-        alone = replace(sample, captions=())
-        found[alone] = found.get(alone, ()) + sample.captions
-    return [replace(sample, captions=captions) for sample, captions in found.items()]
+        first = found.setdefault((sample.id, sample.path), replace(sample, captions=()))
+        if first.item != sample.item:
+            told = f"one line has item {first.item!r}, another {sample.item!r}"
+            raise InputError(f"{path}: of image {sample.id!r} {told}; give it in all of them or in none")
+        found[sample.id, sample.path] = replace(first, captions=first.captions + sample.captions)
+    return list(found.values())
 
 
 def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:

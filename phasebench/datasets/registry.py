@@ -11,7 +11,7 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError, meant
 
 ASSETS = Path(__file__).parent / "assets"
-LISTS = (".jsonl", ".csv")
+ENDINGS = (".jsonl", ".csv")
 """How a file that lists images ends."""
 OFFICIAL = {
     "coco": "COCO captions, the validation images",
@@ -158,10 +158,10 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     if argument in known:
         return known[argument]
     path = Path(argument).expanduser()
-    called_list = path.suffix in LISTS
+    called_list = path.suffix in ENDINGS
     if not path.is_dir() and not (called_list and path.is_file()):
         place = "/" in argument or called_list
-        what = f"no such folder or {' or '.join(LISTS)} file" if place else "unknown dataset"
+        what = f"no such folder or {' or '.join(ENDINGS)} file" if place else "unknown dataset"
         raise InputError(
             f"--dataset {argument}: {what}{meant(argument, known)}; known: {', '.join(known)}; "
             "or give a folder, FILE.jsonl or FILE.csv"

@@ -108,7 +108,7 @@ def rival(curves: Curves, name: str = "inter") -> tuple[Phases, list[Estimate]] 
 
 def rival_room(heights: Sequence[Estimate], bound: float) -> float:
     """How far the least of a rival's intervals lies above ``bound``, in standard errors."""
-    return min(_above([replace(h, value=h.value - h.reach(DOWN)) for h in heights], bound))
+    return min(_above([replace(height, value=_low(height)) for height in heights], bound))
 
 
 def images_apart(curves: Curves, heights: Sequence[Estimate], bound: float) -> int | None:
@@ -122,8 +122,14 @@ def _pairs(curves: Curves) -> int:
 
 
 def _beyond(height: Estimate, bound: float, count: int = 1) -> bool:
-    """Whether a height is more than noise; of a single image only the layers' own roughness is known."""
-    return height.value - height.reach(DOWN, count) > bound + ROUNDING
+    """Whether a height is more than noise."""
+    return _low(height, count) > bound + ROUNDING
+
+
+def _low(height: Estimate, count: int = 1) -> float:
+    """A height's lower end; of a single image only the layers' own roughness is known."""
+    known = replace(height, error=float(np.nan_to_num(height.error)))
+    return height.value - known.reach(DOWN, count)
 
 
 def smallest(mean: Array) -> float:

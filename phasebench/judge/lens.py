@@ -14,6 +14,7 @@ from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verd
 from phasebench.judge.phases import FOUR, Phases
 from phasebench.judge.similarity import four_verdict, height_conditions
 from phasebench.judge.statistics import (
+    ROUNDING,
     SEED,
     Estimate,
     estimate,
@@ -41,6 +42,7 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
     last, peak = curves.last, int(np.nanargmax(mean))
     depth = percentile(peak / last, peaks(resampled_means(curves, "recall")) / last, 1 / last)
     quarter = round(last / 4)
+    within = NEAR + 0.5 / last + 2 * ROUNDING  # a layer on the very edge is near
     lift = estimate(curves, ("lift",), lambda means: _near(means["lift"]))
     rise, fall = estimates(
         curves,
@@ -51,7 +53,7 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
         Condition("lift near depth 0.825", lift),
         Condition("recall near depth 0.825 above a quarter of the depth", rise),
         Condition("recall near depth 0.825 above the last layer", fall),
-        Condition("nearness of the peak to depth 0.825", _nearness(depth, PEAK_DEPTH, NEAR + 0.5 / last)),
+        Condition("nearness of the peak to depth 0.825", _nearness(depth, PEAK_DEPTH, within)),
     ]
     near = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
     told = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"

@@ -75,13 +75,12 @@ class Estimate:
 
         Student's t; on the side of the long tail more, by the first term of Edgeworth's expansion (Hall 1992,
         On the removal of skewness by transformation), and on the other never less: few items say little of
-        their skewness. Of a single item, which has no error, only what is ``fixed`` counts.
+        their skewness. NaN without an error.
         """
         share = 1 - (1 - self.level) / 2 / count
         quantile = float(stdtrit(self.items - 1, share) if self.items > 1 else ndtri(share))
-        error = 0.0 if math.isnan(self.error) else self.error
         further = max(0.0, side * self.skew) * (2 * quantile**2 + 1)
-        return quantile * math.hypot(error, self.fixed) + further * error
+        return quantile * math.hypot(self.error, self.fixed) + further * self.error
 
     def of(self, images: int) -> Estimate:
         """What it would be of so many images, if the value stayed; without ends."""

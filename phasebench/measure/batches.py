@@ -74,7 +74,7 @@ class Passes:
             return known
         self._asked = []
         rows = self.of_images([sample.open() for sample in batch], timed=timed)
-        self.named[ids] = self._asked
+        self.named[ids], self._asked = self._asked, []
         return rows
 
     def of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:

@@ -93,8 +93,11 @@ def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -
 
 
 def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
-    """The mask with which PaliGemma lets each position of a prompt see all others; its decoder makes none."""
-    if not getattr(sequence_model(model).config, "use_bidirectional_attention", False):
+    """The mask with which PaliGemma lets each position of a prompt see all others; its decoder makes none.
+
+    In later models the setting is a word, and their decoders act on it themselves.
+    """
+    if getattr(sequence_model(model).config, "use_bidirectional_attention", None) is not True:
         return {}
     shape = (1, 1, ids_BN.shape[1], ids_BN.shape[1])
     return {"attention_mask": torch.zeros(shape, dtype=precision(model), device=ids_BN.device)}

@@ -69,10 +69,12 @@ class _Factors:
 
     def _disturb(self, module: nn.Module, output: Tensor) -> Tensor:
         """About half of the output's elements doubled, kept to be halved again: no precision rounds that."""
-        doubled = torch.rand(output.shape, generator=self._generator) < (0.5 if self.disturbs else 0.0)
-        factor = (1 + doubled.to(output.dtype)).to(output.device)
-        self._held = module, output * factor, factor
-        return output * factor
+        factor = torch.ones_like(output)
+        if self.disturbs:
+            factor += (torch.rand(output.shape, generator=self._generator) < 0.5).to(output)
+        changed = output * factor
+        self._held = module, changed, factor
+        return changed
 
     def _divide(self, output: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """Note the factors; give the projection what it would have had, so that later layers agree."""

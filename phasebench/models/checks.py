@@ -94,7 +94,10 @@ def weight_files(name: str, folder: Path, *, allow_pickle: bool = False) -> list
 
 
 def _shards(name: str, index: Path) -> list[Path]:
-    shards = sorted(set(map(str, read_json(name, index).get("weight_map", {}).values())))
+    places = read_json(name, index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise InputError(f"--model {name}: {index} has no weight_map, which says where each weight lies")
+    shards = sorted(set(map(str, places.values())))
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
         raise InputError(f"--model {name}: {index} names shards that are not there: {some(missing)}")
     return [index.parent / shard for shard in shards]

@@ -46,7 +46,7 @@ class Placement:
             return {}
         (cache / "offload").mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(dir=cache / "offload")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # also where loading fails
         return {"device_map": "auto", "max_memory": self.memory, "offload_folder": folder}
 
 
@@ -159,10 +159,10 @@ def parse_memory(text: str) -> dict[int | str, str]:
         known = device.isdigit() or device in ("cpu", "mps", "disk")
         if not equals or not known or not _is_size(size):
             raise InputError(f"--max-memory {text}: say DEVICE=SIZE,..., for example 0=20GiB,cpu=64GiB")
-        place = int(device) if device.isdigit() else device
-        if place in memory:
+        key = int(device) if device.isdigit() else device
+        if key in memory:
             raise InputError(f"--max-memory {text}: {device} is named twice")
-        if isinstance(place, int) and place >= accelerators:
-            raise InputError(f"--max-memory {text}: accelerator {place} is not among the {accelerators} here")
-        memory[place] = size
+        if isinstance(key, int) and key >= accelerators:
+            raise InputError(f"--max-memory {text}: accelerator {key} is not among the {accelerators} here")
+        memory[key] = size
     return memory

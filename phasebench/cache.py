@@ -13,6 +13,7 @@ import platformdirs
 from phasebench.errors import InputError
 
 ENVIRONMENT = "PHASEBENCH_CACHE"
+UNWRITABLE = f"cannot write into the cache folder (name another: --phasebench-cache, {ENVIRONMENT})"
 
 
 def cache_folder() -> Path:
@@ -25,14 +26,14 @@ def store_folder(asked: Path | None) -> Path:
     return asked or cache_folder() / "store"
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def made_once(folder: Path, make: Callable[[Path], None], unwritable: str = UNWRITABLE) -> Path:
     """``folder``, filled by ``make`` if it is not there yet.
 
     ``make`` fills a folder beside it that is then renamed, so that a killed process leaves nothing
     half made and of two processes at once one wins.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: nothing can be written there; ``unwritable`` says where, and the way out.
     """
     if folder.is_dir():
         return folder
@@ -40,8 +41,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        told = f"cannot write into the cache folder: {error}; name another: --phasebench-cache, {ENVIRONMENT}"
-        raise InputError(told) from error
+        raise InputError(f"{unwritable}: {error}") from error
     try:
         make(partial)
         for path in (partial, *partial.rglob("*")):  # mkdtemp and safetensors make them private

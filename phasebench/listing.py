@@ -125,14 +125,13 @@ def _planned(config: pytest.Config) -> Table:
 
 
 def _plan(spec: ModelSpec, settings: Settings) -> Plan:
-    from phasebench.models.devices import parse_memory, pick_device, pick_dtype
+    from phasebench.models.devices import place
     from phasebench.models.plan import plan
     from phasebench.models.sizes import empty_model
 
-    dtype = pick_dtype(settings.dtype, pick_device(settings.device))
-    memory = parse_memory(settings.max_memory) if settings.max_memory else None
-    model = empty_model(_configuration(spec), remote_code=settings.remote_code)
-    return plan(model, spec.visual, dtype, memory)
+    config, flags = _configuration(spec), {"remote_code": settings.remote_code}
+    where = place(config, settings.device, settings.dtype, settings.max_memory, **flags)
+    return plan(empty_model(config, **flags), spec.visual, where)
 
 
 def _rows(found: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +37,19 @@ def shelves(root: Path) -> Iterator[Shelf]:
     from phasebench.measure.store import keys
 
     for folder, about in keys(root):
-        files = [(path.suffix, path.stat()) for path in folder.iterdir()]
-        newest = max(stat.st_mtime for _, stat in files)
+        files = list(_files(folder))
+        newest = max((stat.st_mtime for _, stat in files), default=time.time())
         images = sum(suffix == ".npz" for suffix, _ in files)
         size = sum(stat.st_size for _, stat in files)
         yield Shelf(folder, about, images, size, (time.time() - newest) / DAY)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Endings and sizes; a run that writes takes names away meanwhile."""
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                yield path.suffix, path.stat()
 
 
 def _table(found: Sequence[Shelf]) -> Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from phasebench.cache import made_once
 from phasebench.errors import InputError
+from phasebench.shelves import shelves
 
 
 def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
@@ -24,7 +26,7 @@ def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_names_the_option(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write into the cache folder: .*--phasebench-cache"):
+    with pytest.raises(InputError, match=r"cannot write into the cache folder .*--phasebench-cache"):
         made_once(tmp_path / "file" / "x", lambda _: None)
 
 
@@ -46,3 +48,20 @@ def test_of_two_makers_at_once_one_wins(tmp_path: Path) -> None:
             (tmp_path / "made" / "theirs").touch()
 
     assert [path.name for path in made_once(tmp_path / "made", make).iterdir()] == ["theirs"]
+
+
+def test_the_store_can_be_listed_while_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is written beside its name and renamed: what was listed may be gone when it is looked at."""
+    (tmp_path / "key").mkdir()
+    for name in ("about.json", "1.npz", ".2.npz.partial"):
+        (tmp_path / "key" / name).write_text("[]")
+    stat = Path.stat
+
+    def gone(path: Path, **told: bool) -> os.stat_result:
+        if path.suffix == ".partial":
+            raise FileNotFoundError(path)
+        return stat(path, **told)
+
+    monkeypatch.setattr(Path, "stat", gone)
+    (shelf,) = shelves(tmp_path)
+    assert (shelf.images, shelf.size, shelf.about) == (1, 4, {})

@@ -190,6 +190,20 @@ def test_a_process_that_fails_is_named_with_what_it_said(processes: int) -> None
         )
 
 
+def test_what_a_model_does_not_have_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without a lens says nothing of recall: what was seen of it stays."""
+    nothing = {name: np.full((2, 3), np.nan if name == "recall" else 0.5) for name in CURVES}
+    assert set(command._spreads(nothing, nothing)) == set(CURVES) - {"recall"}
+    path = tmp_path / "tolerances.json"
+    seen_everywhere(monkeypatch, 2e-6)
+    assert main(["calibrate", "--baselines", str(tmp_path)]) == 0
+    some = {"inter": Spread(1e-6, 1e-6, 1e-6)}
+    monkeypatch.setattr(command, "_place", lambda *given, **_: dict.fromkeys(given[3], some))
+    assert main(["calibrate", "--baselines", str(tmp_path)]) == 0
+    seen = Tolerances.read(path).seen["float32"]
+    assert (seen["inter"].most, seen["recall"].most) == pytest.approx((1e-6, 2e-6), rel=0.01)
+
+
 def test_what_stays_of_another_precision_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tolerances.json"
     for dtype, images in (("bfloat16", "2"), ("float16", "3"), ("float16", "4"), ("float16", "5")):

@@ -133,6 +133,18 @@ def test_a_broken_winoground_line_is_named(tmp_path: Path, line: str) -> None:
         read_winoground(folder)
 
 
+@pytest.mark.parametrize(
+    ("changed", "left"), [({"caption_0": None}, ["b a"]), ({"caption_0": ["a"]}, None), ({"id": None}, None)]
+)
+def test_captions_of_winoground_are_texts(tmp_path: Path, changed: dict[str, Any], left: Any) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps({**ITEM, **changed})])
+    if left is None:
+        with pytest.raises(InputError, match=r"line 1: .*'id' should be a name, a caption a text"):
+            read_winoground(folder)
+    else:
+        assert [text for sample in read_winoground(folder) for text in sample.captions] == left
+
+
 def test_an_empty_winoground_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no items"):
         read_winoground(winoground(tmp_path / "w", []))

@@ -150,9 +150,19 @@ def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
     path = listed(tmp_path / "x.csv", "file_name,text", "a.png,a cat, and a dog")
     with pytest.raises(InputError, match=r"x\.csv, line 2: .*more cells than the 2 columns; quote a caption"):
         read_list(path)
-    path = listed(tmp_path / "y.csv", "image,caption", "a.png,a cat", f'b.png,"{"never closed " * 20_000}')
-    with pytest.raises(InputError, match=r"y\.csv, after line 2: no table: field larger"):
+    path = listed(tmp_path / "y.csv", "image,caption", "a.png,a cat", 'b.png,"a cat', "c.png,a bird")
+    with pytest.raises(InputError, match=r"y\.csv, after line \d: no table: unexpected end of data"):
         read_list(path)
+
+
+def test_null_is_nothing(tmp_path: Path) -> None:
+    """As exports write it for a column without a value: no item that all images belong to."""
+    path = listed(
+        tmp_path / "x.jsonl",
+        {"image": "a.png", "caption": "a", "id": None, "item": None},
+        {"image": "b.png", "caption": "b", "id": "", "item": ""},
+    )
+    assert [(sample.id, sample.item) for sample in read_list(path)] == [("a.png",) * 2, ("b.png",) * 2]
 
 
 def test_lines_of_one_image_name_one_item(tmp_path: Path) -> None:

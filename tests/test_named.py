@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from phasebench import listing
+from phasebench.models.devices import Placement
 from phasebench.models.parts import find_layers, image_token_id, output_head, projector_of, sequence_model
 from phasebench.models.plan import plan, speed
 from phasebench.models.registry import named_models
@@ -30,6 +31,8 @@ LAYERS = {
     "llava-next": 32, "blip2": 32, "minigpt4": 40, "minigpt-v2": 32, "limber": 28,
 }  # fmt: skip
 GIB = 2**30
+SPREAD = Placement(torch.device("cuda:0"), torch.bfloat16, spread=True, memory={0: "12GiB", "cpu": "64GiB"})
+ON_CPU = Placement(torch.device("cpu"), torch.float32)
 NAMES = [spec.name for spec in named_models() if spec.source is not None]
 CONFIGS = {spec.name: spec.config for spec in named_models() if spec.config}
 
@@ -51,7 +54,11 @@ def test_every_named_model_has_its_size_here() -> None:
 
 def test_the_largest_is_planned_in_two_seconds() -> None:
     began = time.perf_counter()
-    found = plan(empty_model(CONFIGS["llava"]), 576, torch.bfloat16, {0: "12GiB", "cpu": "64GiB"})
+    found = plan(
+        empty_model(CONFIGS["llava"]),
+        576,
+        SPREAD,
+    )
     assert time.perf_counter() - began < 2
     assert (found.layers, found.width, found.vocabulary, found.visual) == (40, 5120, 32064, 576)
     assert found.image_token == 32000
@@ -60,7 +67,7 @@ def test_the_largest_is_planned_in_two_seconds() -> None:
 
 
 def test_operations_are_those_counted_by_hand() -> None:
-    found = plan(empty_model(CONFIGS["llava-7b"]), 576, torch.float32, {"cpu": "64GiB"})
+    found = plan(empty_model(CONFIGS["llava-7b"]), 576, ON_CPU)
     block = 4 * 4096**2 + 3 * 4096 * 11008
     language = 2 * 32 * block * 600 + 2 * 600 * 600 * 4096 * 32
     assert found.plain == pytest.approx(language + 2 * 0.32e9 * 577, rel=0.02)
@@ -69,13 +76,28 @@ def test_operations_are_those_counted_by_hand() -> None:
 
 
 def test_an_encoder_has_no_lens_to_plan() -> None:
-    found = plan(empty_model(CONFIGS["instructblip-flan-t5-xl"]), 32, torch.float32, {"cpu": "64GiB"})
+    found = plan(empty_model(CONFIGS["instructblip-flan-t5-xl"]), 32, ON_CPU)
     assert found.lens == 0
     assert found.rows > 0
+    eyes = 2 * 1.17e9 * 257  # with Q-Former and projection; the text decoder is no part of them
+    blocks = 2 * 24 * (4 * 2048**2 + 3 * 2048 * 5120) * 56
+    assert found.plain == pytest.approx(eyes + blocks, rel=0.02)
+
+
+def test_a_model_lies_on_one_device_unless_it_is_spread() -> None:
+    found = plan(empty_model(CONFIGS["llava-7b"]), 576, ON_CPU)
+    assert found.placed == {"cpu": 4 * found.parameters}
+
+
+def test_a_head_that_shares_its_weight_is_no_part_of_the_eyes() -> None:
+    found = plan(empty_model(CONFIGS["blip2"]), 32, ON_CPU)
+    eyes, model = 2 * 1.09e9 * 257, empty_model(CONFIGS["blip2"])
+    blocks = 2 * sum(map(parameters, find_layers(sequence_model(model)))) * 56
+    assert found.plain == pytest.approx(eyes + blocks, rel=0.03)
 
 
 def test_a_picture_that_is_cut_into_tiles_has_no_fixed_number_of_tokens() -> None:
-    found = plan(empty_model(CONFIGS["llava-next"]), None, torch.float32, {"cpu": "64GiB"})
+    found = plan(empty_model(CONFIGS["llava-next"]), None, ON_CPU)
     assert found.visual is None
     assert found.positions is None
 

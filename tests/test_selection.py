@@ -95,6 +95,20 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         select([], 4, seed=0)
 
 
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    """What is left of an emoji where captions are cut by a count of UTF-16's units; JSON may hold it."""
+    samples = make(tmp_path, 3)
+    found = select([replace(samples[0], captions=("a dog\ud83d",)), *samples[1:]], 4, seed=0)
+    assert [(skip.id, skip.reason) for skip in found.skipped] == [("0", "with captions that are no text")]
+
+
+def test_a_name_that_no_file_system_has_is_a_missing_image(tmp_path: Path) -> None:
+    samples = make(tmp_path, 2)
+    found = select([replace(samples[0], path=tmp_path / "a\0b.png"), samples[1]], 4, seed=0)
+    assert [skip.id for skip in found.skipped] == ["0"]
+    assert "null byte" in found.skipped[0].message
+
+
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
     one = make(tmp_path, 2)
     other = replace(one[1], path=tmp_path / "elsewhere" / "1.png")

@@ -71,7 +71,8 @@ def _calibrate(asked: argparse.Namespace) -> None:
         for dataset in datasets:
             about["measured"].append(f"{name} on {dataset}")
             _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
-            found = {"about": about, "seen": Tolerances({**before, **seen}).as_dict()}
+            every = {of: {**before.get(of, {}), **seen.get(of, {})} for of in {**before, **seen}}
+            found = {"about": about, "seen": Tolerances(every).as_dict()}
             write_whole(path, _dump(found).encode())
     sys.stdout.write(f"{_table(Tolerances(seen))}\n\nwritten to {path}\n")
 
@@ -149,10 +150,12 @@ def _samples(asked: argparse.Namespace, dataset: str) -> Sequence[Sample]:
 
 
 def _spreads(before: Values, after: Values, *, backwards: bool = False) -> dict[str, Spread]:
-    """Per curve; images in another order have other images' captions beside them."""
+    """Per curve that is measured; images in another order have other images' captions beside them."""
     left_out = OF_OTHERS if backwards else ()
     return {
-        name: spread(values, after[name], name) for name, values in before.items() if name not in left_out
+        name: spread(values, after[name], name)
+        for name, values in before.items()
+        if name not in left_out and np.isfinite(values).any()
     }
 
 
@@ -165,7 +168,7 @@ def _widen(seen: dict[str, dict[str, Spread]], more: Mapping[str, Mapping[str, S
 
 def _tell(what: str, found: dict[str, Spread]) -> None:
     name = max((name for name in found if name != "sinks"), key=lambda name: found[name].mean)
-    flipped = f", sinks {found['sinks'].mean:.1g}" if found["sinks"].mean else ""
+    flipped = f", sinks {found['sinks'].mean:.1g}" if found.get("sinks", Spread()).mean else ""
     sys.stderr.write(f"{what}: at most {found[name].mean:.1e} ({name}){flipped}\n")
 
 

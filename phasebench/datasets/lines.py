@@ -55,7 +55,7 @@ def _objects(text: str) -> Numbered:
 
 def _rows(path: Path, text: str) -> Numbered:
     """The rows below a table's header; a cell may have line feeds, quoted."""
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
     if not {*NAMES} & {*(reader.fieldnames or ())}:
         raise InputError(
             f"{path}, line 1: of its columns, {', '.join(reader.fieldnames or ['none'])}, none is called "

@@ -75,8 +75,14 @@ def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:
     name = next((line[key] for key in NAMES if key in line), None)
     if not isinstance(name, str) or not name:
         raise ValueError("'image' should be a path")
-    own = str(line.get("id", name))
-    return [Sample(own, folder / name, _captions(line), str(line.get("item", own)))]
+    own = _named(line, "id", name)
+    return [Sample(own, folder / name, _captions(line), _named(line, "item", own))]
+
+
+def _named(line: dict[str, Any], key: str, default: str) -> str:
+    """What a line says, as text; exports write null, or nothing, for what it does not say."""
+    value = line.get(key)
+    return default if value is None or value == "" else str(value)
 
 
 def _captions(line: dict[str, Any]) -> tuple[str, ...]:

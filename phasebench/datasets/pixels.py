@@ -95,6 +95,8 @@ def _read(path: Path, read: list[bytes], failed: list[OSError]) -> None:
         read.append(path.read_bytes())
     except OSError as error:
         failed.append(error)
+    except ValueError as error:  # a name that no file system has
+        failed.append(OSError(str(error)))
 
 
 def _told(path: Path, error: Exception) -> ImageError:

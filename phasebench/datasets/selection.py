@@ -11,6 +11,7 @@ from phasebench.datasets.sample import Sample, draw
 from phasebench.errors import InputError
 
 NO_CAPTIONS = "without captions"
+NO_TEXT = "with captions that are no text"
 PARTNER = "of an item with a skipped image"
 
 
@@ -87,6 +88,11 @@ def _distinct(samples: Sequence[Sample]) -> None:
 def _captionless(sample: Sample) -> Iterator[Skip]:
     if not any(map(str.strip, sample.captions)):
         yield Skip(sample.id, str(sample.path), NO_CAPTIONS, f"no captions for {sample.path}")
+    try:
+        "".join(sample.captions).encode()
+    except UnicodeEncodeError as error:  # cut within a character, as JSON may hold it
+        why = f"the captions of {sample.path} are no Unicode text: {error}"
+        yield Skip(sample.id, str(sample.path), NO_TEXT, why)
 
 
 def _unreadable(sample: Sample) -> Iterator[Skip]:

@@ -42,4 +42,7 @@ def _sample(folder: Path, item: dict[str, Any], side: int) -> Sample:
     path = folder / "images" / name
     if not path.suffix:
         path = next(iter(sorted(path.parent.glob(f"{name}.*"))), path.with_suffix(".png"))
-    return Sample(f"{item['id']}_{side}", path, (str(item[f"caption_{side}"]),), str(item["id"]))
+    said, own = item[f"caption_{side}"], item["id"]
+    if own is None or not isinstance(said, str | None):
+        raise ValueError("'id' should be a name, a caption a text")
+    return Sample(f"{own}_{side}", path, (said,) if said else (), str(own))

@@ -242,5 +242,5 @@ def keys(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for about in sorted(root.glob(f"*/{ABOUT}")):
         try:
             yield about.parent, dict(json.loads(about.read_text(encoding="utf-8")))
-        except DAMAGED:
+        except (*DAMAGED, TypeError):
             yield about.parent, {}

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from accelerate import infer_auto_device_map
 from accelerate.utils import get_max_memory
+from torch import nn
 
 from phasebench.errors import InputError
+from phasebench.models.devices import Placement
 from phasebench.models.parts import encodes, find_layers, image_token_id, output_head, sequence_model
 from phasebench.models.sizes import parameters
 
@@ -36,7 +38,7 @@ class Plan:
         image_token: the placeholder's id; None where the inputs mark the image.
         plain, rows, lens: operations for one image: of the forward pass, of the attention rows, and of
             the lens (0 where there is no lens).
-        placed: device -> bytes that accelerate would put there, in the dtype asked for.
+        placed: device -> bytes that are put there, in the dtype asked for.
     """
 
     parameters: int
@@ -52,7 +54,7 @@ class Plan:
     placed: dict[str, int]
 
 
-def plan(model: Any, visual: int | None, dtype: torch.dtype, memory: dict[int | str, str] | None) -> Plan:
+def plan(model: Any, visual: int | None, where: Placement) -> Plan:
     """The plan of a model on the meta device; ``visual`` image tokens, if the caller knows.
 
     Raises:
@@ -66,7 +68,7 @@ def plan(model: Any, visual: int | None, dtype: torch.dtype, memory: dict[int | 
     positions = None if visual is None else visual + TEXT
     count = positions or 0
     inside = sum(map(parameters, layers))
-    outside = parameters(model) - parameters(decoder) - (parameters(head) if head is not None else 0)
+    outside = _outside(model, decoder, head)
     attention = 4.0 * count * count * width * len(layers) / (1 if encodes(model) else 2)
     decoded = 0 if encodes(model) or head is None else (visual or 0) * (len(layers) + 1)
     return Plan(
@@ -77,11 +79,18 @@ def plan(model: Any, visual: int | None, dtype: torch.dtype, memory: dict[int | 
         visual,
         positions,
         image_token_id(model),
-        plain=2.0 * inside * count + attention + 2.0 * max(0, outside) * _patches(model.config),
+        plain=2.0 * inside * count + attention + 2.0 * outside * _patches(model.config),
         rows=2.0 * count * width * width * len(layers),
         lens=2.0 * decoded * width * vocabulary,
-        placed=_placed(model, dtype, memory),
+        placed=_placed(model, where),
     )
+
+
+def _outside(model: Any, *language: nn.Module | None) -> int:
+    """Parameters of what comes before the language model; a head may share its own with the embeddings."""
+    parts = [*language, model.get_decoder() if encodes(model) else None]
+    inner = {id(p) for part in parts if part is not None for p in part.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in inner)
 
 
 def _width(text: Any) -> int:
@@ -111,8 +120,12 @@ def _visual(config: Any) -> int | None:
     return None
 
 
-def _placed(model: Any, dtype: torch.dtype, memory: dict[int | str, str] | None) -> dict[str, int]:
-    limits = get_max_memory(memory)
+def _placed(model: Any, where: Placement) -> dict[str, int]:
+    """Bytes by device: all on one, but of a model that is spread."""
+    dtype = where.dtype
+    if not where.spread:
+        return {str(where.device): parameters(model) * dtype.itemsize}
+    limits = get_max_memory(where.memory)
     whole = infer_auto_device_map(
         model, max_memory=limits, no_split_module_classes=model._no_split_modules, dtype=dtype
     )

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import models, pre_tokenizers
 
 from phasebench.errors import InputError
+from phasebench.models.kin import official
 from tests import official_files as files
 from tests.kin.given import CHECKPOINT, LANGUAGE, PROJECTION, Given, every_model, only, weights
 
@@ -157,9 +159,21 @@ def test_what_is_no_checkpoint_is_named(given: Given) -> None:
     torch.save({"model": {"epoch": 3}}, path)
     with pytest.raises(InputError, match="holds no table of tensors"):
         given.convert()
-    path.write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be read"):
+    for content in (b"", b"<!DOCTYPE html>", b"version https://git-lfs.github.com/spec/v1"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"checkpoint\.pth is no file of torch's: .* Fetch it again"):
+            given.convert()
+
+
+@only("minigpt4")
+def test_a_full_disk_leaves_nothing_and_is_told(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(official, "save_file", full)
+    with pytest.raises(InputError, match=r"out cannot be written: No space left"):
         given.convert()
+    assert not given.path("out").exists()
 
 
 @only("minigpt4")

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 
+from phasebench.models.devices import Placement
 from phasebench.models.plan import plan, speed
 from tests.perf.routes import routes
 from tests.perf.workloads import Size, Workload, llava
@@ -56,7 +57,7 @@ def bandwidth(device: torch.device, rounds: int = 5) -> float:
 
 def operations(work: Workload) -> dict[str, float]:
     """Of each route for the whole batch, as ``--plan`` counts them."""
-    found = plan(work.anatomy.model, None, torch.bfloat16, None)
+    found = plan(work.anatomy.model, None, Placement(work.inputs["input_ids"].device, torch.bfloat16))
     batch = len(work.inputs["input_ids"])
     return {
         "plain": batch * found.plain,

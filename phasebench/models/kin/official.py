@@ -90,6 +90,11 @@ def pickled(path: Path, *, section: str | None = None, unused: str = "") -> Sour
 def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):
+            raise InputError(
+                f"{path} is no file of torch's: a page or a pointer in its place? Fetch it again"
+            )
     try:
         return _loaded(path)
     except pickle.UnpicklingError as error:
@@ -98,7 +103,7 @@ def _unpickled(path: Path) -> Any:
             f"code. If you trust the file, load it yourself and save its tensors alone with torch.save. "
             f"({_reason(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes torch raise anything
         raise InputError(f"{path} cannot be read: {_reason(error)}") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import AddedToken
 from torch import Tensor
 from torch.nn import functional as F
@@ -254,6 +255,9 @@ def write_folder(
         config.save_pretrained(folder)
         made_by.save_pretrained(folder)
         check_splitting(folder, prompt)
-        write_weights(folder, pieces, sources)
+        try:
+            write_weights(folder, pieces, sources)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{out} cannot be written: {error}") from error
 
-    return made_once(out, fill)
+    return made_once(out, fill, f"{out} cannot be written")

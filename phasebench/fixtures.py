@@ -6,12 +6,12 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench.collector import KEPT, UNCOMPARED, attach
+from phasebench.collector import KEPT, Entry, attach
+from phasebench.comparison import Comparison
 from phasebench.errors import InputError
 from phasebench.names import CURVES
 from phasebench.options import settings_of
@@ -27,8 +27,6 @@ THREADS = pytest.StashKey[int]()
 """torch's threads before anything was shared out."""
 TOLD = pytest.StashKey[set[str]]()
 """Places whose measurement has been attached to an item."""
-CAUSES = pytest.StashKey[dict[str, str]]()
-"""The likely cause of each place's drift."""
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +53,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
             device=settings.device,
             dtype=settings.dtype,
             prompt=settings.prompt,
-            usual=_recorded_prompt(config),
+            recorded_prompt=_recorded_prompt(config),
             max_memory=settings.max_memory,
             allow_pickle=settings.allow_pickle,
             remote_code=settings.remote_code,
@@ -156,47 +154,60 @@ def baseline(request: pytest.FixtureRequest, snapshot: Any) -> Any:
 def judge(
     request: pytest.FixtureRequest, measurement: Measurement, baseline: Any
 ) -> Callable[[str | Finding], None]:
-    """Judge a finding, by id or itself, and hold the verdict against the recorded one.
+    """Judge a finding, by id or itself, and compare the verdict with the recorded one.
 
     Without a recorded verdict the case fails unless the claim holds.
     """
-    from phasebench.judge.finding import Evidence, Outcome
+    from phasebench.judge.finding import Evidence
     from phasebench.judge.findings import FINDINGS
     from phasebench.session import OWN_FINDINGS
 
     known = FINDINGS | request.config.stash[OWN_FINDINGS]
 
     def judged(claim: str | Finding) -> None:
-        _refuse_broken(request, measurement)
+        _refuse_broken(request.node, measurement)
         if isinstance(claim, str) and claim not in known:
             pytest.fail(f"judge: there is no finding {claim!r}; there are {', '.join(known)}", pytrace=False)
         finding = known[claim] if isinstance(claim, str) else claim
         verdict = finding.verdict(Evidence(measurement.curves, measurement.controls))
-        name = f"verdicts/{finding.id}"
-        record = {
-            "finding": finding.id,
-            **verdict.as_dict(),
-            "provenance": dict(measurement.curves.provenance),
-        }
-        before = _recorded(request, name)
-        told = {**_plain(finding, verdict), "id": finding.id, "recorded": before, **verdict.as_dict()}
-        entry = attach(request.node, {**told, "kind": "finding"})
-        if verdict.outcome is Outcome.UNDECIDED and before not in (None, "", str(verdict.outcome)):
-            _pass_over_fewer(request, name, record)
-        _keep_more(request, name, record)
-        why = ""
-        if before is None and not _updating(request):
-            if verdict.outcome is not Outcome.HOLDS:
-                why = f"{_place_of(request)} {finding.id} {verdict.outcome}: {verdict.detail}"
-            if request.config.option.strict_baselines:
-                why = _unrecorded(request, name)
-        elif baseline(name=name) != record:
-            why = _told(request, finding.id, baseline)
+        told = {"finding": finding.id, **verdict.as_dict()}
+        record = {**told, "provenance": dict(measurement.curves.provenance)}
+        compared = Comparison(request.node, f"verdicts/{finding.id}", record)
+        names = {"kind": "finding", "id": finding.id, "recorded": _recorded_verdict(compared)}
+        entry = attach(request.node, {**_plain_data(finding, verdict), **verdict.as_dict(), **names})
+        why = _verdict_failure(compared, verdict, baseline)
         entry["passed"] = not why
         if why:
             pytest.fail(why, pytrace=False)
 
     return judged
+
+
+def _recorded_verdict(compared: Comparison) -> str | None:
+    """None where nothing is recorded, empty where it cannot be read."""
+    if compared.path is None:
+        return None
+    return str((compared.recorded or {}).get("verdict", ""))
+
+
+def _verdict_failure(compared: Comparison, verdict: Verdict, baseline: Any) -> str:
+    """Why the case of a finding fails; empty where it does not. Writes the baseline under an update."""
+    from phasebench.judge.finding import Outcome
+
+    before, undecided = _recorded_verdict(compared), verdict.outcome is Outcome.UNDECIDED
+    if undecided and before not in (None, "", str(verdict.outcome)) and compared.fewer_images:
+        told = f"undecided, {compared.fewer_images}"  # nothing is known to have changed
+        compared.skip(f"{compared.item.stash[BASELINE]}/{compared.name}: {told}")
+    if why := compared.loses_images():
+        return why
+    if before is not None or compared.updating:
+        return "" if baseline(name=compared.name) == compared.measured else compared.failure(baseline)
+    if compared.item.config.option.strict_baselines:
+        return compared.not_recorded
+    if verdict.outcome is Outcome.HOLDS:
+        return ""
+    claim = compared.measured["finding"]
+    return f"{compared.item.stash[PLACE]} {claim} {verdict.outcome}: {verdict.detail}"
 
 
 @pytest.fixture
@@ -207,35 +218,66 @@ def check_drift(
     from phasebench.judge.record import record
 
     def checked(curve: str) -> None:
-        _refuse_broken(request, measurement)
+        _refuse_broken(request.node, measurement)
         if curve not in CURVES:
             told = f"check_drift: there is no curve {curve!r}; there are {', '.join(CURVES)}"
             pytest.fail(told, pytrace=False)
-        measured = record(measurement.curves, curve)
-        if _found(request, curve) is None and not _updating(request):
-            _pass_over(request, _unrecorded(request, curve), curve)
-        _keep_more(request, curve, measured)
-        found = _difference(request, curve, measured)
-        agrees = baseline(name=curve) == measured
-        why = "" if agrees else _cause(request, measurement)
-        updated = agrees and bool(found["told"])
-        attach(request.node, {**found, "updated": updated, "cause": why})["passed"] = agrees
-        if not agrees:
-            told = _told(request, curve, baseline)
-            pytest.fail(f"{told}\nlikely cause: {why}" if why else told, pytrace=False)
+        compared = Comparison(request.node, curve, record(measurement.curves, curve))
+        if compared.path is None and not compared.updating:
+            compared.skip(compared.not_recorded, _incomparable(curve, compared.not_recorded))
+        entry = _drift_entry(compared)
+        why = cause = compared.loses_images()
+        if not why and baseline(name=curve) != compared.measured:
+            cause = compared.cause(measurement.curves)
+            told = compared.failure(baseline)
+            why = f"{told}\nlikely cause: {cause}" if cause else told
+        attach(request.node, {**entry, "updated": not why and bool(entry["told"]), "cause": cause})[
+            "passed"
+        ] = not why
+        if why:
+            pytest.fail(why, pytrace=False)
 
     return checked
 
 
-def _refuse_broken(request: pytest.FixtureRequest, measurement: Measurement) -> None:
+def _drift_entry(compared: Comparison) -> Entry:
+    """How a curve differs from what is recorded before anything is written."""
+    from phasebench.judge.drift import as_entry
+    from phasebench.judge.record import columns
+    from phasebench.judge.statistics import MIN_ITEMS
+
+    try:
+        difference = compared.difference()
+    except InputError as error:
+        return _incomparable(compared.name, str(error))
+    entry = {**as_entry(difference), "baseline": columns(compared.recorded or {})}
+    if not difference.decidable and not compared.updating:
+        where = f"{compared.item.stash[BASELINE]}/{compared.name}"
+        few = f"{where}: fewer than {MIN_ITEMS} items cannot be compared with others; raise --images"
+        compared.skip(few, _incomparable(compared.name, few))
+    if compared.item.config.option.update_snapshots and compared.fewer_images:
+        entry["left"] = compared.fewer_images
+    if why := compared.renewed():
+        entry["told"] = entry["told"] or [why]
+    return {"kind": "drift", **entry}
+
+
+def _incomparable(curve: str, why: str) -> Entry:
+    """The entry of a curve without a difference."""
+    unknown = dict.fromkeys(("layer", "excess", "recorded", "measured", "low", "high", "effect"))
+    rest = {"shared": 0, "images": 0, "told": [why], "updated": False, "cause": ""}
+    return {"kind": "drift", "curve": curve, **unknown, **rest}
+
+
+def _refuse_broken(item: pytest.Item, measurement: Measurement) -> None:
     """Fail where images gave NaN or infinity: nothing is judged on the rest of them, nothing recorded."""
     if measurement.broken:
         image, where = next(iter(measurement.broken.items()))
         count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
-        pytest.fail(f"{_place_of(request)}: {count} are broken; the first, {image}: {where}", pytrace=False)
+        pytest.fail(f"{item.stash[PLACE]}: {count} are broken; the first, {image}: {where}", pytrace=False)
 
 
-def _plain(finding: Finding, verdict: Verdict) -> dict[str, Any]:
+def _plain_data(finding: Finding, verdict: Verdict) -> dict[str, Any]:
     """What a user's verdict has beside the numbers, which goes into files."""
     try:
         json.dumps(dict(verdict.data), allow_nan=False)
@@ -244,138 +286,3 @@ def _plain(finding: Finding, verdict: Verdict) -> dict[str, Any]:
             f"finding {finding.id}: its verdict's data cannot be written as JSON: {error}", pytrace=False
         )
     return dict(verdict.data)
-
-
-def _pass_over(request: pytest.FixtureRequest, told: str, curve: str = "") -> None:
-    """Skip what cannot be compared, and count it; under ``--strict-baselines`` fail it."""
-    if request.config.option.strict_baselines:
-        if curve:  # a finding has attached itself
-            attach(request.node, {**_incomparable(curve, told), "updated": False, "cause": ""})
-        pytest.fail(told, pytrace=False)
-    attach(request.node, {"kind": UNCOMPARED})
-    pytest.skip(told)
-
-
-def _pass_over_fewer(request: pytest.FixtureRequest, name: str, measured: dict[str, Any]) -> None:
-    """Skip a verdict that fewer images than recorded leave undecided: nothing is known to have changed."""
-    from phasebench.judge.baselines import fewer, read_record
-
-    path = _found(request, name)
-    if path is not None and (told := fewer(read_record(path), measured)):
-        _pass_over(request, f"{_baseline_of(request)}/{name}: undecided, {told}")
-
-
-def _keep_more(request: pytest.FixtureRequest, name: str, measured: dict[str, Any]) -> None:
-    """Let no record of fewer images take the place of one of more: others beside it would stay."""
-    from phasebench.judge.baselines import fewer, read_record
-
-    path = _found(request, name)
-    if path is None or not request.config.option.update_snapshots:
-        return
-    try:
-        recorded = read_record(path)
-        told = fewer(recorded, measured)
-    except (ValueError, TypeError, AttributeError):
-        return  # no record: it is written anew
-    if told and not _agree(request, recorded, measured):
-        own = path.is_relative_to(request.config.stash[FOLDERS].own)
-        way = f"remove {path.parent}" if own else "name the model anew (--model NAME=...)"
-        why = f"{_place_of(request)} {name} is another, but {told}: raise --images, or {way}"
-        pytest.fail(why, pytrace=False)
-
-
-def _agree(request: pytest.FixtureRequest, recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
-    """Whether two records agree; where they cannot be compared, as without a tolerance, they do not."""
-    from phasebench.session import REFERENCE
-
-    try:
-        return request.config.stash[REFERENCE].agree(recorded, measured)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _unrecorded(request: pytest.FixtureRequest, name: str) -> str:
-    return f"no baseline for {_baseline_of(request)}/{name}; write it with --snapshot-update"
-
-
-def _difference(request: pytest.FixtureRequest, curve: str, measured: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a curve: how it differs from what is recorded before anything is written."""
-    from phasebench.judge.baselines import fewer, read_record
-    from phasebench.judge.drift import entry
-    from phasebench.judge.record import columns
-    from phasebench.judge.statistics import FEWEST
-    from phasebench.session import REFERENCE
-
-    path = _found(request, curve)
-    if path is None:
-        return _incomparable(curve, "first recorded")
-    try:
-        recorded, reference = read_record(path), request.config.stash[REFERENCE]
-        difference = reference.compare(recorded, measured)
-        found = {"kind": "drift", **entry(difference), "baseline": columns(recorded)}
-        if request.config.option.update_snapshots and (told := fewer(recorded, measured)):
-            found["left"] = told
-        if why := reference.renewed(recorded, measured):
-            found["told"] = found["told"] or [f"{curve} {why}"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return _incomparable(curve, str(error))
-    if not difference.decidable and not _updating(request):
-        few = f"{_baseline_of(request)}/{curve}: fewer than {FEWEST} items cannot be compared with others"
-        _pass_over(request, f"{few}; raise --images", curve)
-    return found
-
-
-def _incomparable(curve: str, why: str) -> dict[str, Any]:
-    """The entry of a curve without a difference."""
-    unknown = dict.fromkeys(("layer", "excess", "recorded", "measured", "low", "high", "effect"))
-    return {"kind": "drift", "curve": curve, **unknown, "shared": 0, "images": 0, "told": [why]}
-
-
-def _cause(request: pytest.FixtureRequest, measurement: Measurement) -> str:
-    """Read off all curves of the place, once."""
-    from phasebench.judge.cause import of_place
-    from phasebench.session import REFERENCE
-
-    causes, place = request.config.stash.setdefault(CAUSES, {}), _baseline_of(request)
-    if place not in causes:
-        causes[place] = of_place(request.config.stash[REFERENCE], place, measurement.curves)
-    return causes[place]
-
-
-def _recorded(request: pytest.FixtureRequest, name: str) -> str | None:
-    """The recorded verdict, '' for an unreadable file, None where nothing is recorded."""
-    from phasebench.judge.baselines import read_record
-
-    path = _found(request, name)
-    if path is None:
-        return None
-    try:
-        return str(read_record(path).get("verdict", ""))
-    except ValueError:
-        return ""
-
-
-def _found(request: pytest.FixtureRequest, name: str) -> Path | None:
-    """The file of a curve or verdict that the item is held against."""
-    found: Path | None = request.config.stash[FOLDERS].find(f"{_baseline_of(request)}/{name}.json")
-    return found
-
-
-def _place_of(request: pytest.FixtureRequest) -> str:
-    return str(request.node.stash[PLACE])
-
-
-def _baseline_of(request: pytest.FixtureRequest) -> str:
-    return str(request.node.stash[BASELINE])
-
-
-def _updating(request: pytest.FixtureRequest) -> bool:
-    option = request.config.option
-    return bool(option.update_snapshots or option.update_new_snapshots_only)
-
-
-def _told(request: pytest.FixtureRequest, name: str, baseline: Any) -> str:
-    lines = baseline.get_assert_diff()
-    against = request.config.option.against
-    place = f"{_place_of(request)} against {against}" if against else _place_of(request)
-    return "\n".join([f"{place} {name}: {lines[0]}", *lines[1:]])

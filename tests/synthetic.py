@@ -10,9 +10,13 @@ from torch import Tensor
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.finding import Evidence
+from phasebench.judge.tolerance import FILE, Tolerances
 from phasebench.names import ATTENTION, CURVES
+from phasebench.places import packaged
 
 LAST = 40
+TOLERANCES = Tolerances.read(packaged("baselines") / FILE)
+"""Those that come with phasebench."""
 
 
 def through(points: Mapping[int, float], last: int = LAST) -> Array:

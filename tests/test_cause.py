@@ -28,8 +28,10 @@ def difference(curve: str, first: int | None, **changes: Any) -> Difference:
     moved = level.copy()
     if first is not None:
         moved[first:] = 2.0
-    values = {"recorded": level, "measured": moved, "allowed": ones, "half": level, "apart": level}
-    return Difference(**{"curve": curve, **values, "spread": ones, "shared": 4, "images": 4, **changes})
+    values = {"recorded": level, "measured": moved, "allowed": ones, "half_width": level}
+    return Difference(
+        **{"curve": curve, **values, "rms_excess": level, "spread": ones, "shared": 4, "images": 4, **changes}
+    )
 
 
 def told(moved: Mapping[str, int], after: Mapping[str, Any] = PROMPT) -> str:
@@ -67,7 +69,7 @@ def test_from_layer_1_on_it_is_the_first_block_or_what_all_share() -> None:
     assert told({"inter": 1, "intra_text": 2, "total": 1}).startswith("block 1, or")
 
 
-@pytest.mark.parametrize(("rows", "part"), [(4, "its attention"), (5, "behind its attention")])
+@pytest.mark.parametrize(("rows", "part"), [(4, "its attention"), (5, "after its attention (norm or MLP)")])
 def test_from_a_layer_on_it_is_that_block(rows: int, part: str) -> None:
     said = told({"inter": 4, "intra_text": 4, "total": rows, "recall": 5})
     assert said.startswith(f"block 4, {part}")
@@ -98,13 +100,13 @@ def test_several_layouts_are_not_told_apart() -> None:
 
 
 def test_another_number_of_blocks_is_said_first() -> None:
-    shorter = difference("inter", None, lengths=(6, 5), shared=0)
+    shorter = difference("inter", None, layer_counts=(6, 5), shared=0)
     assert cause([shorter], PROMPT, {}) == "blocks are missing or added: 6 -> 5"
 
 
 def test_intervals_name_no_cause() -> None:
     """With one, or on other images, the first layer past it is not where the difference begins."""
-    wide = difference("inter", 3, half=np.full(LAYERS, 0.5))
+    wide = difference("inter", 3, half_width=np.full(LAYERS, 0.5))
     others = difference("inter", 3, shared=0)
     assert cause([wide], PROMPT, PROMPT) == cause([others], PROMPT, PROMPT) == ""
 

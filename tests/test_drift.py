@@ -10,19 +10,27 @@ import numpy as np
 import pytest
 
 from phasebench.errors import InputError
+from phasebench.judge import drift
 from phasebench.judge.baselines import Reference, read_record
-from phasebench.judge.drift import compare, entry, packaged_tolerances
+from phasebench.judge.drift import Difference, as_entry
 from phasebench.judge.record import Record, dump, record
 from phasebench.judge.tolerance import Spread, Tolerances
 from phasebench.names import CURVES
 from phasebench.places import Folders
-from tests.synthetic import FOUR, curves
+from tests.synthetic import FOUR, TOLERANCES, curves
 
 NOWHERE = Folders(Path("own"), Path("packaged"))
 
 
+LAYOUT = {"length": 9, "visual": [[2, 6]], "text": 4}
+
+
 def agree(one: Record, other: Record, effect: float | None = None) -> bool:
-    return Reference(NOWHERE, packaged_tolerances(), None, effect).agree(one, other)
+    return Reference(NOWHERE, TOLERANCES, None, effect).agree(one, other)
+
+
+def compare(one: Record, other: Record, effect: float | None = None) -> Difference:
+    return drift.compare(one, other, TOLERANCES, effect)
 
 
 def recorded(name: str = "inter", **options: object) -> Record:
@@ -80,12 +88,12 @@ def test_a_difference_past_the_tolerance_is_drift_with_its_layer() -> None:
     difference = compare(recorded(), shifted(recorded(), 5, 2e-3))
     assert difference.drifted == [5]
     assert difference.worst == 5
-    assert difference.told()[0] == "inter drifted at 1 of 41 layers; worst at layer 5"
+    assert difference.describe()[0] == "inter drifted at 1 of 41 layers; worst at layer 5"
 
 
 def test_the_worst_layers_come_first_in_few_lines() -> None:
     other = shifted(shifted(shifted(recorded(), 3, 0.1), 30, -0.3), 17, 0.2)
-    told = compare(recorded(), other).told()
+    told = compare(recorded(), other).describe()
     assert [line[:9] for line in told[1:4]] == ["layer  30", "layer  17", "layer   3"]
     assert len(told) == 4
 
@@ -97,8 +105,8 @@ def test_a_layer_is_told_with_what_it_is_ranked_by() -> None:
         row[5] += 0.1 * (-1) ** number + 0.002
     difference = compare(one, other)
     assert difference.drifted == [5, 7]
-    worst, second = difference.told()[1:]
-    assert worst.endswith(f"images moved apart, {difference.excess[5]:.2g} times what noise may do")
+    worst, second = difference.describe()[1:]
+    assert worst.endswith(f"single images differ by {difference.excess[5]:.2g} times what noise may do")
     assert second.endswith(f"(+0.02; allowed {difference.allowed[7]:.2g}, {difference.excess[7]:.2g} times)")
 
 
@@ -121,15 +129,15 @@ def test_one_image_that_lost_its_value_is_drift() -> None:
     next(iter(other["images"].values()))[7] = None
     found = compare(recorded(), other)
     assert found.drifted == [7]
-    assert found.told()[1].endswith("images that had a value have none, or the other way round")
+    assert found.describe()[1].endswith("images that had a value have none, or the other way round")
 
 
 def test_other_layers_are_said_in_words() -> None:
     other = recorded()
     other["layers"] = other["layers"][:-1]
     assert not agree(recorded(), other)
-    assert compare(recorded(), other).told() == ["inter: recorded with 40 layers, measured with 39"]
-    assert entry(compare(recorded(), other))["excess"] is None
+    assert compare(recorded(), other).describe() == ["inter: recorded with 40 layers, measured with 39"]
+    assert as_entry(compare(recorded(), other))["excess"] is None
 
 
 def test_other_images_are_compared_within_sampling_error() -> None:
@@ -138,7 +146,7 @@ def test_other_images_are_compared_within_sampling_error() -> None:
     other = of_others(other)
     assert agree(one, other)
     assert not agree(one, shifted(other, 12, 0.1))
-    told = compare(one, shifted(other, 12, 0.1)).told()
+    told = compare(one, shifted(other, 12, 0.1)).describe()
     assert "compared with other images or captions, within the sampling error of both" in told
 
 
@@ -147,11 +155,11 @@ def test_a_part_of_the_images_is_compared_each_with_itself() -> None:
     whole = recorded(images=60)
     part = without(whole, 10)
     assert agree(whole, part)
-    alike = entry(compare(whole, part))
+    alike = as_entry(compare(whole, part))
     assert (alike["shared"], alike["images"], alike["told"]) == (10, 60, [])
     moved = compare(whole, shifted(part, 12, 1e-3))
     assert moved.drifted == [12]
-    assert "compared on the 10 images that both have" in moved.told()
+    assert "compared on the 10 images that both have" in moved.describe()
 
 
 def test_images_that_changed_places_are_drift_though_their_mean_is_the_same() -> None:
@@ -160,7 +168,7 @@ def test_images_that_changed_places_are_drift_though_their_mean_is_the_same() ->
     other["images"] = dict(zip(one["images"], reversed(list(one["images"].values())), strict=True))
     difference = compare(one, other)
     assert len(difference.drifted) == 41
-    assert "images moved apart" in difference.told()[1]
+    assert "single images differ by" in difference.describe()[1]
 
 
 def test_the_lift_of_other_images_is_not_compared_image_by_image() -> None:
@@ -189,9 +197,9 @@ def test_against_another_model_the_effect_and_its_interval_are_told() -> None:
     difference = compare(one, other, effect=0.5)
     assert difference.drifted == [5]
     assert difference.effect[5] == pytest.approx(2, rel=0.3)
-    found = entry(difference)
+    found = as_entry(difference)
     assert found["low"] < 0.1 < found["high"] < 0.12
-    assert "sd)" in difference.told()[1]
+    assert "sd)" in difference.describe()[1]
 
 
 def test_against_another_model_an_interval_that_reaches_zero_is_no_drift() -> None:
@@ -216,7 +224,7 @@ def test_images_of_an_item_count_once_in_the_interval() -> None:
         one, other = recorded(items=items), recorded(items=items)
         for row, move in zip(other["images"].values(), moves, strict=True):
             row[5] += move
-        halves.append(compare(one, other, effect=0.5).half[5])
+        halves.append(compare(one, other, effect=0.5).half_width[5])
     assert 2**0.5 < halves[1] / halves[0] < 1.3 * 2**0.5  # fewer degrees of freedom too
 
 
@@ -226,7 +234,7 @@ def test_of_other_images_items_count_and_not_images() -> None:
     for items in ([str(k) for k in range(24)], [str(k // 2) for k in range(24)]):
         one = recorded(images=24, items=items)
         found = compare(one, of_others(one))
-        halves.append(found.half[5] / one["layers"][5]["se"] / 2**0.5)
+        halves.append(found.half_width[5] / one["layers"][5]["se"] / 2**0.5)
         assert found.spread[5] == pytest.approx(np.std([row[5] for row in one["images"].values()], ddof=1))
     assert halves[1] > 1.25 * halves[0]
 
@@ -253,7 +261,7 @@ def test_a_single_other_image_can_neither_drift_nor_agree() -> None:
     found = compare(recorded(seed=1), of_others(recorded(seed=2, images=1)))
     assert found.drifted == []
     assert not found.decidable
-    assert (entry(found)["low"], entry(found)["high"]) == (None, None)
+    assert (as_entry(found)["low"], as_entry(found)["high"]) == (None, None)
     assert compare(recorded(seed=1), of_others(recorded(seed=2, images=3))).decidable
 
 
@@ -278,13 +286,13 @@ def test_of_another_model_means_are_of_the_same_images() -> None:
 
 def test_a_curve_that_is_not_measured_is_not_the_worst() -> None:
     one = record(curves({"inter": FOUR}), "total")
-    assert entry(compare(one, one))["excess"] == 0.0
+    assert as_entry(compare(one, one))["excess"] == 0.0
 
 
 def test_what_else_differs_is_named() -> None:
     other = shifted(recorded(), 5, 0.1)
     other["provenance"] = {**other["provenance"], "dtype": "bfloat16", "checkpoint": "b"}
-    told = "\n".join(compare(recorded(), other).told())
+    told = "\n".join(compare(recorded(), other).describe())
     assert "dtype differs: float32 recorded, bfloat16 now" in told
     assert "checkpoint differs: None recorded, b now" in told
 
@@ -293,9 +301,9 @@ def test_another_processing_is_told_where_both_know_theirs() -> None:
     one, other = recorded(), shifted(recorded(), 5, 0.1)
     other["provenance"] = {**other["provenance"], "processing": "b"}
     told = "processing differs: the same picture and prompt give other pixels or tokens"
-    assert told not in compare(one, other).told()
+    assert told not in compare(one, other).describe()
     one["provenance"] = {**one["provenance"], "processing": "a"}
-    assert told in compare(one, other).told()
+    assert told in compare(one, other).describe()
 
 
 def test_another_layout_is_told_in_words() -> None:
@@ -303,7 +311,7 @@ def test_another_layout_is_told_in_words() -> None:
     one["provenance"] = {**one["provenance"], "layout": {"length": 620, "visual": [[5, 581]], "text": 44}}
     other["provenance"] = {**other["provenance"], "layout": {"length": 619, "visual": [[0, 575]], "text": 44}}
     told = "image tokens 576 -> 575, first at position 5 -> 0, prompt length 620 -> 619"
-    assert f"layout differs: {told}" in compare(one, other).told()
+    assert f"layout differs: {told}" in compare(one, other).describe()
 
 
 def test_another_dtype_has_its_own_tolerance() -> None:
@@ -331,17 +339,17 @@ def test_two_precisions_that_no_calibration_compares_are_refused_with_the_way_ou
 
 
 def test_a_curve_without_a_tolerance_names_the_file() -> None:
-    known = packaged_tolerances().as_dict()
+    known = TOLERANCES.as_dict()
     del known["float32"]["inter"]
     few = Tolerances({d: {name: Spread(**of) for name, of in by.items()} for d, by in known.items()})
     with pytest.raises(InputError, match=r"of inter for float32 in tolerances\.json; .*calibrate"):
-        compare(recorded(), recorded(), few)
+        drift.compare(recorded(), recorded(), few)
 
 
 def test_the_project_has_its_own_tolerances_if_it_wrote_some(tmp_path: Path) -> None:
     folders = Folders(tmp_path, Path("baselines"))
     packaged = Reference.of(folders, None, None)
-    wider = packaged_tolerances().as_dict()
+    wider = TOLERANCES.as_dict()
     wider["float32"]["inter"]["mean"] = wider["float32"]["inter"]["rms"] = 0.01
     (tmp_path / "tolerances.json").write_text(json.dumps({"seen": wider}))
     moved = shifted(recorded(), 5, 0.01)
@@ -372,7 +380,39 @@ def test_recorded_numbers_survive_the_file() -> None:
     assert np.allclose(means, curves({"inter": FOUR}, noise=0.1).mean("inter"), rtol=1e-8)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "<<<<<<< ours"])
+def test_a_record_of_several_layouts_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "inter.json"
+    for layout in (LAYOUT, [LAYOUT, {**LAYOUT, "length": 10}]):
+        path.write_text(broken(provenance={"layout": layout}))
+        assert read_record(path)["provenance"]["layout"] == layout
+
+
+def broken(**changes: object) -> str:
+    return dump({**recorded(images=2), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"a": 1}',
+        "<<<<<<< ours",
+        '{"verdict": 1}',
+        '{"verdict": "holds", "provenance": []}',
+        broken(layers=[]),
+        broken(layers=[{"layer": 0}]),
+        broken(layers=[{"layer": 0, "mean": "0.1", "se": 0.0, "n": 2}]),
+        broken(images={}),
+        broken(images={"0 0": [0.1]}),
+        broken(images={"0 0": ["0.1"] * 41}),
+        broken(provenance={"images": "2"}),
+        broken(provenance={"layout": {"visual": [[2]], "length": 9}}),
+        broken(provenance={"layout": None}),
+        broken(provenance={"layout": [LAYOUT, {}]}),
+    ],
+)
 def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "inter.json"
     path.write_text(text)

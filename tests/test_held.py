@@ -79,7 +79,9 @@ def test_fewer_images_in_a_precision_without_tolerance_take_no_place(
     assert run("--dtype", "bfloat16", "--snapshot-update", "-m", "drift").ret == 0
     refused = run("--dtype", "float16", "--images", "2", "--snapshot-update", "-m", "drift")
     assert refused.ret == FAILED
-    refused.stdout.fnmatch_lines(["*inter is another, but recorded on 4 images, measured on 2: raise --im*"])
+    refused.stdout.fnmatch_lines(
+        ["*inter differs from its baseline, but recorded on 4 images, measured on 2: raise --im*"]
+    )
     assert images(folder) == {4}
 
 
@@ -91,7 +93,9 @@ def test_fewer_images_do_not_hide_what_is_packaged(
     monkeypatch.setattr(session, "Folders", lambda own, _: places.Folders(own, packaged))
     refused = run("--lens-norm", "off", "--images", "3", "--snapshot-update", "-m", "drift")
     assert refused.ret == FAILED
-    refused.stdout.fnmatch_lines(["*max_logit is another*raise --images, or name the model anew (--model *"])
+    refused.stdout.fnmatch_lines(
+        ["*max_logit differs from its baseline*raise --images, or name the model anew (--model *"]
+    )
     assert not (pytester.path / "baselines").exists()
 
 

@@ -10,7 +10,7 @@ from scipy.stats import bootstrap
 
 from phasebench.judge.finding import Outcome
 from phasebench.judge.phases import FOUR, find_phases
-from phasebench.judge.statistics import estimates, unseen
+from phasebench.judge.statistics import estimates, unseen_hits_error
 from tests.statistics import coverage, shapes
 from tests.statistics.__main__ import PATH, SECTIONS, TEXT, table
 from tests.statistics.populations import JUDGED, MODELS, Population, recorded
@@ -66,7 +66,7 @@ def test_the_judged_interval_covers_what_it_says(model: str, curve: str) -> None
 def test_rare_hits_are_covered_too(images: int) -> None:
     """One image in fifteen has a hit: of 24 images a fifth of the samples has none, and no scatter."""
     values = np.where(np.arange(60) < 4, 0.2, 0.0)[:, None]
-    beyond = unseen(recalls(values), ("recall",)) * 60 / images
+    beyond = unseen_hits_error(recalls(values), ("recall",)) * 60 / images
     by_scatter, covered = (
         coverage.mean_coverage(values, images, np.random.default_rng(images), 4000, more)[0]
         for more in (0.0, beyond)
@@ -77,7 +77,7 @@ def test_rare_hits_are_covered_too(images: int) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_simulated_interval_of_recall_allows_for_what_the_judged_one_does(model: str) -> None:
-    judged = unseen(recalls(recorded(model, "scenes", "recall")[:, 0]), ("lift",))
+    judged = unseen_hits_error(recalls(recorded(model, "scenes", "recall")[:, 0]), ("lift",))
     assert coverage.unseen_error(model, "scenes", "lift", 60) == pytest.approx(judged)
     assert coverage.unseen_error(model, "scenes", "inter", 60) == 0
 

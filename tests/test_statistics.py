@@ -27,7 +27,7 @@ from phasebench.judge.statistics import (
     replicates,
     resampled_means,
     student,
-    unseen,
+    unseen_hits_error,
     weights,
 )
 from tests.synthetic import FOUR, curves, recalls
@@ -53,17 +53,19 @@ def test_without_a_hit_recall_may_be_three_words_in_so_many_images() -> None:
 def test_a_word_is_worth_what_the_images_least_hits_are() -> None:
     values = np.zeros((20, 3))
     values[:4, 1], values[:2, 2], values[9, 2] = 0.2, 0.6, 0.4  # five words; the last image has two at once
-    assert unseen(recalls(values), ("lift",)) == pytest.approx(np.sqrt(2) * np.mean([0.2] * 4 + [0.4]) / 20)
+    assert unseen_hits_error(recalls(values), ("lift",)) == pytest.approx(
+        np.sqrt(2) * np.mean([0.2] * 4 + [0.4]) / 20
+    )
 
 
 def test_images_without_caption_words_hide_none() -> None:
     values = np.full((20, 2), 0.25)
     values[5:] = np.nan
-    assert unseen(recalls(values), ("recall",)) == pytest.approx(np.sqrt(2) * 0.25 / 5)
+    assert unseen_hits_error(recalls(values), ("recall",)) == pytest.approx(np.sqrt(2) * 0.25 / 5)
 
 
 def test_only_counted_words_hide_any() -> None:
-    assert unseen(curves({"inter": FOUR}, noise=0.1), ("inter",)) == 0
+    assert unseen_hits_error(curves({"inter": FOUR}, noise=0.1), ("inter",)) == 0
 
 
 def test_weights_are_shares() -> None:
@@ -122,10 +124,10 @@ def test_skewed_items_are_missed_less_on_the_long_side() -> None:
 
 def test_more_images_even_out_the_skewness() -> None:
     found = student(0, 1, 25, 25, skew=0.05)
-    more = found.of(100)
+    more = found.with_images(100)
     assert (more.skew, more.error) == (0.025, 0.5)
-    assert found.reach(UP) > found.reach(DOWN) == pytest.approx(t.isf(0.025, 24))
-    assert more.reach(UP) / more.reach(DOWN) < found.reach(UP) / found.reach(DOWN)
+    assert found.half_width(UP) > found.half_width(DOWN) == pytest.approx(t.isf(0.025, 24))
+    assert more.half_width(UP) / more.half_width(DOWN) < found.half_width(UP) / found.half_width(DOWN)
 
 
 def test_the_words_that_recall_allows_for_are_its_skewness() -> None:
@@ -182,7 +184,7 @@ def test_items_without_a_value_make_no_interval_surer() -> None:
     alone = estimate(one_layer(some[:4]), ("inter",), only)
     assert few.value == alone.value
     assert few.low <= alone.low < alone.high <= few.high
-    assert few.reach(UP) / few.error == pytest.approx(alone.reach(UP) / alone.error)
+    assert few.half_width(UP) / few.error == pytest.approx(alone.half_width(UP) / alone.error)
     two = np.where(np.arange(100) < 2, 0.5, np.nan)
     assert np.isnan(estimate(one_layer(two), ("inter",), only).low)
 
@@ -216,8 +218,8 @@ def test_given_ends_stay_as_they_are() -> None:
     given = Estimate(1, 0, 2)
     assert given.corrected(9) is given
     assert np.isnan(given.error)
-    assert np.isnan(given.reach(UP))
-    assert replace(given, error=0.0, fixed=2.0).reach(UP) == pytest.approx(3.92, abs=1e-3)
+    assert np.isnan(given.half_width(UP))
+    assert replace(given, error=0.0, fixed=2.0).half_width(UP) == pytest.approx(3.92, abs=1e-3)
 
 
 def test_without_an_error_there_is_no_interval_however_many_items() -> None:

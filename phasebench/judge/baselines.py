@@ -17,12 +17,9 @@ from syrupy.extensions.json import JSONSnapshotExtension
 
 from phasebench.errors import InputError
 from phasebench.judge.drift import Difference, compare
-from phasebench.judge.record import dump
+from phasebench.judge.record import Record, dump, parse_record
 from phasebench.judge.tolerance import FILE, Tolerances
 from phasebench.places import BASELINE, FOLDERS, Folders
-
-CURVE = {"layers", "images", "provenance"}
-"""What a curve's record has, at least."""
 
 
 @dataclass(frozen=True)
@@ -55,62 +52,65 @@ class Reference:
         found = folders.find(FILE) or folders.packaged / FILE
         return cls(folders, Tolerances.read(found), against, effect, renew)
 
-    def compare(self, recorded: dict[str, Any], measured: dict[str, Any]) -> Difference:
+    def compare(self, recorded: Record, measured: Record) -> Difference:
         """Two records of one curve."""
         return compare(recorded, measured, self.tolerances, self.effect)
 
-    def agree(self, recorded: dict[str, Any], measured: dict[str, Any]) -> bool:
-        """Whether two records say the same: a curve within what is allowed, a verdict's outcome."""
-        if self.renewed(recorded, measured):
+    def agree(self, recorded: Record, measured: Record) -> bool:
+        """Whether two records say the same: a curve within what is allowed, a verdict's outcome.
+
+        A record that is to be renewed agrees with none.
+
+        Raises:
+            InputError: no tolerance was calibrated for their dtypes.
+        """
+        if self.renews(recorded, measured):
             return False
         if "verdict" in measured:
             return bool(recorded.get("verdict") == measured["verdict"])
-        return recorded.keys() >= CURVE and not self.compare(recorded, measured).drifted
+        return "layers" in recorded and not self.compare(recorded, measured).drifted
 
-    def renewed(self, recorded: dict[str, Any], measured: dict[str, Any]) -> str:
-        """Why a record is written anew though it may agree, in words; empty where it is not."""
+    def renews(self, recorded: Record, measured: Record) -> bool:
+        """Whether a record of other images is written anew although it may agree."""
         before, after = (record.get("provenance", {}).get("data") for record in (recorded, measured))
-        if not self.renew or before == after or fewer(recorded, measured):
-            return ""
-        return f"{_of_how_many(recorded, measured)} that are not all the same"
+        return self.renew and before != after and not fewer_images(recorded, measured)
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Record:
     """The record in a baseline file.
 
     Raises:
         InputError: it is not JSON, or not a record; the message names the file.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"baseline {path} is not JSON: {error}") from error
-    if not isinstance(found, dict) or not (found.keys() >= CURVE or "verdict" in found):
+        return parse_record(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
         raise InputError(
-            f"baseline {path} is no record of a curve or verdict; --snapshot-update writes it anew"
-        )
-    return found
+            f"baseline {path} is not JSON: {error}; rewrite it with --snapshot-update"
+        ) from error
 
 
-def fewer(recorded: dict[str, Any], measured: dict[str, Any]) -> str:
-    """That a record rests on fewer images than the recorded one, in words; empty where it does not."""
-    return _of_how_many(recorded, measured) if _images(measured) < _images(recorded) else ""
+def fewer_images(recorded: Record, measured: Record) -> bool:
+    """Whether a record rests on fewer images than the recorded one."""
+    return _images(measured) < _images(recorded)
 
 
-def _images(record: dict[str, Any]) -> int:
-    return int(record.get("provenance", {}).get("images", 0))
-
-
-def _of_how_many(recorded: dict[str, Any], measured: dict[str, Any]) -> str:
+def image_counts(recorded: Record, measured: Record) -> str:
+    """``recorded on 60 images, measured on 8``."""
     return f"recorded on {_images(recorded)} images, measured on {_images(measured)}"
 
 
-def _on_others(recorded: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
-    """Fewer images decide less: said where a verdict is not of as many as the recorded one."""
+def _images(record: Record) -> int:
+    return int(record.get("provenance", {}).get("images", 0))
+
+
+def _verdict_lines(recorded: Record, measured: Record) -> Iterator[str]:
+    """Both verdicts; where they rest on different numbers of images that too, since fewer decide less."""
+    yield f"recorded: {recorded.get('verdict')}; now: {measured['verdict']} ({measured['detail']})"
     if _images(recorded) and _images(recorded) != _images(measured):
         needed = measured.get("images_needed")
         decides = f"; about {needed} would decide" if needed else ""
-        yield f"{_of_how_many(recorded, measured)}{decides}"
+        yield f"{image_counts(recorded, measured)}{decides}"
 
 
 class BaselineExtension(JSONSnapshotExtension):
@@ -129,7 +129,7 @@ class BaselineExtension(JSONSnapshotExtension):
         """The project's own file, or the packaged one in its place."""
         folders = self.reference.folders
         path = folders.find(str(Path(snapshot_location).relative_to(folders.own)))
-        return path.read_text(encoding="utf-8") if path else None
+        return path.read_text(encoding="utf-8", errors="replace") if path else None
 
     @classmethod
     def dirname(cls, *, test_location: Any) -> str:
@@ -161,10 +161,10 @@ class BaselineExtension(JSONSnapshotExtension):
         return dump(data)
 
     def matches(self, *, serialized_data: Any, snapshot_data: Any) -> bool:
-        """Within what is allowed; a file that is no record never matches, so that it can be rewritten."""
+        """Within what is allowed; a file that is not a record never matches, so that it can be rewritten."""
         try:
-            return self.reference.agree(json.loads(snapshot_data), json.loads(serialized_data))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return self.reference.agree(parse_record(snapshot_data, "file"), json.loads(serialized_data))
+        except InputError:
             return False
 
     def diff_lines(self, serialized_data: Any, snapshot_data: Any) -> Iterator[str]:
@@ -173,14 +173,10 @@ class BaselineExtension(JSONSnapshotExtension):
             yield "no baseline recorded; write it with --snapshot-update"
             return
         try:
-            recorded, measured = json.loads(snapshot_data), json.loads(serialized_data)
+            recorded, measured = parse_record(snapshot_data, "file"), json.loads(serialized_data)
             if "verdict" in measured:
-                verdict = f"{measured['verdict']} ({measured['detail']})"
-                yield f"recorded: {recorded.get('verdict')}; now: {verdict}"
-                yield from _on_others(recorded, measured)
+                yield from _verdict_lines(recorded, measured)
             else:
-                yield from self.reference.compare(recorded, measured).told()
+                yield from self.reference.compare(recorded, measured).describe()
         except InputError as error:
             yield str(error)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            yield f"the recorded baseline cannot be read ({error!r}); rewrite it with --snapshot-update"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phasebench.curves import Curves
+from phasebench.errors import InputError
 from phasebench.judge.baselines import Reference, read_record
 from phasebench.judge.drift import Difference
 from phasebench.judge.provenance import layout
@@ -30,14 +31,14 @@ def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: M
     with itself: an interval hides where a difference begins. ``before`` and ``after`` are the provenance
     of what was recorded and measured.
     """
-    if different := next((one.lengths for one in differences if one.lengths), None):
+    if different := next((one.layer_counts for one in differences if one.layer_counts), None):
         return f"blocks are missing or added: {different[0]} -> {different[1]}"
-    exact = [one for one in differences if one.shared and not one.half.any()]
+    exact = [one for one in differences if one.shared and not one.half_width.any()]
     moved = {one.curve: min(one.drifted) for one in exact if one.drifted}
     return (_of_prompt(before, after) or _of_layers(moved)) if moved else ""
 
 
-def of_place(reference: Reference, place: str, measured: Curves) -> str:
+def likely_cause(reference: Reference, place: str, measured: Curves) -> str:
     """The same from the baselines of ``place``, ``<model>/<dataset>``; what cannot be compared is left out.
 
     Another model's baselines (``--against``) name no cause: a difference is no fault there.
@@ -52,7 +53,7 @@ def of_place(reference: Reference, place: str, measured: Curves) -> str:
             if known is not None:
                 found.append(reference.compare(known, record(measured, name)))
                 before = before or known["provenance"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except InputError:
             continue  # said in the curve's own case
     return cause(found, before, measured.provenance) if before else ""
 
@@ -92,5 +93,5 @@ def _of_entry(moved: Mapping[str, int]) -> str:
 
 def _of_block(first: int, rows: int | None) -> str:
     """A block's attention is seen before what the block gives."""
-    part = "its attention or what it reads" if rows == first else "behind its attention"
+    part = "its attention or what it reads" if rows == first else "after its attention (norm or MLP)"
     return f"block 1, {OF_ALL}" if first == 1 else f"block {first}, {part}: layers before it are as recorded"

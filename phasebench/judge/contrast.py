@@ -18,7 +18,7 @@ from phasebench.judge.statistics import (
     plain,
     replicates,
     student,
-    unseen,
+    unseen_hits_error,
     valued,
 )
 
@@ -78,8 +78,8 @@ def contrasts(
             here = _matched(measured, curves)
             value, left = replicates(here, names, statistic)
             there, left_there = replicates(curves, names, statistic)
-            error = math.hypot(_gap_error(here, left, curves, left_there), unseen(here, names))
-            items, images = _fewest(valued(here, names), valued(curves, names))
+            error = math.hypot(_gap_error(here, left, curves, left_there), unseen_hits_error(here, names))
+            items, images = _effective_sample(valued(here, names), valued(curves, names))
             gap = student(float(value - there), error, items, images)
             found.append(Contrast(control, float(there), gap, note(curves)))
     return tuple(found)
@@ -101,7 +101,7 @@ def _gap_error(measured: Curves, left: Array, control: Curves, left_there: Array
     return float(np.hypot(jackknife_errors(left), jackknife_errors(left_there)))
 
 
-def _fewest(measured: tuple[int, int], control: tuple[int, int]) -> tuple[int, int]:
+def _effective_sample(measured: tuple[int, int], control: tuple[int, int]) -> tuple[int, int]:
     """Items and images that a difference rests on; a control of one image limits nothing."""
     items, images = measured
     return (items if control[0] == 1 else min(items, control[0])), images

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,9 @@ from scipy.stats import t
 from phasebench.curves import Array, members
 from phasebench.judge.provenance import notes as provenance_notes
 from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
-from phasebench.judge.statistics import FEWEST, plain
-from phasebench.judge.tolerance import FILE, Tolerances
+from phasebench.judge.statistics import MIN_ITEMS, plain
+from phasebench.judge.tolerance import Tolerances
 from phasebench.names import CURVES
-from phasebench.places import packaged
 
 LEVEL = 0.01
 """Chance of a false alarm of a model on a dataset, where sampling error counts: over all curves and layers
@@ -39,14 +37,14 @@ class Difference:
         curve: its name.
         recorded, measured: means over the images compared; NaN where a curve has no value.
         allowed: difference of the means that is let through, half-width included.
-        half: half-width of the interval of the difference, corrected for the number of layers; 0
-            where only noise may differ.
-        apart: root mean square over images of the difference, in what is allowed of it; 0 where
+        half_width: of the interval of the difference, corrected for the number of layers; 0 where only
+            noise may differ.
+        rms_excess: root mean square over images of the difference, in what is allowed of it; 0 where
             images are not held to be equal.
         spread: standard deviation over the recorded images.
         shared, images: how many images both have, and the one that has more; without shared ones, others
             were compared.
-        lengths: layers of the two where they differ; nothing is compared then.
+        layer_counts: layers of the two where they differ; nothing is compared then.
         notes: what else differs.
     """
 
@@ -54,25 +52,25 @@ class Difference:
     recorded: Array
     measured: Array
     allowed: Array
-    half: Array
-    apart: Array
+    half_width: Array
+    rms_excess: Array
     spread: Array
     shared: int
     images: int
-    lengths: tuple[int, int] | None = None
+    layer_counts: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def excess(self) -> Array:
         """Size of the difference in what is allowed; above 1 is drift.
 
-        NaN where both are undefined, infinite where one is or where the lengths differ.
+        NaN where both are undefined, infinite where one is or where the numbers of layers differ.
         """
-        if self.lengths:
+        if self.layer_counts:
             return np.full(len(self.measured), np.inf)
         size = np.abs(self.measured - self.recorded) / self.allowed
         one_sided = np.isnan(self.measured) != np.isnan(self.recorded)
-        return np.asarray(np.where(one_sided, np.inf, np.maximum(size, self.apart)), dtype=np.float64)
+        return np.asarray(np.where(one_sided, np.inf, np.maximum(size, self.rms_excess)), dtype=np.float64)
 
     @property
     def effect(self) -> Array:
@@ -82,9 +80,9 @@ class Difference:
 
     @property
     def decidable(self) -> bool:
-        """Whether any layer could drift: of fewer than ``FEWEST`` items there is no interval."""
+        """Whether any layer could drift: of fewer than ``MIN_ITEMS`` items there is no interval."""
         known = np.isfinite(self.measured) & np.isfinite(self.recorded)
-        return bool(self.lengths or not known.any() or np.isfinite(self.allowed[known]).any())
+        return bool(self.layer_counts or not known.any() or np.isfinite(self.allowed[known]).any())
 
     @property
     def drifted(self) -> list[int]:
@@ -98,10 +96,10 @@ class Difference:
         """The layer that differs most, in what is allowed."""
         return int(np.nan_to_num(self.excess, nan=-1.0, posinf=np.finfo(float).max).argmax())
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """The verdict, the three worst layers, and all that else differs, a line each; none without drift."""
-        if self.lengths:
-            before, after = self.lengths
+        if self.layer_counts:
+            before, after = self.layer_counts
             return [f"{self.curve}: recorded with {before} layers, measured with {after}", *self.notes]
         where = self.drifted
         if not where:
@@ -115,20 +113,20 @@ class Difference:
         told = f"layer {layer:3d}: {old:.5g} -> {new:.5g}"
         if np.isinf(self.excess[layer]):
             return f"{told}: images that had a value have none, or the other way round"
-        if self.apart[layer] > change / allowed:
-            return f"{told}: images moved apart, {self.apart[layer]:.2g} times what noise may do"
-        if self.half[layer]:
-            low, high = new - old - self.half[layer], new - old + self.half[layer]
+        if self.rms_excess[layer] > change / allowed:
+            return f"{told}: single images differ by {self.rms_excess[layer]:.2g} times what noise may do"
+        if self.half_width[layer]:
+            low, high = new - old - self.half_width[layer], new - old + self.half_width[layer]
             effect = f", {self.effect[layer]:+.2g} sd" if np.isfinite(self.effect[layer]) else ""
             return f"{told} ({new - old:+.2g} [{low:.2g}, {high:.2g}]{effect})"
         return f"{told} ({new - old:+.2g}; allowed {allowed:.2g}, {change / allowed:.2g} times)"
 
 
-def entry(difference: Difference) -> dict[str, Any]:
+def as_entry(difference: Difference) -> dict[str, Any]:
     """A difference as plain data, at the layer that differs most in what is allowed."""
     layer = difference.worst
     excess, change = float(difference.excess[layer]), _at(difference.measured - difference.recorded, layer)
-    half = _at(difference.half, layer)
+    half = _at(difference.half_width, layer)
     ends = (None, None) if change is None or half is None else (change - half, change + half)
     return {
         "curve": difference.curve,
@@ -138,10 +136,10 @@ def entry(difference: Difference) -> dict[str, Any]:
         "measured": _at(difference.measured, layer),
         "low": ends[0],
         "high": ends[1],
-        "effect": None if difference.lengths else plain(float(difference.effect[layer]), 6),
+        "effect": None if difference.layer_counts else plain(float(difference.effect[layer]), 6),
         "shared": difference.shared,
         "images": difference.images,
-        "told": difference.told(),
+        "told": difference.describe(),
     }
 
 
@@ -149,34 +147,39 @@ def _at(values: Array, layer: int) -> float | None:
     return plain(float(values[layer]), DIGITS)
 
 
-@cache
-def packaged_tolerances() -> Tolerances:
-    """Those that come with phasebench."""
-    return Tolerances.read(packaged("baselines") / FILE)
-
-
 def compare(
-    recorded: Record, measured: Record, tolerances: Tolerances | None = None, effect: float | None = None
+    recorded: Record, measured: Record, tolerances: Tolerances, effect: float | None = None
 ) -> Difference:
     """The difference of two records of one curve.
 
-    With ``effect`` the measured checkpoint is another: differences of so many standard deviations over
-    the recorded images are let through, and the interval of the difference decides.
+    ``tolerances`` say what numerical noise may do between their dtypes. With ``effect`` the measured
+    checkpoint is another: differences of so many standard deviations over the recorded images are let
+    through, and the interval of the difference decides.
 
     Raises:
         InputError: there is no tolerance for these dtypes.
     """
-    lengths = len(recorded["layers"]) - 1, len(measured["layers"]) - 1
-    if lengths[0] != lengths[1]:
-        blank = np.full(lengths[1] + 1, np.nan)
-        notes = provenance_notes(recorded["provenance"], measured["provenance"])
-        return Difference(measured["curve"], *(blank,) * 6, 0, _most(recorded, measured), lengths, notes)
-    known = tolerances or packaged_tolerances()
+    layer_counts = len(recorded["layers"]) - 1, len(measured["layers"]) - 1
+    if layer_counts[0] != layer_counts[1]:
+        blank = np.full(layer_counts[1] + 1, np.nan)
+        return Difference(
+            curve=measured["curve"],
+            recorded=blank,
+            measured=blank,
+            allowed=blank,
+            half_width=blank,
+            rms_excess=blank,
+            spread=blank,
+            shared=0,
+            images=_larger_sample(recorded, measured),
+            layer_counts=layer_counts,
+            notes=provenance_notes(recorded["provenance"], measured["provenance"]),
+        )
     shared = [key for key in measured["images"] if key in recorded["images"]]
     items = {item_of(key, measured["curve"]) for key in shared}
-    if len(items) >= (1 if effect is None else FEWEST):
-        return _of_images(recorded, measured, shared, known, effect)
-    return _of_samples(recorded, measured, known, effect)
+    if len(items) >= (1 if effect is None else MIN_ITEMS):
+        return _of_images(recorded, measured, shared, tolerances, effect)
+    return _of_samples(recorded, measured, tolerances, effect)
 
 
 def _of_images(
@@ -189,21 +192,31 @@ def _of_images(
     if effect is not None:
         paired = np.isfinite(change) | ~np.isfinite(change).any(axis=0)
         before, after = (np.where(paired, values, np.nan) for values in (before, after))
-    old, new = mean(before), mean(after)
-    scatter = np.sqrt(mean(change**2))
-    sd = deviation(before)
-    noise, rms = _noise(recorded, measured, tolerances, old, np.isfinite(change).sum(axis=0))
+    old, new, spread = mean(before), mean(after), deviation(before)
+    noise, rms_noise = _noise(recorded, measured, tolerances, old, np.isfinite(change).sum(axis=0))
     if effect is None:
-        half, apart = np.zeros_like(old), scatter / rms
-        apart[(np.isnan(before) != np.isnan(after)).any(axis=0)] = np.inf
+        half_width, rms_excess = np.zeros_like(old), np.sqrt(mean(change**2)) / rms_noise
+        rms_excess[(np.isnan(before) != np.isnan(after)).any(axis=0)] = np.inf
         allowed = noise
     else:
-        half, apart = _half(change, [item_of(key, name) for key in shared]), np.zeros_like(old)
-        allowed = noise + effect * np.nan_to_num(sd) + half
-    images = _most(recorded, measured)
+        half_width = _half_width(change, [item_of(key, name) for key in shared])
+        rms_excess = np.zeros_like(old)
+        allowed = noise + effect * np.nan_to_num(spread) + half_width
+    images = _larger_sample(recorded, measured)
     if len(shared) < images:
         notes = (f"compared on the {len(shared)} images that both have", *notes)
-    return Difference(name, old, new, allowed, half, apart, sd, len(shared), images, notes=notes)
+    return Difference(
+        curve=name,
+        recorded=old,
+        measured=new,
+        allowed=allowed,
+        half_width=half_width,
+        rms_excess=rms_excess,
+        spread=spread,
+        shared=len(shared),
+        images=images,
+        notes=notes,
+    )
 
 
 def _of_samples(
@@ -214,25 +227,33 @@ def _of_samples(
     images = np.minimum(column(recorded, "n"), column(measured, "n"))
     noise, _ = _noise(recorded, measured, tolerances, old, images)
     items = np.minimum(_items(recorded, name), _items(measured, name))
-    errors = np.hypot(column(recorded, "se"), column(measured, "se"))
-    half = _quantile(len(old), items) * np.where(items < FEWEST, np.inf, np.nan_to_num(errors, nan=np.inf))
-    sd = deviation(rows(recorded, list(recorded["images"])))
-    allowed = noise + (effect or 0.0) * np.nan_to_num(sd) + half
-    notes = (OTHERS, *provenance_notes(recorded["provenance"], measured["provenance"]))
+    errors = np.nan_to_num(np.hypot(column(recorded, "se"), column(measured, "se")), nan=np.inf)
+    half_width = _quantile(len(old), items) * np.where(items < MIN_ITEMS, np.inf, errors)
+    spread = deviation(rows(recorded, list(recorded["images"])))
     return Difference(
-        name, old, new, allowed, half, np.zeros_like(old), sd, 0, _most(recorded, measured), notes=notes
+        curve=name,
+        recorded=old,
+        measured=new,
+        allowed=noise + (effect or 0.0) * np.nan_to_num(spread) + half_width,
+        half_width=half_width,
+        rms_excess=np.zeros_like(old),
+        spread=spread,
+        shared=0,
+        images=_larger_sample(recorded, measured),
+        notes=(OTHERS, *provenance_notes(recorded["provenance"], measured["provenance"])),
     )
 
 
-def _most(recorded: Record, measured: Record) -> int:
+def _larger_sample(recorded: Record, measured: Record) -> int:
     return max(len(recorded["images"]), len(measured["images"]))
 
 
 def _noise(
     recorded: Record, measured: Record, tolerances: Tolerances, level: Array, images: Array
 ) -> tuple[Array, Array]:
+    """What noise may do to a mean over so many ``images``, and to their root mean square [L + 1] each."""
     dtypes = (str(one["provenance"].get("dtype")) for one in (recorded, measured))
-    seen = tolerances.of(measured["curve"], *dtypes)
+    seen = tolerances.between(measured["curve"], *dtypes)
     return seen.allowed(measured["curve"], level, images)
 
 
@@ -249,7 +270,7 @@ def _items(recorded: Record, name: str) -> Array:
     return np.asarray(np.sum(counted, axis=0), dtype=np.float64)
 
 
-def _half(change: Array, items: Sequence[str]) -> Array:
+def _half_width(change: Array, items: Sequence[str]) -> Array:
     """Half-width of the interval of the mean difference, images of an item taken together [L + 1]."""
     member = members(items)
     means = np.stack([mean(change[member == k]) for k in range(member.max() + 1)])

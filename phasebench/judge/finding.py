@@ -13,7 +13,7 @@ import numpy as np
 from phasebench.curves import Curves
 from phasebench.errors import InputError
 from phasebench.judge.contrast import Contrast
-from phasebench.judge.statistics import DOWN, FEWEST, ROUNDING, UP, Estimate, fewest, plain
+from phasebench.judge.statistics import DOWN, MIN_ITEMS, ROUNDING, UP, Estimate, images_to_decide, plain
 from phasebench.names import PARTS
 
 
@@ -58,7 +58,7 @@ class Condition:
         return Outcome.UNDECIDED
 
     @property
-    def room(self) -> float:
+    def z(self) -> float:
         """How far the value lies above the bound, in standard errors."""
         return _ratio(self.estimate.value - self.bound, self._error)
 
@@ -76,10 +76,12 @@ class Condition:
         found = self.estimate
         away = abs(found.value - self.bound) - ROUNDING
         side, count = (DOWN, 1) if found.value > self.bound else (UP, count)
-        if not found.images or 0 < found.items < FEWEST or not math.isfinite(found.error):
+        if not found.images or 0 < found.items < MIN_ITEMS or not math.isfinite(found.error):
             return None
 
-        return fewest(found.images, lambda images: away > found.of(images).reach(side, count))
+        return images_to_decide(
+            found.images, lambda images: away > found.with_images(images).half_width(side, count)
+        )
 
     @property
     def _error(self) -> float:
@@ -115,6 +117,16 @@ class Verdict:
     data: Mapping[str, Any] = field(default_factory=dict)
     margin: float = math.nan
     images_needed: int | None = None
+
+    def undecided(self, why: str, margin: float, images_needed: int | None) -> Verdict:
+        """The same number, which for some other reason decides nothing."""
+        return replace(
+            self,
+            outcome=Outcome.UNDECIDED,
+            detail=f"{why}; {self.detail}",
+            margin=margin,
+            images_needed=images_needed,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN and infinity as None."""
@@ -190,7 +202,7 @@ def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contra
     judged = [replace(c, estimate=c.estimate.corrected(len(conditions))) for c in conditions]
     worst, shown = min(
         zip(judged, (c.estimate for c in conditions), strict=True),
-        key=lambda pair: (RANKING.index(pair[0].outcome), pair[0].room),
+        key=lambda pair: (RANKING.index(pair[0].outcome), pair[0].z),
     )
     wanting = (c.family or c.what for c in judged if c.outcome is not Outcome.HOLDS)
     others = dict.fromkeys(what for what in wanting if what not in (worst.what, worst.family))

@@ -9,10 +9,10 @@ import numpy as np
 
 from phasebench.curves import Array
 from phasebench.judge.contrast import Contrast, contrasts
-from phasebench.judge.cuts import REFITS, boundary_replicates, phases_of
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
+from phasebench.judge.phase_fit import REFITS, PhaseFit, boundary_replicates
 from phasebench.judge.phases import FOUR, Phases
-from phasebench.judge.similarity import four_verdict, height_conditions
+from phasebench.judge.similarity import four_verdict
 from phasebench.judge.statistics import (
     ROUNDING,
     SEED,
@@ -101,8 +101,8 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     interval's far end must be near too; without four phases there is no such boundary.
     """
     curves = evidence.curves
-    found = phases_of(curves)
-    phases = four_verdict(curves, found, height_conditions(curves, found)[1])
+    fit = PhaseFit(curves)
+    found, phases = fit.chosen, four_verdict(fit)
     if found.pattern != FOUR:
         return _no_boundary(phases, found)
     drawn = weights(list(curves.items.values()), REFITS)
@@ -120,13 +120,7 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
     judged = replace(verdict(conditions, told), value=apart.value, low=apart.low, high=apart.high)
     if judged.outcome is not Outcome.HOLDS or phases.outcome is Outcome.HOLDS:
         return judged
-    return replace(
-        judged,
-        outcome=Outcome.UNDECIDED,
-        detail=f"the four phases are not sure; {judged.detail}",
-        margin=phases.margin,
-        images_needed=phases.images_needed,
-    )
+    return judged.undecided("the four phases are not sure", phases.margin, phases.images_needed)
 
 
 def _whole_layers(last: int) -> float:

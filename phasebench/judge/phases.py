@@ -14,7 +14,7 @@ import numpy as np
 from phasebench.curves import Array
 from phasebench.judge.statistics import ROUNDING
 
-MOST = 6
+MAX_PHASES = 6
 """Longest pattern that competes."""
 RISE, FALL = 1, -1
 WORDS = {RISE: "rise", FALL: "fall"}
@@ -41,12 +41,13 @@ class Phases:
         return ", ".join(WORDS[sign] for sign in self.pattern)
 
 
-def find_phases(curve: Array, noise: float = 0.0) -> Phases:
-    """The pattern that wins on ``curve`` [L + 1], of one to ``MOST`` intervals.
+def find_phases(curve: Array, noise: float = 0.0, tables: dict[int, Array] | None = None) -> Phases:
+    """The pattern that wins on ``curve`` [L + 1], of one to ``MAX_PHASES`` intervals.
 
-    ``noise`` is the standard error of the curve's layers; its own roughness is added to it.
+    ``noise`` is the standard error of the curve's layers; its own roughness is added to it. ``tables`` are
+    the curve's ``errors``, where they are known.
     """
-    tables, floor = errors(curve), max(np.hypot(roughness(curve), noise), ROUNDING)
+    tables, floor = tables or errors(curve), max(np.hypot(roughness(curve), noise), ROUNDING)
     return min(
         (fit_pattern(curve, pattern, tables) for pattern in _patterns()),
         key=lambda phases: _price(phases, len(curve), floor),
@@ -97,7 +98,7 @@ def _price(phases: Phases, size: int, floor: float) -> float:
 def _patterns() -> tuple[Pattern, ...]:
     return tuple(
         tuple(start * (-1) ** k for k in range(count))
-        for count in range(1, MOST + 1)
+        for count in range(1, MAX_PHASES + 1)
         for start in (RISE, FALL)
     )
 

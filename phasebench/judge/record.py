@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from phasebench.curves import Array, Curves
+from phasebench.errors import InputError
 from phasebench.judge.statistics import plain
 from phasebench.names import RECALLS
 
@@ -21,6 +22,8 @@ OF_OTHERS = ("recall_other", "lift")
 """Curves in which an image's value also depends on which other images were drawn."""
 
 Record = dict[str, Any]
+"""What a baseline's file holds. A curve's: ``curve``, ``layers`` (rows of layer, mean, se, n), ``images``
+(values [L + 1] by key) and ``provenance``; a verdict's: what ``Verdict.as_dict`` gives, and the same."""
 
 
 def record(curves: Curves, name: str) -> Record:
@@ -57,6 +60,61 @@ def _keys(curves: Curves, name: str) -> list[str]:
 def item_of(key: str, curve: str) -> str:
     """The item that an image's key in a record of ``curve`` names."""
     return key.rsplit(" ", 2 if curve in OF_OTHERS else 1)[0]
+
+
+def parse_record(text: str, source: object) -> Record:
+    """The record that a baseline's text holds; what is read later is known to be there.
+
+    Raises:
+        InputError: it is not JSON, or not a record; the message names ``source``.
+    """
+    try:
+        found: Record = json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"baseline {source} is not JSON ({error}); rewrite it with --snapshot-update"
+        ) from error
+    if not _is_record(found):
+        raise InputError(
+            f"baseline {source} is not a record of a curve or verdict; rewrite it with --snapshot-update"
+        )
+    return found
+
+
+def _is_record(found: Any) -> bool:
+    match found:
+        case {"verdict": str()}:
+            return _is_provenance(found.get("provenance", {}))
+        case {"layers": [_, *_] as layers, "images": dict() as images, "provenance": provenance}:
+            whole = bool(images) and all(
+                isinstance(row, list) and len(row) == len(layers) for row in images.values()
+            )
+            rows_known = whole and all(_is_number(value) for row in images.values() for value in row)
+            return rows_known and all(map(_is_layer, layers)) and _is_provenance(provenance)
+    return False
+
+
+def _is_layer(found: Any) -> bool:
+    keys = ("layer", "mean", "se", "n")
+    return isinstance(found, dict) and all(key in found and _is_number(found[key]) for key in keys)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_provenance(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("images", 0), int):
+        return False
+    layouts = found.get("layout", [])  # one that all images have, or a list
+    return all(map(_is_layout, layouts if isinstance(layouts, list) else [layouts]))
+
+
+def _is_layout(found: Any) -> bool:
+    match found:
+        case {"visual": list() as runs, "length": int()}:
+            return all(isinstance(run, list) and [*map(type, run)] == [int, int] for run in runs)
+    return False
 
 
 def dump(data: Mapping[str, Any]) -> str:

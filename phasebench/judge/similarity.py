@@ -9,21 +9,9 @@ import numpy as np
 
 from phasebench.curves import Array, Curves
 from phasebench.judge.contrast import Contrast, contrasts
-from phasebench.judge.cuts import (
-    LONGER,
-    TOGETHER,
-    boundary_estimates,
-    height_estimates,
-    images_apart,
-    images_together,
-    phases_of,
-    rival,
-    rival_room,
-    smaller,
-    smallest,
-)
 from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
-from phasebench.judge.phases import FOUR, WORDS, Phases, fit_pattern, heights
+from phasebench.judge.phase_fit import JOINT_Z, LONGER, PhaseFit, boundary_estimates, joint_z
+from phasebench.judge.phases import WORDS, Phases, heights
 from phasebench.judge.statistics import Estimate, Means, estimates, plain
 
 MODALITIES = ("inter", "intra_visual", "intra_text")
@@ -60,78 +48,43 @@ def _margins(means: Means) -> Array:
 
 
 def _flat(margins: Array) -> Array:
+    """[..., L, 2] -> [..., 2 L], layer by layer."""
     return margins.reshape(*margins.shape[:-2], -1)
 
 
 def judge_four_phases(evidence: Evidence) -> Verdict:
     """Fig. 1: inter rises, falls, rises, falls. The number is the height with the least room.
 
-    Each of the four heights, at the boundaries that fit best, must exceed what is called a phase
-    (``cuts.smallest``). Where more phases are each beyond chance, four are not the answer.
+    ``phase_fit`` says in four steps how the verdict comes about.
     """
-    curves = evidence.curves
-    found = phases_of(curves)
-    judged, conditions = height_conditions(curves, found)
-    boundaries = boundary_estimates(curves, found)
-    detail = _told(found, boundaries, conditions, curves.last)
-    told = four_verdict(curves, found, conditions, detail, _phases_beside(evidence, judged))
-    return replace(told, data={"phases": _phases_data(found, boundaries)})
+    fit = PhaseFit(evidence.curves)
+    boundaries = boundary_estimates(evidence.curves, fit.chosen)
+    told = four_verdict(fit, _phases_told(fit, boundaries), _phases_in_controls(evidence, fit.judged))
+    return replace(told, data={"phases": _phases_data(fit.chosen, boundaries)})
 
 
-def height_conditions(curves: Curves, found: Phases) -> tuple[Phases, list[Condition]]:
-    """Which intervals are judged, the four or more that were found, and that each be a phase."""
-    mean = curves.mean("inter")
-    judged = found if found.pattern in (FOUR, *LONGER) else fit_pattern(mean, FOUR)
+def four_verdict(fit: PhaseFit, detail: str = "", controls: tuple[Contrast, ...] = ()) -> Verdict:
+    """What the heights say of four phases: more are not four, and four may be noise or a part of more."""
     conditions = [
-        Condition(f"height of phase {number}", height, smallest(mean))
-        for number, height in enumerate(height_estimates(curves, judged), start=1)
+        Condition(f"height of phase {number}", height, fit.min_height)
+        for number, height in enumerate(fit.heights, start=1)
     ]
-    return judged, conditions
-
-
-def four_verdict(
-    curves: Curves,
-    found: Phases,
-    conditions: list[Condition],
-    detail: str = "",
-    beside: tuple[Contrast, ...] = (),
-) -> Verdict:
-    """What the heights say of four phases, unless more phases may as well be there."""
-    told = heights_verdict(found, conditions, detail, beside)
-    found_more = rival(curves) if told.outcome is Outcome.HOLDS else None
-    if found_more is None:
+    told = verdict(conditions, detail, controls)
+    if told.outcome is not Outcome.HOLDS:
         return told
-    (more, rivals), bound = found_more, conditions[0].bound
-    return replace(
-        told,
-        outcome=Outcome.UNDECIDED,
-        detail=f"{more} fits better, and each of its heights is more than noise; {told.detail}",
-        margin=-rival_room(rivals, bound),
-        images_needed=images_apart(curves, rivals, bound),
-    )
-
-
-def heights_verdict(
-    found: Phases, conditions: list[Condition], detail: str = "", beside: tuple[Contrast, ...] = ()
-) -> Verdict:
-    """What the heights' conditions say of four phases: more are not four, and four may be noise together."""
-    told = verdict(conditions, detail, beside)
-    if found.pattern in LONGER and told.outcome is Outcome.HOLDS:
+    if fit.judged.pattern in LONGER:
         return replace(told, outcome=Outcome.DOES_NOT_HOLD)
-    found_heights, bound = [condition.estimate for condition in conditions], conditions[0].bound
-    lacking = smaller(found_heights, bound) - TOGETHER
-    if told.outcome is not Outcome.HOLDS or lacking > 0:
-        return told
-    return replace(
-        told,
-        outcome=Outcome.UNDECIDED,
-        detail=f"all but the largest height together are no more than chance makes; {told.detail}",
-        margin=lacking,
-        images_needed=images_together(found_heights, bound),
-    )
+    lacking = joint_z(fit.heights, fit.min_height) - JOINT_Z
+    if lacking <= 0:
+        why = "all but the largest height, taken together, are within chance"
+        return told.undecided(why, lacking, fit.images_to_join())
+    if fit.competitor:
+        why = f"{fit.competitor} fits better, and each of its heights is more than noise"
+        return told.undecided(why, -fit.lowest_z(fit.competitor), fit.images_to_settle(fit.competitor))
+    return told
 
 
-def _phases_beside(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:
+def _phases_in_controls(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:
     """The smallest height of the measured curve, between the same layers, there and in each control."""
     least = int(np.argmin(heights(evidence.curves.mean("inter"), judged)))
 
@@ -139,15 +92,14 @@ def _phases_beside(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:
         return heights(means["inter"], judged)[..., least]
 
     def pattern(curves: Curves) -> str:
-        return str(phases_of(curves))
+        return str(PhaseFit(curves).chosen)
 
     return contrasts(evidence.curves, evidence.controls, ("inter",), height, pattern)
 
 
-def _told(found: Phases, boundaries: list[Estimate], conditions: list[Condition], last: int) -> str:
-    heights_told = [c.estimate for c in conditions]
-    numbers = ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in heights_told)
-    return f"{found}; {_boundaries_told(boundaries, last)}; heights {numbers}"
+def _phases_told(fit: PhaseFit, boundaries: list[Estimate]) -> str:
+    numbers = ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in fit.heights)
+    return f"{fit.chosen}; {_boundaries_told(boundaries, fit.curves.last)}; heights {numbers}"
 
 
 def _phases_data(found: Phases, boundaries: list[Estimate]) -> dict[str, Any]:

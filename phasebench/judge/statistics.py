@@ -26,14 +26,14 @@ LEVEL = 0.95
 UP, DOWN = 1, -1
 """The ends of an interval."""
 SEED = 0
-FEWEST = 3
+MIN_ITEMS = 3
 """With fewer items than this there is no interval, and so no decision."""
-MANY = 1000
-"""Times the images at hand that somebody may be told to take."""
+MAX_IMAGES_FACTOR = 1000
+"""At most this many times the images at hand is ever recommended."""
 ROUNDING = 1e-5
 """What is smaller decides nothing: it may be the rounding of float32, which is alike in every image, so that
 no interval over images shows it for what it is. All numbers that are judged are of the order of 1."""
-UNSEEN = 2
+UNSEEN_HITS = 2
 """Caption words that an interval of recall allows for beyond what its images show: where few images have a
 hit their scatter says little, where none has one it says nothing. Agresti and Coull (1998) add as many hits
 to a share's interval."""
@@ -52,7 +52,7 @@ class Estimate:
 
     Attributes:
         value, low, high: the value and the interval's ends; NaN where there are too few items.
-        error: standard error over items, and of ``unseen`` words: what shrinks with more images.
+        error: standard error over items, and of ``unseen_hits_error`` words: what shrinks with more images.
         fixed: standard deviation that more images leave as it is.
         skew: a sixth of the skewness that the value has over samples, above 0 with a long tail upwards.
         items, images: how many it rests on, of the curve that fewest have values of; 0 items where the
@@ -70,7 +70,7 @@ class Estimate:
     level: float = LEVEL
     skew: float = 0.0
 
-    def reach(self, side: int, count: int = 1) -> float:
+    def half_width(self, side: int, count: int = 1) -> float:
         """How far from the value the end on a side lies, as one of ``count`` such ends (Bonferroni).
 
         Student's t; on the side of the long tail more, by the first term of Edgeworth's expansion (Hall 1992,
@@ -82,7 +82,7 @@ class Estimate:
         further = max(0.0, side * self.skew) * (2 * quantile**2 + 1)
         return quantile * math.hypot(self.error, self.fixed) + further * self.error
 
-    def of(self, images: int) -> Estimate:
+    def with_images(self, images: int) -> Estimate:
         """What it would be of so many images, if the value stayed; without ends."""
         times = images / self.images
         error, skew = self.error / math.sqrt(times), self.skew / math.sqrt(times)
@@ -90,19 +90,19 @@ class Estimate:
 
     def corrected(self, count: int) -> Estimate:
         """The upper end moved up, so that one of ``count`` such ends lies too low no more often."""
-        if self.items < FEWEST:
+        if self.items < MIN_ITEMS:
             return self
-        return replace(self, high=self.value + self.reach(UP, count))
+        return replace(self, high=self.value + self.half_width(UP, count))
 
 
-def fewest(images: int, decides: Callable[[int], bool]) -> int | None:
-    """The smallest number of images above ``images`` that decides; None where ``MANY`` times as many do not.
+def images_to_decide(images: int, decides: Callable[[int], bool]) -> int | None:
+    """The smallest number of images above ``images`` that decides; None where no number does that can be had.
 
     ``decides`` says whether a number does; with it all larger ones do.
     """
-    if not decides(MANY * images):
+    if not decides(MAX_IMAGES_FACTOR * images):
         return None
-    return bisect_left(range(MANY * images), True, images + 1, key=decides)
+    return bisect_left(range(MAX_IMAGES_FACTOR * images), True, images + 1, key=decides)
 
 
 def plain(value: float, digits: int) -> float | None:
@@ -120,11 +120,11 @@ def student(
     level: float = LEVEL,
     skew: float = 0.0,
 ) -> Estimate:
-    """``value`` with the ends that ``reach`` gives it; without ends from fewer than ``FEWEST`` items."""
+    """``value`` with the ends that ``half_width`` gives; without them from fewer than ``MIN_ITEMS`` items."""
     found = Estimate(value, math.nan, math.nan, error, fixed, items, images, level, skew)
-    if items < FEWEST:
+    if items < MIN_ITEMS:
         return found
-    return replace(found, low=value - found.reach(DOWN), high=value + found.reach(UP))
+    return replace(found, low=value - found.half_width(DOWN), high=value + found.half_width(UP))
 
 
 def estimates(
@@ -133,7 +133,7 @@ def estimates(
     """Each number of a smooth statistic of the curves' means [K], with its interval over items."""
     values, left = replicates(curves, names, statistic)
     items, images = valued(curves, names)
-    hidden = unseen(curves, names)
+    hidden = unseen_hits_error(curves, names)
     errors = np.hypot(jackknife_errors(left), hidden)
     skews = np.zeros_like(errors) if hidden else jackknife_skews(left)
     return [
@@ -187,8 +187,8 @@ def jackknife_skews(left: Array) -> Array:
     return np.asarray(np.nan_to_num(found, posinf=0, neginf=0), dtype=np.float64)
 
 
-def unseen(curves: Curves, names: Sequence[str]) -> float:
-    """Standard error that ``UNSEEN`` caption words, each in another image, would make; 0 of other curves.
+def unseen_hits_error(curves: Curves, names: Sequence[str]) -> float:
+    """Standard error that ``UNSEEN_HITS`` caption words, in an image each, would make; 0 of other curves.
 
     A word is worth what the least recall above 0 of an image is, in the mean of those that have one.
     """
@@ -199,7 +199,7 @@ def unseen(curves: Curves, names: Sequence[str]) -> float:
     least = np.where(recall > 0, recall, np.inf).min(axis=1)
     found = least[np.isfinite(least)]
     word = float(found.mean()) if len(found) else WORD
-    return math.sqrt(UNSEEN) * word / max(1, valued(curves, hits)[1])
+    return math.sqrt(UNSEEN_HITS) * word / max(1, valued(curves, hits)[1])
 
 
 def valued(curves: Curves, names: Sequence[str]) -> tuple[int, int]:
@@ -235,11 +235,11 @@ def percentile(value: float, resampled: Array, step: float = 0.0) -> Estimate:
 def weights(items: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> Array:
     """How often each image is drawn in each resample [R, images]; images of an item go together.
 
-    Rows sum to 1; NaN with fewer than ``FEWEST`` items.
+    Rows sum to 1; NaN with fewer than ``MIN_ITEMS`` items.
     """
     member = members(items)
     count = int(member.max()) + 1
-    if count < FEWEST:
+    if count < MIN_ITEMS:
         return np.full((resamples, len(items)), np.nan)
     drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
     counts = np.stack([np.bincount(row, minlength=count) for row in drawn])[:, member]

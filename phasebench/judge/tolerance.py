@@ -101,7 +101,7 @@ class Tolerances:
             for d, by in self.seen.items()
         }
 
-    def of(self, curve: str, before: str, after: str) -> Spread:
+    def between(self, curve: str, before: str, after: str) -> Spread:
         """The spread to expect of ``curve`` between these dtypes.
 
         Raises:

@@ -144,7 +144,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     prompt: str | None = None,
-    usual: str | None = None,
+    recorded_prompt: str | None = None,
     max_memory: str | None = None,
     allow_pickle: bool = False,
     remote_code: bool = False,
@@ -152,8 +152,8 @@ def load(
     """Load ``spec``'s checkpoint with stock transformers classes, from local safetensors only.
 
     Larger than its device, or with ``max_memory``, it is spread by accelerate over all accelerators,
-    main memory and disk. ``prompt`` goes before the family's own, ``usual`` before the processor's, if it
-    has as many image tokens.
+    main memory and disk. ``prompt`` goes before the family's own, ``recorded_prompt`` before the
+    processor's, if it has as many image tokens.
 
     Raises:
         InputError: the folder cannot be loaded; the message names the file and says what is wrong.
@@ -166,7 +166,7 @@ def load(
     flags = {"allow_pickle": allow_pickle, "remote_code": remote_code}
     model, unread = _weights(spec.name, folder, where, cache, **flags)
     check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
-    chosen = prompt or spec.prompt or _usual(processor, usual)
+    chosen = prompt or spec.prompt or _recorded_or_own(processor, recorded_prompt)
     identity = digest(folder, weight_files(spec.name, folder, allow_pickle=allow_pickle))
     loaded = Loaded(spec.name, model, processor, chosen, identity, unread=unread)
     if isinstance(spec.source, Hub):
@@ -262,11 +262,11 @@ def try_out(loaded: Loaded, expected: int | None = None) -> None:
         ) from error
 
 
-def _usual(processor: Any, usual: str | None) -> str:
-    """``usual`` where it fits, else the processor's own prompt: without the token no image is seen."""
+def _recorded_or_own(processor: Any, recorded: str | None) -> str:
+    """The recorded prompt where it fits, else the processor's: without the token no image is seen."""
     own = prompt_of(processor)
     token = str(getattr(processor, "image_token", "<image>"))
-    return usual if usual and usual.count(token) == own.count(token) else own
+    return recorded if recorded and recorded.count(token) == own.count(token) else own
 
 
 def prompt_of(processor: Any) -> str:

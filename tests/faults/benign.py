@@ -20,6 +20,7 @@ from phasebench.names import CURVES
 from phasebench.settings import Settings
 from tests.faults.harness import scenes
 from tests.faults.patient import copied
+from tests.synthetic import TOLERANCES
 
 IMAGES = 2
 SETS = (("scenes", 1), ("scenes", 2), ("scenes", 3), ("photos", 1))
@@ -151,7 +152,7 @@ def _told(
     after: Mapping[str, dict[str, Record]],
 ) -> Iterator[Harmless]:
     for images, records in before.items():
-        found = [compare(known, after[images][name]) for name, known in records.items()]
+        found = [compare(known, after[images][name], TOLERANCES) for name, known in records.items()]
         worst: Difference = max(found, key=lambda one: float(one.excess[one.worst]))
         excess = float(worst.excess[worst.worst])
         yield Harmless(variation, model, images, worst.curve, worst.worst, excess)

@@ -17,7 +17,6 @@ from phasebench.errors import InputError
 from phasebench.judge.cause import cause
 from phasebench.judge.drift import Difference, compare
 from phasebench.judge.record import OF_OTHERS, Record, record
-from phasebench.judge.tolerance import Tolerances
 from phasebench.measure.passes import probed_pass
 from phasebench.measure.reading import Reading, Recalls
 from phasebench.measure.run import measure
@@ -29,6 +28,7 @@ from phasebench.names import CURVES, LENS
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
 from tests.faults.patient import Patient, copied
+from tests.synthetic import TOLERANCES
 
 STEPS = (1, 2, 4, 8, 16, 50)
 """Images after which a look is taken."""
@@ -73,11 +73,9 @@ class Outcome:
     as_dict = asdict
 
 
-def differences(
-    reference: dict[str, Record], measured: Curves, tolerances: Tolerances | None = None
-) -> list[Difference]:
+def differences(reference: dict[str, Record], measured: Curves) -> list[Difference]:
     """Every compared curve of ``measured`` against its record."""
-    return [compare(known, record(measured, name), tolerances) for name, known in reference.items()]
+    return [compare(known, record(measured, name), TOLERANCES) for name, known in reference.items()]
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.statistics import LEVEL, unseen
+from phasebench.judge.statistics import LEVEL, unseen_hits_error
 from phasebench.names import RECALLS
 from tests.statistics.populations import JUDGED, MODELS, recorded
 
@@ -40,7 +40,7 @@ def unseen_error(model: str, dataset: str, curve: str, images: int) -> float:
     values = recorded(model, dataset, "recall")
     rows = values.reshape(-1, values.shape[-1])
     population = Curves.from_arrays({"recall": rows}, {str(k): str(k) for k in range(len(rows))})
-    return unseen(population, ("recall",)) * len(rows) / images
+    return unseen_hits_error(population, ("recall",)) * len(rows) / images
 
 
 def moments(counts: Array, values: Array) -> tuple[Array, Array, Array]:
@@ -58,7 +58,7 @@ def moments(counts: Array, values: Array) -> tuple[Array, Array, Array]:
 
 
 def reaches(error: Array, skew: Array, items: int, beyond: float = 0.0) -> Interval:
-    """How far the judged interval's ends lie below and above the mean; see ``Estimate.reach``.
+    """How far the judged interval's ends lie below and above the mean; see ``Estimate.half_width``.
 
     ``beyond`` is a standard error that is added to what the sample's scatter makes; with it skewness is none.
     """

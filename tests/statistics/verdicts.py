@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 
 from phasebench.curves import Curves
-from phasebench.judge.cuts import boundary_estimates, sure_phases
 from phasebench.judge.finding import Condition, Outcome, verdict
+from phasebench.judge.phase_fit import PhaseFit, boundary_estimates
 from phasebench.judge.phases import FOUR, fit_pattern
-from phasebench.judge.similarity import four_verdict, height_conditions
+from phasebench.judge.similarity import four_verdict
 from phasebench.judge.statistics import estimates, percentile, resampled_means
 from tests.statistics import shapes
 from tests.statistics.populations import Population
@@ -33,9 +33,7 @@ def population(name: str) -> Population:
 
 def phases_verdict(curves: Curves) -> Outcome:
     """As ``judge_four_phases``, without what takes time and changes no verdict."""
-    found = sure_phases(curves) or fit_pattern(curves.mean("inter"), FOUR)
-    _, conditions = height_conditions(curves, found)
-    return four_verdict(curves, found, conditions).outcome
+    return four_verdict(PhaseFit(curves)).outcome
 
 
 def outcomes(drawn: Population, images: int, seed: int, samples: int) -> Shares:

@@ -8,23 +8,20 @@ import numpy as np
 import pytest
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.cuts import (
+from phasebench.judge.finding import Outcome, Verdict
+from phasebench.judge.findings import FINDINGS
+from phasebench.judge.phase_fit import (
     HEIGHT_LEVEL,
+    JOINT_Z,
     LONGER,
-    TOGETHER,
+    PhaseFit,
     boundary_estimates,
     height_estimates,
     own_roughness,
-    phases_of,
-    rival,
     sampling_noise,
-    smallest,
-    sure_phases,
 )
-from phasebench.judge.finding import Condition, Outcome, Verdict
-from phasebench.judge.findings import FINDINGS
 from phasebench.judge.phases import FOUR, RISE, fit_pattern, roughness
-from phasebench.judge.similarity import heights_verdict
+from phasebench.judge.similarity import four_verdict
 from phasebench.judge.statistics import student
 from tests.synthetic import FOUR as CURVE
 from tests.synthetic import RISING, curves, evidence, through
@@ -43,7 +40,7 @@ def zigzag(size: float) -> Array:
 @pytest.mark.parametrize("dip", [0.02, 0.05, 0.1])
 def test_a_slight_decline_is_found_where_the_images_agree(dip: float) -> None:
     shallow = through({0: 0, 3: 0.4, 10: 0.4 - 0.7 * dip, 33: 0.7, 40: 0.5})
-    found = phases_of(measured(shallow, noise=0.005, images=200))
+    found = PhaseFit(measured(shallow, noise=0.005, images=200)).chosen
     assert found.pattern == FOUR
     assert np.allclose(found.boundaries, (3, 10, 33), atol=1)
 
@@ -56,7 +53,7 @@ def test_the_same_decline_is_undecided_where_they_do_not() -> None:
 
 
 def test_six_phases_are_not_four() -> None:
-    assert phases_of(measured(WAVES)).pattern == LONGER[0]
+    assert PhaseFit(measured(WAVES)).chosen.pattern == LONGER[0]
     told = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.01))
     assert told.outcome is Outcome.DOES_NOT_HOLD
     assert told.margin > 0
@@ -65,8 +62,8 @@ def test_six_phases_are_not_four() -> None:
 
 
 def test_a_rise_has_no_sure_phases() -> None:
-    assert sure_phases(measured(RISING)) is None
-    assert phases_of(measured(RISING)).pattern == (RISE,)
+    assert PhaseFit(measured(RISING)).sure is None
+    assert PhaseFit(measured(RISING)).chosen.pattern == (RISE,)
 
 
 @pytest.mark.parametrize("noise", [0.001, 0.1])
@@ -83,7 +80,7 @@ def test_a_curves_own_roughness_is_seen_whatever_the_images() -> None:
 
 def test_zigzag_makes_no_phases_however_many_images() -> None:
     rough = measured(RISING + zigzag(0.03), 0.001, images=400)
-    assert sure_phases(rough) is None
+    assert PhaseFit(rough).sure is None
     rising = evidence({"inter": RISING + zigzag(0.03)}, noise=0.001, images=400)
     told = FINDINGS["four_phases"].verdict(rising)
     assert told.outcome is not Outcome.HOLDS
@@ -122,9 +119,9 @@ def test_boundaries_have_intervals_with_the_truth() -> None:
 def told_of(*heights: float, error: float = 1.0, fixed: float = 0.0) -> Verdict:
     """The verdict on four phases of these heights, from 50 images."""
     found = [student(h, error, 50, 50, fixed=fixed, level=HEIGHT_LEVEL) for h in heights]
-    return heights_verdict(
-        fit_pattern(CURVE, FOUR), [Condition(f"height {k}", height) for k, height in enumerate(found)]
-    )
+    fit = PhaseFit(measured(CURVE))
+    vars(fit).update(heights=found, min_height=0.0)  # as if they had been computed
+    return four_verdict(fit)
 
 
 def test_heights_that_each_may_be_chance_hold_only_together() -> None:
@@ -132,25 +129,25 @@ def test_heights_that_each_may_be_chance_hold_only_together() -> None:
     assert told_of(2.0, 20, 9, 9).outcome is Outcome.UNDECIDED
     chance = told_of(2.5, 20, 2.5, 2.5)
     assert chance.outcome is Outcome.UNDECIDED
-    assert chance.detail.startswith("all but the largest height together")
-    assert chance.margin == pytest.approx(2.5 - TOGETHER, abs=1e-6)
+    assert chance.detail.startswith("all but the largest height, taken together")
+    assert chance.margin == pytest.approx(2.5 - JOINT_Z, abs=1e-6)
 
 
 def test_more_images_make_the_smaller_heights_more_than_chance() -> None:
-    assert told_of(2.5, 20, 2.5, 2.5).images_needed == math.ceil(50 * (TOGETHER / 2.5) ** 2)
+    assert told_of(2.5, 20, 2.5, 2.5).images_needed == math.ceil(50 * (JOINT_Z / 2.5) ** 2)
     assert told_of(2.5, 20, 2.5, 2.5, error=0.01, fixed=1.0).images_needed is None
 
 
 def test_of_one_image_the_phases_are_told_all_the_same() -> None:
-    assert phases_of(measured(CURVE, 0.0, images=1)).pattern == FOUR
-    assert phases_of(measured(RISING + zigzag(0.02), 0.0, images=1)).pattern != FOUR
+    assert PhaseFit(measured(CURVE, 0.0, images=1)).chosen.pattern == FOUR
+    assert PhaseFit(measured(RISING + zigzag(0.02), 0.0, images=1)).chosen.pattern != FOUR
 
 
 def test_of_one_image_phases_are_sure_where_its_layers_are_smooth() -> None:
-    one = sure_phases(measured(CURVE, 0.0, images=1))
+    one = PhaseFit(measured(CURVE, 0.0, images=1)).sure
     assert one is not None
     assert one.pattern == FOUR
-    assert sure_phases(measured(CURVE + zigzag(0.2), 0.0, images=1)) is None
+    assert PhaseFit(measured(CURVE + zigzag(0.2), 0.0, images=1)).sure is None
 
 
 MORE = {
@@ -187,7 +184,7 @@ def test_a_fifth_phase_that_may_be_there_leaves_four_undecided() -> None:
 
 
 def test_a_fifth_phase_that_is_no_more_than_noise_leaves_four() -> None:
-    assert rival(measured(CURVE)) is None
+    assert PhaseFit(measured(CURVE)).competitor is None
     assert fall_before_four(10).outcome is Outcome.HOLDS
 
 
@@ -201,5 +198,5 @@ def test_more_phases_of_too_few_images_decide_nothing(name: str, images: int, no
 
 
 def test_what_is_flat_to_rounding_has_no_phase() -> None:
-    assert smallest(np.full(41, 0.3)) > 1e-5
-    assert smallest(CURVE) == pytest.approx(0.005 * 0.7)
+    assert PhaseFit(measured(np.full(41, 0.3), 0.0)).min_height > 1e-5
+    assert PhaseFit(measured(CURVE, 0.0)).min_height == pytest.approx(0.005 * 0.7)

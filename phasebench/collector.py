@@ -16,6 +16,7 @@ import pytest
 from phasebench import processes
 from phasebench.options import settings_of
 from phasebench.places import FOLDERS, PLACE
+from phasebench.progress import where_kept
 
 if TYPE_CHECKING:
     from phasebench.report.annotations import Failure
@@ -98,7 +99,7 @@ class _Teller:
         """
         if excinfo.type is not KeyboardInterrupt:
             return
-        kept = f"the images measured so far are kept in {settings_of(self.config).goes_on()}"
+        kept = f"the images measured so far are kept in {where_kept(settings_of(self.config))}"
         self.config.stash.setdefault(KEPT, f"interrupted; {kept}")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

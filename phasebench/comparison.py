@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from phasebench.collector import UNCOMPARED, Entry, attach
+from phasebench.collector import UNCOMPARED, attach
 from phasebench.errors import InputError
 from phasebench.places import BASELINE, FOLDERS, PLACE
 
@@ -115,12 +115,13 @@ class Comparison:
             return f"{self.name} {image_counts(self.recorded, self.measured)} that are not all the same"
         return ""
 
-    def skip(self, why: str, entry: Entry | None = None) -> NoReturn:
-        """Skip what cannot be compared, and count it; under ``--strict-baselines`` fail it with its entry."""
-        if self.item.config.option.strict_baselines:
-            if entry:
-                attach(self.item, entry)
-            pytest.fail(why, pytrace=False)
+    @property
+    def strict(self) -> bool:
+        """Whether the case fails where there is nothing to compare with."""
+        return bool(self.item.config.option.strict_baselines)
+
+    def skip(self, why: str) -> NoReturn:
+        """Skip what cannot be compared, and count it."""
         attach(self.item, {"kind": UNCOMPARED})
         pytest.skip(why)
 

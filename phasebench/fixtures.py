@@ -6,7 +6,7 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 THREADS = pytest.StashKey[int]()
 """torch's threads before anything was shared out."""
-TOLD = pytest.StashKey[set[str]]()
-"""Places whose measurement has been attached to an item."""
+ATTACHED = pytest.StashKey[set[str]]()
+"""The measurements, by ``<model>/<dataset>``, that have been attached to an item."""
+OWN_ROWS = pytest.StashKey[dict[str, set[str]]]()
+"""Model -> names of the rows that this run has measured of it: of any dataset, they are no earlier run's."""
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +112,8 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
     progress = Progress(config, f"{loaded.name} on {name}")
     progress.say("self-test")
     try:
-        return measure(loaded, name, samples, settings_of(config), progress)
+        own_rows = config.stash.setdefault(OWN_ROWS, {}).setdefault(loaded.name, set())
+        return measure(loaded, name, samples, settings_of(config), progress, own_rows)
     except InputError as error:
         raise _failed(f"{loaded.name} on {name}: {error}") from None
     except Elsewhere:
@@ -129,7 +132,7 @@ def _place(request: pytest.FixtureRequest) -> None:
     params, against = request.node.callspec.params, request.config.option.against
     place = request.node.stash[PLACE] = f"{params['loaded']}/{params['measurement']}"
     request.node.stash[BASELINE] = f"{against or params['loaded']}/{params['measurement']}"
-    told = request.config.stash.setdefault(TOLD, set())
+    told = request.config.stash.setdefault(ATTACHED, set())
     if place not in told:
         from phasebench.report.results import measurement_entry
         from phasebench.session import selection
@@ -196,13 +199,15 @@ def _verdict_failure(compared: Comparison, verdict: Verdict, baseline: Any) -> s
 
     before, undecided = _recorded_verdict(compared), verdict.outcome is Outcome.UNDECIDED
     if undecided and before not in (None, "", str(verdict.outcome)) and compared.fewer_images:
-        told = f"undecided, {compared.fewer_images}"  # nothing is known to have changed
-        compared.skip(f"{compared.item.stash[BASELINE]}/{compared.name}: {told}")
+        few = f"{compared.item.stash[BASELINE]}/{compared.name}: undecided, {compared.fewer_images}"
+        if compared.strict:
+            return few
+        compared.skip(few)  # nothing is known to have changed
     if why := compared.loses_images():
         return why
     if before is not None or compared.updating:
         return "" if baseline(name=compared.name) == compared.measured else compared.failure(baseline)
-    if compared.item.config.option.strict_baselines:
+    if compared.strict:
         return compared.not_recorded
     if verdict.outcome is Outcome.HOLDS:
         return ""
@@ -224,7 +229,7 @@ def check_drift(
             pytest.fail(told, pytrace=False)
         compared = Comparison(request.node, curve, record(measurement.curves, curve))
         if compared.path is None and not compared.updating:
-            compared.skip(compared.not_recorded, _incomparable(curve, compared.not_recorded))
+            _pass_over(compared, compared.not_recorded)
         entry = _drift_entry(compared)
         why = cause = compared.loses_images()
         if not why and baseline(name=curve) != compared.measured:
@@ -253,13 +258,27 @@ def _drift_entry(compared: Comparison) -> Entry:
     entry = {**as_entry(difference), "baseline": columns(compared.recorded or {})}
     if not difference.decidable and not compared.updating:
         where = f"{compared.item.stash[BASELINE]}/{compared.name}"
-        few = f"{where}: fewer than {MIN_ITEMS} items cannot be compared with others; raise --images"
-        compared.skip(few, _incomparable(compared.name, few))
+        few = f"{where}: fewer than {MIN_ITEMS} items cannot be compared with others"
+        _pass_over(compared, f"{few}; {_more_images(compared)}")
     if compared.item.config.option.update_snapshots and compared.fewer_images:
         entry["left"] = compared.fewer_images
     if why := compared.renewed():
         entry["told"] = entry["told"] or [why]
     return {"kind": "drift", **entry}
+
+
+def _more_images(compared: Comparison) -> str:
+    """The way out, on the side that has fewer."""
+    recorded, measured = (len(one["images"]) for one in (compared.recorded or {}, compared.measured))
+    return "record more of them" if recorded < measured else "raise --images"
+
+
+def _pass_over(compared: Comparison, why: str) -> NoReturn:
+    """Skip a curve that cannot be compared; under ``--strict-baselines`` fail, and let the report say so."""
+    if not compared.strict:
+        compared.skip(why)
+    attach(compared.item, _incomparable(compared.name, why))["passed"] = False
+    pytest.fail(why, pytrace=False)
 
 
 def _incomparable(curve: str, why: str) -> Entry:

@@ -15,7 +15,7 @@ from phasebench.datasets.pixels import as_rgb
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measure import run
-from phasebench.measure.batches import Done
+from phasebench.measure.batches import ProgressUpdate
 from phasebench.models.checks import check_image_token
 from phasebench.models.loading import Loaded, prompt_of, try_out
 from phasebench.models.parts import image_token_id
@@ -74,7 +74,7 @@ def measure(
         InputError: an image cannot be read, or the model cannot be measured rightly.
     """
 
-    def tell(done: Done) -> None:
+    def tell(done: ProgressUpdate) -> None:
         if progress is not None:
             progress(done.images, done.total)
 

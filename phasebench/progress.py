@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from phasebench.measure.batches import Done
+    from phasebench.measure.batches import ProgressUpdate
     from phasebench.settings import Settings
 
 EVERY = 10.0
@@ -19,7 +19,7 @@ EVERY = 10.0
 
 
 class Progress:
-    """Call with ``Done``; writes through pytest's terminal reporter, past its capturing.
+    """Call with ``ProgressUpdate``; writes through pytest's terminal reporter, past its capturing.
 
     A worker of pytest-xdist has no reporter: it writes lines to the error output that it shares with the run.
 
@@ -33,7 +33,7 @@ class Progress:
         self._verbosity = config.get_verbosity()
         self._worker = hasattr(config, "workerinput")
         self._label = label
-        self._done: Done | None = None
+        self._done: ProgressUpdate | None = None
         self._measured = 0
         self._busy = 0.0
         self._last, self._shown = time.monotonic(), -math.inf
@@ -42,7 +42,7 @@ class Progress:
     def _terminal(self) -> bool:
         return bool(self._reporter and self._reporter.isatty)
 
-    def __call__(self, done: Done) -> None:
+    def __call__(self, done: ProgressUpdate) -> None:
         """Show how far the measurement is; the call with no image done starts the clock."""
         now = time.monotonic()
         if not done.images:
@@ -69,7 +69,7 @@ class Progress:
         text = f"interrupted; of {self._label} {done.images} of {done.total} images are measured"
         if done.trouble:
             return f"{text}, not all of them kept: {done.trouble}"
-        return f"{text} and kept in {settings.goes_on()}"
+        return f"{text} and kept in {where_kept(settings)}"
 
     def _write(self, text: str, *, last: bool) -> None:
         if self._verbosity < 0 or (self._reporter is None and not self._worker):
@@ -87,7 +87,13 @@ class Progress:
                 self._reporter.write_line(f"{self._label}: {text}")
 
 
-def told(done: Done, busy: float) -> str:
+def where_kept(settings: Settings) -> str:
+    """Where finished images are kept, and how a run that was stopped is taken up again, in words."""
+    command = "the same command without --fresh" if settings.fresh else "the same command"
+    return f"{settings.store}; {command} resumes from there"
+
+
+def told(done: ProgressUpdate, busy: float) -> str:
     """``12/60 images (8 from the store), 1.43/s, 34 s left``; ``busy`` seconds went into those measured."""
     what = f"control {done.control}: " if done.control else ""
     text = f"{what}{done.images}/{done.total} images"

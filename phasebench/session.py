@@ -206,6 +206,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep each model's cases together: pytest parts those that ask for it alone, and it would load again."""
+    models = config.stash[MODELS]
+    order = {name: number for number, name in enumerate(models)}
+
+    def model_of(item: pytest.Item) -> int:
+        callspec = getattr(item, "callspec", None)
+        return order.get(callspec.params.get("loaded"), -1) if callspec else -1
+
+    items.sort(key=model_of)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """One line: what is asked for."""
     settings = settings_of(config)
@@ -230,6 +243,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByModel(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             case = nodeid.rpartition("[")[2]
-            return next((name for name in names if case.startswith(f"{name}-")), nodeid)
+            return next((name for name in names if case.startswith((f"{name}-", f"{name}]"))), nodeid)
 
     return ByModel(config, log)

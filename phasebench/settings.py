@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_IMAGES = 400
@@ -31,10 +31,3 @@ class Settings:
     """Measure every image, whatever is in the store."""
     shared: bool = False
     """The processes that a launcher started measure a share of the images each."""
-    measured: set[str] = field(default_factory=set, repr=False, compare=False)
-    """Rows that this run has measured, for any of its datasets: they are its own, not an earlier run's."""
-
-    def goes_on(self) -> str:
-        """Where finished images are kept, and how a run that was stopped is taken up again, in words."""
-        command = "the same command without --fresh" if self.fresh else "the same command"
-        return f"{self.store}; {command} goes on from there"

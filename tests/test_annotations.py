@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasebench.report.annotations import MOST, Failure, errors
+from phasebench.report.annotations import MAX_ANNOTATIONS, Failure, errors
 from tests.conftest import Run
 
 
@@ -30,12 +30,21 @@ def test_only_the_first_line_is_told_and_nothing_in_it_is_a_command() -> None:
     assert list(errors([Failure("x", "")])) == ["::error title=x::failed"]
 
 
-@pytest.mark.parametrize(("count", "lines"), [(0, 0), (1, 1), (MOST, MOST), (MOST + 1, MOST), (500, MOST)])
+@pytest.mark.parametrize(
+    ("count", "lines"),
+    [
+        (0, 0),
+        (1, 1),
+        (MAX_ANNOTATIONS, MAX_ANNOTATIONS),
+        (MAX_ANNOTATIONS + 1, MAX_ANNOTATIONS),
+        (500, MAX_ANNOTATIONS),
+    ],
+)
 def test_no_more_than_github_shows(count: int, lines: int) -> None:
     told = list(errors([drifted(f"c{index}", 2.0) for index in range(count)]))
     assert len(told) == lines
-    if count > MOST:
-        assert told[-1] == f"::error title=phasebench::{count - MOST + 1} more cases failed"
+    if count > MAX_ANNOTATIONS:
+        assert told[-1] == f"::error title=phasebench::{count - MAX_ANNOTATIONS + 1} more cases failed"
 
 
 def test_a_workflow_is_told_what_failed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

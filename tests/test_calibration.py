@@ -202,6 +202,8 @@ def test_what_a_model_does_not_have_is_no_noise(tmp_path: Path, monkeypatch: pyt
     assert main(["calibrate", "--baselines", str(tmp_path)]) == 0
     seen = Tolerances.read(path).seen["float32"]
     assert (seen["inter"].most, seen["recall"].most) == pytest.approx((1e-6, 2e-6), rel=0.01)
+    (earlier,) = json.loads(path.read_text())["about"]["widened"]
+    assert earlier["images"] == 8
 
 
 def test_what_stays_of_another_precision_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_weights_without_a_place_are_told(folder: Path, tmp_path: Path) -> None:
     loaded = load(ModelSpec("mine", folder), folder, device="cpu")
     samples = read_coco(write_pictures(tmp_path / "pics", 2))
     found = measure(loaded, "pics", samples, Settings(), lambda _: None)
-    told = "1 weights of the checkpoint have no place in the model: model.language_model.layers.9.x"
+    told = "1 weights of the checkpoint are not used by the model: model.language_model.layers.9.x"
     assert found.notes == [told]
 
 

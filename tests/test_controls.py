@@ -17,7 +17,7 @@ from phasebench.errors import InputError
 from phasebench.measure import batches as measuring
 from phasebench.measure import controls
 from phasebench.measure import run as running
-from phasebench.measure.batches import Done, Passes, largest_batch
+from phasebench.measure.batches import PassRunner, ProgressUpdate, largest_batch
 from phasebench.measure.controls import (
     _all_seen,
     _with_caption,
@@ -73,7 +73,7 @@ def test_the_seed_decides_the_new_projector(tiny: Loaded) -> None:
 
 def test_a_blank_image_has_the_layout_of_the_others(tiny: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny.model, tiny.inputs([samples[0].open()]))
-    row = blank(Passes(tiny, anatomy, Store(None, {})), (96, 96))
+    row = blank(PassRunner(tiny, anatomy, Store(None, {})), (96, 96))
     assert row.layout == run(tiny, samples).curves.provenance["layout"]
     assert np.isfinite(row.curves["inter"]).all()
 
@@ -90,7 +90,7 @@ def test_controls_change_no_curve(tiny: Loaded, samples: list[Sample]) -> None:
 
 def test_another_projector_gives_other_curves(tiny_llava: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
-    rows = list(untrained_projector(Passes(tiny_llava, anatomy, Store(None, {})), samples, seed=0))
+    rows = list(untrained_projector(PassRunner(tiny_llava, anatomy, Store(None, {})), samples, seed=0))
     assert len(rows) == 3
     assert not np.allclose(
         rows[0].curves["inter"], run(tiny_llava, samples).curves.array("inter")[0], atol=1e-3
@@ -114,7 +114,7 @@ def test_a_caption_stands_where_the_image_stood(tiny: Loaded, samples: list[Samp
 def test_a_blank_caption_is_no_text(tiny_llava: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
     told = [replace(sample, captions=("", "  ", "a red dog")) for sample in samples]
-    rows = list(text_against_text(Passes(tiny_llava, anatomy, Store(None, {})), told, seed=0))
+    rows = list(text_against_text(PassRunner(tiny_llava, anatomy, Store(None, {})), told, seed=0))
     assert all(np.isfinite(row.curves["inter"]).all() for row in rows)
 
 
@@ -142,7 +142,7 @@ def test_text_sees_what_the_models_own_prompt_sees(name: str, sees: bool) -> Non
 
 def test_text_against_text_needs_no_picture(tiny: Loaded, samples: list[Sample]) -> None:
     anatomy = dissect(tiny.model, tiny.inputs([samples[0].open()]))
-    rows = text_against_text(Passes(tiny, anatomy, Store(None, {})), samples, seed=0)
+    rows = text_against_text(PassRunner(tiny, anatomy, Store(None, {})), samples, seed=0)
     assert all(np.isfinite(row.curves["inter"]).all() for row in rows)
 
 
@@ -238,11 +238,11 @@ def test_the_plain_pass_is_told_beside_the_pass_of_the_same_images(
 ) -> None:
     """A second data set of a run has rows of the first one, whose plain pass may never have been timed."""
     monkeypatch.setattr(measuring, "PLAIN", 1)
-    settings = Settings(store=tmp_path)
-    measure(tiny_llava, "first", samples[:2], settings, lambda *_: None)
-    second = measure(tiny_llava, "second", samples[1:], settings, lambda *_: None)
+    settings, own = Settings(store=tmp_path), set[str]()
+    measure(tiny_llava, "first", samples[:2], settings, lambda *_: None, own)
+    second = measure(tiny_llava, "second", samples[1:], settings, lambda *_: None, own)
     assert len(second.seconds) == 2
-    assert [seconds for seconds, _ in second.beside] == second.seconds[1:]
+    assert [seconds for seconds, _ in second.paired_seconds] == second.seconds[1:]
 
 
 def test_rows_of_a_halved_batch_are_not_those_of_the_whole_one(
@@ -252,11 +252,11 @@ def test_rows_of_a_halved_batch_are_not_those_of_the_whole_one(
     with monkeypatch.context() as small:
         small.setattr(measuring, "where_it_fits", lambda work, images: work() if images < 3 else None)
         run(tiny_llava, samples, batch_size=3, store=tmp_path)
-        again = run(tiny_llava, samples, batch_size=3, store=tmp_path, measured=set())
+        again = run(tiny_llava, samples, batch_size=3, store=tmp_path)
         assert again.stored == 3
-    found = run(tiny_llava, samples, batch_size=3, store=tmp_path, measured=set())
+    found = run(tiny_llava, samples, batch_size=3, store=tmp_path)
     assert found.stored == 0
-    assert run(tiny_llava, samples, batch_size=3, store=tmp_path, measured=set()).stored == 3
+    assert run(tiny_llava, samples, batch_size=3, store=tmp_path).stored == 3
 
 
 def test_a_quantised_projector_is_no_control(
@@ -270,7 +270,7 @@ def test_a_quantised_projector_is_no_control(
 
 
 def test_progress_of_every_control_counts_what_is_measured(tiny_llava: Loaded, samples: list[Sample]) -> None:
-    told: list[Done] = []
+    told: list[ProgressUpdate] = []
     measure(tiny_llava, "pics", samples, Settings(controls=True), told.append)
     last = {done.control: done.measured for done in told}
     assert last == {"": 3, "projector": 3, "text": 3}

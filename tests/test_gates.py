@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phasebench.measure import attention
 from phasebench.measure.passes import probed_pass
@@ -66,6 +66,36 @@ def test_a_gates_factors_are_of_what_the_attention_gave(monkeypatch: pytest.Monk
         (row,) = probed_pass(dissect(model, inputs), inputs)
     assert len(read) == int(np.isfinite(row.norms).all(axis=1).sum())
     assert all(0 <= float(factors.min()) <= float(factors.max()) <= 1 for factors in read)
+
+
+def test_a_norm_that_changes_what_it_is_given_is_no_gate() -> None:
+    """Written into the attention's own output, it must not change what its factors are told by."""
+
+    class InPlace(nn.Module):
+        def __init__(self, norm: nn.Module) -> None:
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.copy_(self.norm(x)) * 1.5
+
+    with zoo.quiet():
+        specimen = zoo.specimen("kosmos-2")
+        for module in specimen.model.modules():
+            if getattr(module, "inner_attn_ln", None) is not None:
+                module.inner_attn_ln = InPlace(module.inner_attn_ln)
+        inputs = zoo.with_mask(specimen.inputs)
+        outcome = self_test(dissect(specimen.model, inputs), inputs)
+    assert "attention" in outcome.unmeasured
+    assert min(outcome.gates.values()) > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_where_attention_gives_nothing_there_is_no_factor(dtype: torch.dtype) -> None:
+    """In float16 a small share of something small is 0."""
+    attended = torch.tensor([[[4e-4, 2e-4, 0.0, 0.0]], [[0.0] * 4]], dtype=dtype)
+    factors = attention.gate(attended / 2, attended, torch.tensor([0, 0]))
+    assert factors.tolist() == [[[0.5, 0.5, 0.0, 0.0]], [[0.0] * 4]]
 
 
 def test_each_call_keeps_the_eager_attention_it_names() -> None:

@@ -50,6 +50,40 @@ def test_curves_and_verdicts_that_agree_are_not_told_to_differ(
     result.stdout.no_fnmatch_line("drift in 1 of 1 *")
 
 
+def test_a_verdict_is_told_by_itself(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
+    """As red where it changed though its case was expected to fail, as green where only the case failed."""
+    path = pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.xfail(reason="known")
+        def test_first(measurement, judge):
+            judge("four_phases")
+        def test_second(measurement, judge):
+            judge("attention_sinks")
+            assert measurement.curves.last == 5
+        """
+    )
+    verdict = recorded / "verdicts" / "four_phases.json"
+    now = json.loads(verdict.read_text())["verdict"]
+    before = "undecided" if now == "holds" else "holds"
+    verdict.write_text(verdict.read_text().replace(f'"verdict": "{now}"', f'"verdict": "{before}"'))
+    result = run(str(path), "--color=yes")
+    result.assert_outcomes(failed=1, xfailed=1)
+    red = "\x1b[1;31m"
+    assert any(line.startswith(f"{red}four_phases ") for line in result.outlines)
+    assert any(line.startswith("attention_sinks ") for line in result.outlines)
+
+
+def test_what_is_not_recorded_is_red_under_strict_baselines(
+    run: Run, recorded: Path, pytester: pytest.Pytester
+) -> None:
+    (recorded / "max_logit.json").unlink()
+    pytester.makeconftest(XFAIL)
+    assert run("-m", "drift", "--strict-baselines", "--html", "report.html").ret == 0
+    report = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "✗ differs" in report
+
+
 def test_a_drift_that_is_expected_is_drift_all_the_same(
     run: Run, recorded: Path, pytester: pytest.Pytester
 ) -> None:
@@ -150,3 +184,13 @@ def test_two_items_are_too_few_for_another_models(run: Run, recorded: Path) -> N
     result = run("--against", "teacher", "--images", "2", "-m", "drift", "-rs")
     result.assert_outcomes(skipped=DRIFT, deselected=8)
     result.stdout.fnmatch_lines(["*fewer than 3 items cannot be compared with others; raise --images*"])
+
+
+def test_two_recorded_items_are_too_few_for_others(run: Run, pytester: pytest.Pytester) -> None:
+    """More images of this model decide nothing."""
+    assert run("--images", "2", "--snapshot-update").ret == 0
+    folder = pytester.path / "baselines"
+    (folder / "tiny-llava").rename(folder / "teacher")
+    result = run("--against", "teacher", "-m", "drift", "-rs")
+    result.assert_outcomes(skipped=DRIFT, deselected=8)
+    result.stdout.fnmatch_lines(["*fewer than 3 items cannot be compared with others; record more of them*"])

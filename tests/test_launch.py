@@ -16,7 +16,7 @@ from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measure import shards
-from phasebench.measure.batches import Passes
+from phasebench.measure.batches import PassRunner
 from phasebench.measure.store import Store
 from phasebench.models.adapter import dissect
 from phasebench.models.loading import Loaded
@@ -130,10 +130,10 @@ class Alone:
         self.store = Store(None, {}, carry=True)
         self.done: list[Any] = []
         self.measured = 0
-        self.named: dict[tuple[str, ...], list[str]] = {}
+        self.row_names: dict[tuple[str, ...], list[str]] = {}
         self._fails = fails
 
-    def of(self, batch: Sequence[Any], *, timed: bool) -> list[Any]:
+    def rows(self, batch: Sequence[Any], *, timed: bool) -> list[Any]:
         assert timed
         self.done.append(batch)
         if self._fails:
@@ -207,21 +207,21 @@ def test_the_first_process_prepares_no_image_that_another_measured(
     samples = read_coco(write_pictures(tmp_path / "pics", 4))
     anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
     every = [samples[:2], samples[2:]]
-    second = Passes(tiny_llava, anatomy, Store(None, {}, carry=True))
-    rows = second.of(every[1])
-    first = Passes(tiny_llava, anatomy, Store(None, {}, carry=True))
+    second = PassRunner(tiny_llava, anatomy, Store(None, {}, carry=True))
+    rows = second.rows(every[1])
+    first = PassRunner(tiny_llava, anatomy, Store(None, {}, carry=True))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(shards, "_met", lambda place, own: [own, own])
-    others = second.store.carried, second.named, None
+    others = second.store.carried, second.row_names, None
     monkeypatch.setattr(shards, "_gathered", lambda own: [own, others])
     shards.share(first, every, lambda *_: None, "m on d")
     assert first.measured == 2
     monkeypatch.setattr(Sample, "open", lambda _: pytest.fail("prepared once more"))
-    assert [row.curves["inter"].tolist() for row in first.of(every[1])] == [
+    assert [row.curves["inter"].tolist() for row in first.rows(every[1])] == [
         row.curves["inter"].tolist() for row in rows
     ]
-    assert len(first.of(every[0])) == 2
+    assert len(first.rows(every[0])) == 2
 
 
 APART_FROM = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def test_a_table_has_a_row_for_each_caption(tmp_path: Path) -> None:
         "pair,a.png,a pet,train",
         ",c.png,,,",
         ",,,",
+        ",,,,,",
         ",d.png, two words ,",
     )
     path.write_text(path.read_text(), encoding="utf-8-sig", newline="\r\n")
@@ -150,8 +152,22 @@ def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
     path = listed(tmp_path / "x.csv", "file_name,text", "a.png,a cat, and a dog")
     with pytest.raises(InputError, match=r"x\.csv, line 2: .*more cells than the 2 columns; quote a caption"):
         read_list(path)
-    path = listed(tmp_path / "y.csv", "image,caption", "a.png,a cat", 'b.png,"a cat', "c.png,a bird")
-    with pytest.raises(InputError, match=r"y\.csv, after line \d: no table: unexpected end of data"):
+
+
+@pytest.mark.parametrize(
+    ("lines", "begins"),
+    [
+        (("image,caption", "a.png,a cat", 'b.png,"a cat', "c.png,a bird"), 3),
+        (("image,caption", '"a.png" , "a cat"'), 2),
+        (("image,caption", 'a.png,"two', 'lines"', 'b.png,"nice" cats'), 4),
+        (('image,"caption', "a.png,a cat"), 1),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_told_with_its_row(
+    tmp_path: Path, lines: tuple[str, ...], begins: int
+) -> None:
+    path = listed(tmp_path / "x.csv", *lines)
+    with pytest.raises(InputError, match=rf"x\.csv: the row that begins at line {begins} cannot be read \("):
         read_list(path)
 
 
@@ -161,8 +177,19 @@ def test_null_is_nothing(tmp_path: Path) -> None:
         tmp_path / "x.jsonl",
         {"image": "a.png", "caption": "a", "id": None, "item": None},
         {"image": "b.png", "caption": "b", "id": "", "item": ""},
+        {
+            "image": None,
+            "file_name": "c.png",
+            "captions": None,
+            "text": "c",
+            "id": math.nan,
+            "item": math.nan,
+        },
     )
-    assert [(sample.id, sample.item) for sample in read_list(path)] == [("a.png",) * 2, ("b.png",) * 2]
+    assert [(sample.id, sample.item) for sample in read_list(path)] == [
+        ("a.png",) * 2, ("b.png",) * 2, ("c.png",) * 2,
+    ]  # fmt: skip
+    assert [sample.captions for sample in read_list(path)] == [("a",), ("b",), ("c",)]
 
 
 def test_lines_of_one_image_name_one_item(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from phasebench.datasets.sample import Sample
 from phasebench.measure.passes import Row
-from phasebench.measure.store import DAMAGED, names, pack, unpack
+from phasebench.measure.store import DAMAGED, names_of, pack, unpack
 from phasebench.models.loading import Loaded
 
 
@@ -59,15 +59,21 @@ def test_names_are_of_everything_that_enters_the_model(tiny_llava: Loaded, sampl
     changed = {**one, "input_ids": one["input_ids"].clone()}
     changed["input_ids"][0, -1] += 1
     both = tiny_llava.inputs([sample.open() for sample in samples[:2]])
-    told = [names("", one), names("", other), names("", changed), names("text", one), names("", both)]
+    told = [
+        names_of("", one),
+        names_of("", other),
+        names_of("", changed),
+        names_of("text", one),
+        names_of("", both),
+    ]
     assert len({name for group in told for name in group}) == 6
-    assert names("", one) == names("", {key: one[key].clone() for key in reversed(list(one))})
+    assert names_of("", one) == names_of("", {key: one[key].clone() for key in reversed(list(one))})
 
 
 def test_tensors_of_other_types_and_shapes_have_other_names() -> None:
     ids = torch.zeros(1, 4, dtype=torch.int64)
     told = [
-        names("", {"input_ids": ids, "x": x})
+        names_of("", {"input_ids": ids, "x": x})
         for x in (torch.zeros(2, 2), torch.zeros(4), torch.zeros(4, dtype=torch.bfloat16), torch.tensor(0.0))
     ]
     assert len({name for (name,) in told}) == 4

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from phasebench.datasets.sample import Sample
+from phasebench.measure.accumulate import RecallScorer, RowAccumulator
 from phasebench.measure.passes import Row, plain_pass, probed_pass
 from phasebench.measure.positions import Positions
 from phasebench.measure.probe import Probe
-from phasebench.measure.reading import Reading, Recalls
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import Anatomy, dissect, forward_options
 from phasebench.models.loading import Loaded
@@ -309,7 +309,7 @@ def test_states_that_are_no_numbers_are_told_where_no_similarity_is() -> None:
         anatomy = dissect(specimen.model, specimen.inputs)
         assert "similarity" in self_test(anatomy, specimen.inputs).unmeasured
         samples = [Sample(name, Path(), ("a dog",), name) for name in "ab"]
-        reading = Reading(anatomy, samples, Recalls(word_tokenizer(), samples))
+        reading = RowAccumulator(anatomy, samples, RecallScorer(word_tokenizer(), samples))
         reading.add(probed_pass(anatomy, specimen.inputs)[0])
         with torch.no_grad():
             for weight in anatomy.layers[1].parameters():

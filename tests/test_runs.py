@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from phasebench.datasets.sample import Sample
-from phasebench.measure.batches import Done
+from phasebench.measure.batches import ProgressUpdate
 from phasebench.models.tiny import tiny
 from phasebench.names import CURVES, FINDINGS
 from phasebench.progress import Progress
@@ -174,6 +174,32 @@ def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester
         assert alone["findings"] == shared["findings"]
 
 
+ALONE = """
+def test_alone(loaded): pass
+def test_both(loaded, measurement): pass
+def test_again(loaded): pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [(), ("-n", "2")])
+def test_cases_that_ask_for_the_model_alone_load_none_again(
+    run: Run, pytester: pytest.Pytester, extra: tuple[str, ...]
+) -> None:
+    path = pytester.makepyfile(ALONE)
+    result = run(str(path), "--model", "tiny-instructblip", "--setup-show", "-v", *extra)
+    result.assert_outcomes(passed=6)
+    if not extra:
+        assert sum("SETUP    S loaded" in line for line in result.outlines) == 2
+    workers = {
+        (line[1:4], model)
+        for line in result.outlines
+        for model in ("tiny-llava", "tiny-instructblip")
+        if line.startswith("[gw") and f"[{model}" in line
+    }
+    assert len(workers) == (2 if extra else 0)
+
+
 @pytest.mark.slow
 def test_each_model_goes_to_one_worker(run: Run) -> None:
     result = run("--model", "tiny-instructblip", "--snapshot-update", "-n", "2", "-v")
@@ -277,7 +303,7 @@ def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.Monke
 def test_ctrl_c_tells_what_is_finished(
     run: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
-    def interrupted(progress: Progress, done: Done) -> None:
+    def interrupted(progress: Progress, done: ProgressUpdate) -> None:
         if "scene-pairs" in progress._label and done.images == 2:
             raise KeyboardInterrupt
 

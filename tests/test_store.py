@@ -73,7 +73,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     whole = run_on(tiny, samples, None, batch_size=size)
     store = tmp_path / "store"
 
-    def stop(done: batches.Done) -> None:
+    def stop(done: batches.ProgressUpdate) -> None:
         if done.images >= 2:
             raise KeyboardInterrupt
 
@@ -142,10 +142,10 @@ def test_what_a_run_measured_for_one_data_set_is_its_own_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
     fresh: bool,
 ) -> None:
-    settings = Settings(store=tmp_path / "store", fresh=fresh)
+    settings, own = Settings(store=tmp_path / "store", fresh=fresh), set[str]()
     sizes = counted(monkeypatch)
-    measure(tiny_llava, "pics", samples, settings, lambda *_: None)
-    again = measure(tiny_llava, "some of them", samples[:3], settings, lambda *_: None)
+    measure(tiny_llava, "pics", samples, settings, lambda *_: None, own)
+    again = measure(tiny_llava, "some of them", samples[:3], settings, lambda *_: None, own)
     assert sum(sizes) == 5 + 1
     assert again.stored == 0
     assert len(again.seconds) == 3
@@ -326,7 +326,7 @@ def test_after_ctrl_c_the_summary_says_what_is_kept(
     stopped.stdout.fnmatch_lines(
         [
             f"phasebench: interrupted; of tiny-llava on pics 2 of 4 images are measured and kept in {store}; "
-            "the same command goes on from there"
+            "the same command resumes from there"
         ]
     )
     resumed = run("--snapshot-update", store=store)
@@ -346,7 +346,7 @@ def test_after_ctrl_c_what_could_not_be_written_is_not_called_kept(
     stopped.stdout.fnmatch_lines(
         ["*; of tiny-llava on pics 2 of 4 images are measured, not all of them kept: No space left on *"]
     )
-    stopped.stdout.no_fnmatch_line("*goes on from there*")
+    stopped.stdout.no_fnmatch_line("*resumes from there*")
 
 
 def test_the_store_is_listed_and_cleaned(

@@ -62,8 +62,7 @@ def _calibrate(asked: argparse.Namespace) -> None:
     dtypes = sorted(set(asked.dtype or DTYPES) | {"float32"}, key=DTYPES.index)
     path, datasets = asked.baselines / FILE, asked.dataset or DATASETS
     before = Tolerances.read(path).seen if path.is_file() else {}
-    anew = {*dtypes, *("/".join(sorted((dtype, "float32"))) for dtype in dtypes)}
-    about = _about(asked, dtypes, path if asked.widen or before.keys() - anew else None)
+    about, earlier = _about(asked, dtypes), _earlier(path)
     seen: dict[str, dict[str, Spread]] = {}
     if asked.widen:
         _widen(seen, before)
@@ -72,7 +71,10 @@ def _calibrate(asked: argparse.Namespace) -> None:
             about["measured"].append(f"{name} on {dataset}")
             _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
             every = {of: {**before.get(of, {}), **seen.get(of, {})} for of in {**before, **seen}}
-            found = {"about": about, "seen": Tolerances(every).as_dict()}
+            stays = {of for of in before if asked.widen or before[of].keys() - seen.get(of, {}).keys()}
+            widened = [one for one in earlier if stays & _pairs(one["dtypes"])]
+            known = {**about, "widened": widened} if widened else about
+            found = {"about": known, "seen": Tolerances(every).as_dict()}
             write_whole(path, _dump(found).encode())
     sys.stdout.write(f"{_table(Tolerances(seen))}\n\nwritten to {path}\n")
 
@@ -172,15 +174,23 @@ def _tell(what: str, found: dict[str, Spread]) -> None:
     sys.stderr.write(f"{what}: at most {found[name].mean:.1e} ({name}){flipped}\n")
 
 
-def _about(asked: argparse.Namespace, dtypes: Sequence[str], kept: Path | None) -> dict[str, Any]:
-    """What is measured with what; under ``widened`` the same of those in ``kept``, which stay beside it."""
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """What the spreads in a file were measured with, the last calibration first."""
+    about = json.loads(path.read_text(encoding="utf-8")).get("about", {}) if path.is_file() else {}
+    widened = about.pop("widened", [])
+    return [about, *widened] if about else []
+
+
+def _pairs(dtypes: Sequence[str]) -> set[str]:
+    """The names under which a calibration of these precisions writes what it saw."""
+    return {*dtypes, *("/".join(sorted((dtype, "float32"))) for dtype in dtypes)}
+
+
+def _about(asked: argparse.Namespace, dtypes: Sequence[str]) -> dict[str, Any]:
+    """What is measured with what."""
     import torch
     import transformers
 
-    told = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
-    earlier = told.get("about", {})
-    every = [earlier, *earlier.pop("widened", [])] if earlier else []
-    stay = [one for one in every if asked.widen or set(one["dtypes"]) - {"float32", *dtypes}]
     return {
         "measured": [],
         "dtypes": list(dtypes),
@@ -190,7 +200,6 @@ def _about(asked: argparse.Namespace, dtypes: Sequence[str], kept: Path | None) 
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__.partition("+")[0],
         "transformers": transformers.__version__,
-        **({"widened": stay} if stay else {}),
     }
 
 

@@ -55,18 +55,24 @@ def _objects(text: str) -> Numbered:
 
 def _rows(path: Path, text: str) -> Numbered:
     """The rows below a table's header; a cell may have line feeds, quoted."""
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
-    if not {*NAMES} & {*(reader.fieldnames or ())}:
-        raise InputError(
-            f"{path}, line 1: of its columns, {', '.join(reader.fieldnames or ['none'])}, none is called "
-            f"{' or '.join(NAMES)}; commas part them"
-        )
+    reader, begins = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True), 1
     try:
+        columns = reader.fieldnames or []
+        if not {*NAMES} & {*columns}:
+            raise InputError(
+                f"{path}, line 1: of its columns, {', '.join(columns) or 'none'}, none is called "
+                f"{' or '.join(NAMES)}; columns are separated by commas"
+            )
+        begins = reader.line_num + 1
         for row in reader:
-            if any(row.values()):  # spreadsheets leave rows of commas
-                yield reader.line_num, partial(_filled, row)
+            if any(any(cell) if isinstance(cell, list) else cell for cell in row.values()):
+                yield reader.line_num, partial(_filled, row)  # spreadsheets leave rows of commas
+            begins = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}, after line {reader.line_num}: no table: {error}") from error
+        raise InputError(
+            f"{path}: the row that begins at line {begins} cannot be read ({error}): a quote in it is not "
+            "closed, or stands within a cell and is not doubled"
+        ) from error
 
 
 def _filled(row: dict[str | None, Any]) -> Row:

@@ -72,22 +72,22 @@ def read_list(path: Path) -> list[Sample]:
 def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:
     if not isinstance(line, dict):
         raise TypeError("no object")
-    name = next((line[key] for key in NAMES if key in line), None)
-    if not isinstance(name, str) or not name:
+    name = _given(line, *NAMES)
+    if not isinstance(name, str):
         raise ValueError("'image' should be a path")
-    own = _named(line, "id", name)
-    return [Sample(own, folder / name, _captions(line), _named(line, "item", own))]
+    own = str(_given(line, "id", default=name))
+    return [Sample(own, folder / name, _captions(line), str(_given(line, "item", default=own)))]
 
 
-def _named(line: dict[str, Any], key: str, default: str) -> str:
-    """What a line says, as text; exports write null, or nothing, for what it does not say."""
-    value = line.get(key)
-    return default if value is None or value == "" else str(value)
+def _given(line: dict[str, Any], *names: str, default: Any = None) -> Any:
+    """What the first of the names says that says anything; exports write null, NaN or nothing for none."""
+    said = (line.get(name) for name in names)
+    return next((value for value in said if value not in (None, "") and value == value), default)  # not NaN
 
 
 def _captions(line: dict[str, Any]) -> tuple[str, ...]:
-    """What the first of the known names says; none of them, or null, is no caption."""
-    said = next((line[name] for name in ("captions", "caption", "text") if name in line), None)
+    """What the first of the known names says; none of them is no caption."""
+    said = _given(line, "captions", "caption", "text")
     texts = [said] if isinstance(said, str) else said or []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError("'captions' should be a list of texts")

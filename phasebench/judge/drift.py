@@ -20,7 +20,7 @@ from phasebench.curves import Array, members
 from phasebench.judge.provenance import notes as provenance_notes
 from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
 from phasebench.judge.statistics import MIN_ITEMS, plain
-from phasebench.judge.tolerance import Tolerances
+from phasebench.judge.tolerance import Spread, Tolerances
 from phasebench.names import CURVES
 
 LEVEL = 0.01
@@ -253,7 +253,9 @@ def _noise(
 ) -> tuple[Array, Array]:
     """What noise may do to a mean over so many ``images``, and to their root mean square [L + 1] each."""
     dtypes = (str(one["provenance"].get("dtype")) for one in (recorded, measured))
-    seen = tolerances.between(measured["curve"], *dtypes)
+    known = any(np.isfinite(column(one, "mean")).any() for one in (recorded, measured))
+    # Nothing is calibrated of a curve that a model does not have; that it has none still is compared.
+    seen = tolerances.between(measured["curve"], *dtypes) if known else Spread()
     return seen.allowed(measured["curve"], level, images)
 
 

@@ -82,7 +82,7 @@ def gate(given_BND: Tensor, attended_BND: Tensor, last_B: Tensor) -> Tensor:
     """
     rows, at_t = torch.arange(len(last_B), device=given_BND.device), last_B.to(given_BND.device)
     attended_BD = attended_BND[rows, at_t]
-    nothing_BD = attended_BD.abs() < TINY * attended_BD.abs().amax(1, keepdim=True)
+    nothing_BD = attended_BD.abs() <= TINY * attended_BD.abs().amax(1, keepdim=True)
     return (given_BND[rows, at_t] / attended_BD).masked_fill(nothing_BD, 0.0)[:, None]
 
 

@@ -10,20 +10,20 @@ from PIL.Image import Image
 
 from phasebench.datasets.sample import Sample
 from phasebench.measure.passes import Row, plain_pass, probed_pass
-from phasebench.measure.store import Store, names
+from phasebench.measure.store import Store, names_of
 from phasebench.models.adapter import Anatomy, Inputs
 from phasebench.models.devices import empty_caches, lacks_memory, no_room
 from phasebench.models.loading import Loaded
 
 PLAIN = 8
 """Batches whose plain forward pass is timed too, each just before its instrumented one."""
-MOST = 64
+MAX_BATCH = 64
 """Largest batch that ``--batch-size auto`` tries."""
 Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
-class Done:
+class ProgressUpdate:
     """How far a measurement is.
 
     Attributes:
@@ -41,11 +41,11 @@ class Done:
     control: str = ""
 
 
-Progress = Callable[[Done], None]
+OnProgress = Callable[[ProgressUpdate], None]
 
 
 @dataclass
-class Passes:
+class PassRunner:
     """Instrumented passes of one model, each once.
 
     Attributes:
@@ -53,7 +53,7 @@ class Passes:
         fits: images a pass takes since memory ran out; None while it has not.
         halved: the sizes that did not fit.
         measured: images that went through a pass so far.
-        named: ids of a batch's images -> the names of their rows, which else take a processor to tell.
+        row_names: ids of a batch's images -> the names of their rows, which else take a processor to tell.
     """
 
     loaded: Loaded
@@ -63,42 +63,42 @@ class Passes:
     fits: int | None = None
     halved: list[int] = field(default_factory=list)
     measured: int = 0
-    named: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+    row_names: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
     _plain: int = 0
-    _asked: list[str] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
 
-    def of(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
+    def rows(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
         """The rows of these images; with ``timed`` the plain pass of the run's first batches beside them."""
         ids = tuple(sample.id for sample in batch)
-        if ids in self.named and (known := self.store.known(self.named[ids])):
+        if ids in self.row_names and (known := self.store.known(self.row_names[ids])):
             return known
-        self._asked = []
-        rows = self.of_images([sample.open() for sample in batch], timed=timed)
-        self.named[ids], self._asked = self._asked, []
+        self._names = []
+        rows = self.rows_of_images([sample.open() for sample in batch], timed=timed)
+        self.row_names[ids], self._names = self._names, []
         return rows
 
-    def of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
+    def rows_of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
         """The same; ``kind`` tells what was done to the model from what it is."""
         inputs = self.loaded.inputs(images)
-        called = names(kind, inputs)
-        known = self.store.known(called)
+        names = names_of(kind, inputs)
+        known = self.store.known(names)
         if known is not None:
-            self._asked += called
+            self._names += names
             return known
         if self.fits is None or len(images) <= self.fits:
             rows = self._measured(inputs, timed=timed)
             if rows is not None:
-                return self.keep(called, rows)
+                return self.keep(names, rows)
             self.halved.append(len(images))
             self.fits = len(images) // 2
         halves = images[: len(images) // 2], images[len(images) // 2 :]
-        return [row for half in halves for row in self.of_images(half, kind, timed=timed)]
+        return [row for half in halves for row in self.rows_of_images(half, kind, timed=timed)]
 
-    def keep(self, called: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    def keep(self, names: Sequence[str], rows: Sequence[Row]) -> list[Row]:
         """Count and keep what was measured; gives it as the store does."""
-        self._asked += called
+        self._names += names
         self.measured += len(rows)
-        return self.store.keep(called, rows)
+        return self.store.keep(names, rows)
 
     def _measured(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
         """One pass over a batch; None where memory runs out."""
@@ -112,31 +112,31 @@ class Passes:
         return rows and [replace(row, plain=plain) for row in rows]
 
 
-def rows_of(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress) -> Iterator[Row]:
+def rows_of(passes: PassRunner, batches: Sequence[Sequence[Sample]], progress: OnProgress) -> Iterator[Row]:
     """The rows of these batches, one after the other; ``progress`` is told before them and after each."""
-    images, before, total = 0, passes.measured, sum(map(len, every))
-    progress(Done(0, 0, total))
-    for batch in every:
-        yield from passes.of(batch, timed=True)
+    images, before, total = 0, passes.measured, sum(map(len, batches))
+    progress(ProgressUpdate(0, 0, total))
+    for batch in batches:
+        yield from passes.rows(batch, timed=True)
         images += len(batch)
-        progress(Done(images, passes.measured - before, total, passes.store.trouble))
+        progress(ProgressUpdate(images, passes.measured - before, total, passes.store.trouble))
 
 
-def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+def in_batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     """The samples in order, ``size`` at a time."""
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
 
 
 def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
-    """How many images a pass takes before memory runs out, by doubling, at most ``MOST``."""
+    """How many images a pass takes before memory runs out, by doubling, at most ``MAX_BATCH``."""
 
     def rows(images: int) -> list[Row] | None:
         opened = [sample.open() for sample in samples[:images]]
         return where_it_fits(lambda: probed_pass(anatomy, loaded.inputs(opened)), images)
 
     size = 1
-    while 2 * size <= min(MOST, len(samples)) and rows(2 * size) is not None:
+    while 2 * size <= min(MAX_BATCH, len(samples)) and rows(2 * size) is not None:
         size *= 2
     return size
 

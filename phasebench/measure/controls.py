@@ -18,21 +18,21 @@ from torch import Tensor, nn
 
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
-from phasebench.measure.batches import Passes
+from phasebench.measure.batches import PassRunner
 from phasebench.measure.passes import Row, watch
 from phasebench.measure.positions import Positions
-from phasebench.measure.store import names
+from phasebench.measure.store import names_of
 from phasebench.models.adapter import Anatomy
 from phasebench.models.loading import GREY, Loaded
 from phasebench.models.parts import calculates, precision, projector_of, sequence_model
 
-MOST = 24
+CONTROL_IMAGES = 24
 """Images measured for each control on request; their means move little beyond."""
 
 
-def blank(passes: Passes, size: tuple[int, int]) -> Row:
+def blank(passes: PassRunner, size: tuple[int, int]) -> Row:
     """The row of one grey image of ``size``: no picture to see."""
-    return passes.of_images([Image.new("RGB", size, GREY)])[0]
+    return passes.rows_of_images([Image.new("RGB", size, GREY)])[0]
 
 
 def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
@@ -50,11 +50,11 @@ def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
         raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
 
 
-def untrained_projector(passes: Passes, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
+def untrained_projector(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
     """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
     with reinitialised(projector_of(passes.anatomy.model), seed):
-        for sample in samples[:MOST]:
-            yield from passes.of_images([sample.open()], f"projector {seed}")
+        for sample in samples[:CONTROL_IMAGES]:
+            yield from passes.rows_of_images([sample.open()], f"projector {seed}")
 
 
 @contextmanager
@@ -76,20 +76,20 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
             parameter.copy_(value)
 
 
-def text_against_text(passes: Passes, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
+def text_against_text(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
     """Rows with a caption's tokens in the image's place: what two stretches of text do."""
     loaded, anatomy = passes.loaded, passes.anatomy
     decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
     rng = random.Random(f"text/{seed}")
-    for sample in samples[:MOST]:
+    for sample in samples[:CONTROL_IMAGES]:
         ids = loaded.inputs([sample.open()])["input_ids"][0]
         said = rng.choice([caption for caption in sample.captions if caption.strip()])
         positions, ids_BN = _with_caption(loaded, ids, said, image_token)
         forward = partial(decoder, input_ids=ids_BN, use_cache=False, **_all_seen(anatomy.model, ids_BN))
         watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
-        called = names("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
-        known = passes.store.known(called)
-        yield from passes.keep(called, watched()) if known is None else known
+        names = names_of("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
+        known = passes.store.known(names)
+        yield from passes.keep(names, watched()) if known is None else known
 
 
 def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:

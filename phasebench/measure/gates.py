@@ -73,7 +73,7 @@ class _Factors:
         if self.disturbs:
             factor += (torch.rand(output.shape, generator=self._generator) < 0.5).to(output)
         changed = output * factor
-        self._held = module, changed, factor
+        self._held = module, changed.clone(), factor  # what is returned may be changed in place
         return changed
 
     def _divide(self, output: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -15,9 +15,17 @@ from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
 from phasebench.measure import controls, shards
-from phasebench.measure.batches import Done, Passes, Progress, batches, largest_batch, rows_of, where_it_fits
+from phasebench.measure.accumulate import Example, RecallScorer, RowAccumulator, stack
+from phasebench.measure.batches import (
+    OnProgress,
+    PassRunner,
+    ProgressUpdate,
+    in_batches,
+    largest_batch,
+    rows_of,
+    where_it_fits,
+)
 from phasebench.measure.passes import Row
-from phasebench.measure.reading import Example, Reading, Recalls, stack
 from phasebench.measure.screen import forget
 from phasebench.measure.selftest import NotFiniteError, SelfTest, self_test
 from phasebench.measure.store import Store, code_of, definitions
@@ -36,7 +44,7 @@ class Measurement:
         curves: per image and layer.
         controls: name of a control -> its curves (one row for ``blank``).
         seconds: per image that this run measured; empty where all came from the store.
-        beside: the same and those of the plain pass, of the images where that was timed: the first ones.
+        paired_seconds: the same and those of the plain pass, of the first images, where that was timed.
         heatmap: mean norm-based attention [L, N]; None where layouts differ.
         examples: the first two images, by id.
         selftest: the outcome of the checks.
@@ -49,7 +57,7 @@ class Measurement:
     curves: Curves
     controls: dict[str, Curves]
     seconds: list[float]
-    beside: list[tuple[float, float]]
+    paired_seconds: list[tuple[float, float]]
     heatmap: Array | None
     examples: dict[str, Example]
     selftest: SelfTest = field(repr=False)
@@ -61,16 +69,22 @@ class Measurement:
     @property
     def plain_seconds(self) -> list[float]:
         """Seconds of the plain forward pass, of the images where it was timed."""
-        return [plain for _, plain in self.beside]
+        return [plain for _, plain in self.paired_seconds]
 
 
 def measure(
-    loaded: Loaded, dataset: str, samples: Sequence[Sample], settings: Settings, progress: Progress
+    loaded: Loaded,
+    dataset: str,
+    samples: Sequence[Sample],
+    settings: Settings,
+    progress: OnProgress,
+    own_rows: set[str] | None = None,
 ) -> Measurement:
-    """Measure ``loaded`` on ``samples``, one instrumented forward pass per image.
+    """Measure ``loaded`` on ``samples``, each image in one instrumented forward pass.
 
-    Images whose rows are in ``settings.store`` are not measured again. What the self-test takes out is
-    NaN in the curves, and named in ``provenance["unmeasured"]``.
+    Images whose rows are in ``settings.store`` are not measured again. ``own_rows`` are the names of the rows
+    that this run has measured of the model, for any of its datasets, and grows: they are no earlier run's.
+    What the self-test takes out is NaN in the curves, and named in ``provenance["unmeasured"]``.
 
     Raises:
         InputError: an image cannot be read, or the model cannot be measured rightly.
@@ -83,36 +97,38 @@ def measure(
     forget(anatomy.head)
     if settings.controls:
         controls.check_controls(loaded, anatomy)
-    place = f"{loaded.name} on {dataset}"
+    label = f"{loaded.name} on {dataset}"
     size = settings.batch_size or largest_batch(loaded, anatomy, samples)
     if settings.shared:
-        size = shards.agreed(size, place)
+        size = shards.agreed(size, label)
     tested = _tested(loaded, anatomy, samples[:size])
-    passes = _passes(loaded, anatomy, settings)
-    every = list(batches(samples, size))
+    passes = _pass_runner(loaded, anatomy, settings, own_rows)
+    batches = list(in_batches(samples, size))
     if settings.shared:
-        shards.share(passes, every, progress, place)
-    recalls = Recalls(loaded.processor.tokenizer, samples)
-    reading = Reading(anatomy, samples, recalls)
-    for row in rows_of(passes, every, progress):
-        reading.add(row)
-    provenance = _provenance(loaded, dataset, settings, reading.layouts)
-    provenance |= {"data": digest(contents.values()), "images": len(samples)}
-    provenance["batch_size"] = min(size, passes.fits or size)
-    if tested.unmeasured:
-        provenance["unmeasured"] = tested.unmeasured
+        shards.share(passes, batches, progress, label)
+    scorer = RecallScorer(loaded.processor.tokenizer, samples)
+    rows = RowAccumulator(anatomy, samples, scorer)
+    for row in rows_of(passes, batches, progress):
+        rows.add(row)
+    provenance = {
+        **_provenance(loaded, dataset, settings, rows.layouts),
+        "data": digest(contents.values()),
+        "images": len(samples),
+        "batch_size": min(size, passes.fits or size),
+        **({"unmeasured": tested.unmeasured} if tested.unmeasured else {}),
+    }
     items = {sample.id: sample.item for sample in samples}
     return Measurement(
-        curves=Curves.from_arrays(reading.arrays(), items, provenance, contents),
-        controls=_controls(passes, samples, settings, recalls, progress),
-        seconds=reading.seconds,
-        beside=reading.beside,
-        heatmap=reading.heatmap(),
-        examples=reading.examples,
+        curves=Curves.from_arrays(rows.arrays(), items, provenance, contents),
+        controls=_controls(passes, samples, settings, scorer, progress),
+        seconds=rows.seconds,
+        paired_seconds=rows.paired_seconds,
+        heatmap=rows.heatmap(),
+        examples=rows.examples,
         selftest=tested,
-        broken=reading.broken,
-        stored=reading.stored,
-        patches=_patches(loaded, reading.layouts),
+        broken=rows.broken,
+        stored=rows.stored,
+        patches=_patches(loaded, rows.layouts),
         notes=_notes(passes),
     )
 
@@ -132,7 +148,9 @@ def _tested(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTe
     return tested or _tested(loaded, anatomy, batch[: len(batch) // 2])
 
 
-def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
+def _pass_runner(
+    loaded: Loaded, anatomy: Anatomy, settings: Settings, own_rows: set[str] | None
+) -> PassRunner:
     """Everything but the inputs that determines a row names the folder it is kept in."""
     about = {
         "model": loaded.name,
@@ -146,15 +164,15 @@ def _passes(loaded: Loaded, anatomy: Anatomy, settings: Settings) -> Passes:
         **_machine(loaded),
     }
     root = settings.store if loaded.checkpoint else None
-    store = Store(root, about, fresh=settings.fresh, carry=settings.shared, measured=settings.measured)
-    return Passes(loaded, anatomy, store, lens_norm=settings.lens_norm)
+    store = Store(root, about, fresh=settings.fresh, carry=settings.shared, own=own_rows)
+    return PassRunner(loaded, anatomy, store, lens_norm=settings.lens_norm)
 
 
-def _notes(passes: Passes) -> list[str]:
+def _notes(passes: PassRunner) -> list[str]:
     """What happened on the way, each thing once."""
     notes, store = [], passes.store
     if unread := passes.loaded.unread:
-        notes.append(f"{len(unread)} weights of the checkpoint have no place in the model: {some(unread)}")
+        notes.append(f"{len(unread)} weights of the checkpoint are not used by the model: {some(unread)}")
     if passes.halved:
         notes.append(f"memory ran out with {passes.halved[0]} images a pass; went on with {passes.fits}")
     if store.damaged:
@@ -167,32 +185,38 @@ def _notes(passes: Passes) -> list[str]:
 
 
 def _controls(
-    passes: Passes, samples: Sequence[Sample], settings: Settings, recalls: Recalls, progress: Progress
+    passes: PassRunner,
+    samples: Sequence[Sample],
+    settings: Settings,
+    scorer: RecallScorer,
+    progress: OnProgress,
 ) -> dict[str, Curves]:
     row = controls.blank(passes, samples[0].open().size)
-    blank = stack([{**row.curves, **recalls.blank(row)}])
+    blank = stack([{**row.curves, **scorer.blank(row)}])
     found = {"blank": Curves.from_arrays(blank, {"blank": "blank"})}
     if settings.controls:
         for name, control in (
             ("projector", controls.untrained_projector),
             ("text", controls.text_against_text),
         ):
-            rows = list(_told(control(passes, samples, seed=settings.seed), name, passes, samples, progress))
+            rows = list(
+                _with_progress(control(passes, samples, seed=settings.seed), name, passes, samples, progress)
+            )
             items = {sample.id: sample.item for sample in samples[: len(rows)]}
-            curves = [{**row.curves, **recalls.of(row, index)} for index, row in enumerate(rows)]
+            curves = [{**row.curves, **scorer.score(row, index)} for index, row in enumerate(rows)]
             found[name] = Curves.from_arrays(stack(curves), items)
     return found
 
 
-def _told(
-    rows: Iterator[Row], name: str, passes: Passes, samples: Sequence[Sample], progress: Progress
+def _with_progress(
+    rows: Iterator[Row], name: str, passes: PassRunner, samples: Sequence[Sample], progress: OnProgress
 ) -> Iterator[Row]:
     """The rows of a control, with ``progress`` told before them and after each."""
-    before, total = passes.measured, min(controls.MOST, len(samples))
-    progress(Done(0, 0, total, control=name))
+    before, total = passes.measured, min(controls.CONTROL_IMAGES, len(samples))
+    progress(ProgressUpdate(0, 0, total, control=name))
     for number, row in enumerate(rows, start=1):
         yield row
-        progress(Done(number, passes.measured - before, total, control=name))
+        progress(ProgressUpdate(number, passes.measured - before, total, control=name))
 
 
 def _patches(loaded: Loaded, layouts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

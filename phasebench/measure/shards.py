@@ -18,7 +18,7 @@ from torch import distributed
 from phasebench import processes
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
-from phasebench.measure.batches import Passes, Progress, rows_of
+from phasebench.measure.batches import OnProgress, PassRunner, rows_of
 
 PATIENCE = timedelta(days=1)
 """How long a process waits for the others' shares; one that died is noticed at once."""
@@ -28,58 +28,58 @@ class Elsewhere(Exception):  # noqa: N818 - no error: the first process goes on
     """This process has measured its share; the first one reports."""
 
 
-def agreed(size: int, place: str) -> int:
+def agreed(size: int, label: str) -> int:
     """The smallest of all processes' ``size``: they must make the same batches.
 
     Raises:
-        InputError: another process is at another ``place``, or is gone.
+        InputError: another process measures something else, or is gone.
     """
-    sizes: list[int] = _met(place, size)
+    sizes: list[int] = _met(label, size)
     return min(sizes)
 
 
-def share(passes: Passes, every: Sequence[Sequence[Sample]], progress: Progress, place: str) -> None:
+def share(passes: PassRunner, batches: Sequence[Sequence[Sample]], progress: OnProgress, label: str) -> None:
     """Measure this process's part of the batches, then bring all rows to the first process's store.
 
-    ``place`` names what is measured on what.
+    ``label`` names what is measured on what.
 
     Raises:
         Elsewhere: this is not the first process.
-        InputError: another process failed, is at another ``place``, or is gone; or it measures with
-            something else: another checkpoint, device or version.
+        InputError: another process failed, measures something else, or is gone; or it measures with
+            another environment: another checkpoint, device or version.
     """
     failure = None
     try:
-        for _ in rows_of(passes, every[processes.rank() :: processes.count()], progress):
+        for _ in rows_of(passes, batches[processes.rank() :: processes.count()], progress):
             pass  # the store carries it
     except Exception as error:
         failure = error
     carried, passes.store.carried = passes.store.carried, {}
     try:
-        _refuse_others(_met(place, passes.store.about))
+        _refuse_others(_met(label, passes.store.about))
     except InputError as apart:
         raise failure or apart from None
-    told = _gathered((carried, passes.named, f"{type(failure).__name__}: {failure}" if failure else None))
+    told = _gathered((carried, passes.row_names, f"{type(failure).__name__}: {failure}" if failure else None))
     if failure is not None:
         raise failure
     if processes.rank():
         raise Elsewhere
-    for number, (rows, named, failed) in enumerate(told[1:], start=1):
-        passes.named |= named  # so that none of their images is prepared once more
+    for number, (rows, row_names, failed) in enumerate(told[1:], start=1):
+        passes.row_names |= row_names  # so that none of their images is prepared once more
         for name, (data, new) in rows.items():
             passes.store.adopt(name, data, new=new)
         if failed is not None:
             raise InputError(f"process {number} of {len(told)} failed: {failed}")
 
 
-def _met(place: str, own: Any) -> list[Any]:
-    """What each process gave, all of them at the same place.
+def _met(label: str, own: Any) -> list[Any]:
+    """What each process gave, all of them under the same label.
 
     A process that fails before it measures goes on to its next case while the others wait for it here.
     """
     told: list[Any] = [None] * processes.count()
     with _all_here():
-        _joined().all_gather_object(told, (place, own))
+        _joined().all_gather_object(told, (label, own))
     for number, (other, _) in enumerate(told):
         if other != told[0][0]:
             raise InputError(

@@ -42,7 +42,7 @@ class Store:
     """Rows by name, in a folder; without one nothing is kept.
 
     Trouble with the disk never ends a measurement: it goes on without keeping, and ``trouble`` says why.
-    ``measured`` is shared by the stores of a run: what one of them kept is no earlier run's to the others.
+    ``own`` is shared by the stores of a run: what one of them kept is no earlier run's to the others.
 
     Attributes:
         about: what determines these rows; but for the model's name, all of it is in the key.
@@ -60,7 +60,7 @@ class Store:
         *,
         fresh: bool = False,
         carry: bool = False,
-        measured: set[str] | None = None,
+        own: set[str] | None = None,
     ) -> None:
         determined = {name: value for name, value in about.items() if name != "model"}
         self._key = hashed(json.dumps(determined, sort_keys=True).encode())
@@ -71,7 +71,7 @@ class Store:
         self._fresh = fresh
         self._carry = carry
         self._in_memory: dict[str, bytes] = {}
-        self._measured = set() if measured is None else measured
+        self._own_rows = set() if own is None else own
         self.carried: dict[str, tuple[bytes, bool]] = {}
 
     def known(self, called: Sequence[str]) -> list[Row] | None:
@@ -126,10 +126,10 @@ class Store:
 
     def _own(self, name: str) -> bool:
         """Whether this run measured the row."""
-        return f"{self._key}/{name}" in self._measured
+        return f"{self._key}/{name}" in self._own_rows
 
     def _note_own(self, name: str) -> None:
-        self._measured.add(f"{self._key}/{name}")
+        self._own_rows.add(f"{self._key}/{name}")
 
     def _write(self, name: str, data: bytes) -> bool:
         if self.folder is None or self.trouble:
@@ -154,7 +154,7 @@ def hashed(*parts: bytes) -> str:
     return state.hexdigest()
 
 
-def names(kind: str, inputs: Mapping[str, Tensor]) -> list[str]:
+def names_of(kind: str, inputs: Mapping[str, Tensor]) -> list[str]:
     """A name for each image of a batch, from everything that enters the model with it.
 
     In a batch of several, the others shift an image's numbers in their last bits: they count too.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from phasebench.report.results import Entry, badness
 
-MOST = 10
+MAX_ANNOTATIONS = 10
 """GitHub shows no more errors of a step."""
 
 
@@ -35,7 +35,7 @@ class Failure:
 def errors(failures: Sequence[Failure]) -> Iterator[str]:
     """``::error`` lines, worst first; the last one says how many are left out."""
     ordered = sorted(failures, key=lambda failure: failure.urgency)
-    shown = ordered if len(ordered) <= MOST else ordered[: MOST - 1]
+    shown = ordered if len(ordered) <= MAX_ANNOTATIONS else ordered[: MAX_ANNOTATIONS - 1]
     for failure in shown:
         yield f"::error title={_property(failure.case)}::{_data(failure.first)}"
     if len(shown) < len(ordered):

@@ -13,7 +13,7 @@ from phasebench.judge.statistics import plain
 from phasebench.names import CURVES
 
 if TYPE_CHECKING:
-    from phasebench.measure.reading import Example
+    from phasebench.measure.accumulate import Example
     from phasebench.measure.run import Measurement
 
 SCHEMA = 1
@@ -32,7 +32,7 @@ def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]
             control: {name: curve_table(curves, name) for name in curves.names}
             for control, curves in measured.controls.items()
         },
-        "timing": timing(measured.seconds, measured.beside),
+        "timing": timing(measured.seconds, measured.paired_seconds),
         "heatmap": None if measured.heatmap is None else _heatmap(measured.heatmap),
         "heatmaps": {name: _heatmap(example.norms) for name, example in measured.examples.items()},
         "words": {name: example.words for name, example in measured.examples.items()},
@@ -88,19 +88,19 @@ def badness(drift: Entry) -> float:
     return float("inf") if drift["excess"] is None else float(drift["excess"])
 
 
-def timing(seconds: Sequence[float], beside: Sequence[tuple[float, float]]) -> dict[str, float | None]:
+def timing(seconds: Sequence[float], pairs: Sequence[tuple[float, float]]) -> dict[str, float | None]:
     """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
 
-    The plain forward is timed on a few images only, ``beside`` their pass; the ratio leaves out the first
-    of these, which warms up. All None where every image came from the store.
+    The plain forward is timed on a few images only, in ``pairs`` with their pass; the ratio leaves out the
+    first of these, which warms up. All None where every image came from the store.
     """
     if not seconds:
         return dict.fromkeys(("pass", "plain", "ratio", "total"))
-    warm = beside[1:]
+    warm = pairs[1:]
     ratio = fmean(a for a, _ in warm) / fmean(b for _, b in warm) if warm else None
     return {
         "pass": fmean(seconds),
-        "plain": fmean(b for _, b in beside) if beside else None,
+        "plain": fmean(b for _, b in pairs) if pairs else None,
         "ratio": ratio,
         "total": sum(seconds),
     }

@@ -17,8 +17,8 @@ from phasebench.errors import InputError
 from phasebench.judge.cause import cause
 from phasebench.judge.drift import Difference, compare
 from phasebench.judge.record import OF_OTHERS, Record, record
+from phasebench.measure.accumulate import RecallScorer, RowAccumulator
 from phasebench.measure.passes import probed_pass
-from phasebench.measure.reading import Reading, Recalls
 from phasebench.measure.run import measure
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import Anatomy, dissect
@@ -95,7 +95,7 @@ class Bed:
     cache: Path
     samples: Sequence[Sample]
     records: dict[str, Record]
-    recalls: Recalls
+    recalls: RecallScorer
     anatomy: Anatomy
 
     @classmethod
@@ -105,7 +105,7 @@ class Bed:
         loaded = load(spec, cache, device="cpu")
         found = measure(loaded, "faults", samples, Settings(store=store_folder(None)), lambda *_: None)
         records = {curve: record(found.curves, curve) for curve in COMPARED}
-        recalls = Recalls(loaded.processor.tokenizer, samples)
+        recalls = RecallScorer(loaded.processor.tokenizer, samples)
         anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
         return cls(name, loaded, spec.folder(cache), cache, samples, records, recalls, anatomy)
 
@@ -133,18 +133,18 @@ def _examined(bed: Bed, loaded: Loaded, about: dict[str, Any]) -> Outcome:
     anatomy = bed.anatomy if same else dissect(loaded.model, first)
     lensless = replace(anatomy, unmeasured={**anatomy.unmeasured, "lens": "not yet"})
     known = loaded.processor is bed.loaded.processor
-    recalls = bed.recalls if known else Recalls(loaded.processor.tokenizer, bed.samples)
-    seen = _steps(bed, loaded, Reading(lensless, bed.samples, recalls), lensless, 1, about)
+    recalls = bed.recalls if known else RecallScorer(loaded.processor.tokenizer, bed.samples)
+    seen = _steps(bed, loaded, RowAccumulator(lensless, bed.samples, recalls), lensless, 1, about)
     if seen.caught:
         return seen
     anatomy = dissect(loaded.model, first)
     self_test(anatomy, first)
     every = len(bed.samples)
-    return _steps(bed, loaded, Reading(anatomy, bed.samples, recalls), anatomy, every, about)
+    return _steps(bed, loaded, RowAccumulator(anatomy, bed.samples, recalls), anatomy, every, about)
 
 
 def _steps(
-    bed: Bed, loaded: Loaded, reading: Reading, anatomy: Anatomy, most: int, about: dict[str, Any]
+    bed: Bed, loaded: Loaded, reading: RowAccumulator, anatomy: Anatomy, most: int, about: dict[str, Any]
 ) -> Outcome:
     lens = "lens" not in anatomy.unmeasured
     records = {name: one for name, one in bed.records.items() if lens or name not in LENS}
@@ -160,7 +160,7 @@ def _steps(
     return worst
 
 
-def _curves(bed: Bed, loaded: Loaded, reading: Reading, number: int) -> Curves:
+def _curves(bed: Bed, loaded: Loaded, reading: RowAccumulator, number: int) -> Curves:
     """What is measured so far, with the provenance that drift and cause read."""
     some = bed.samples[:number]
     contents = {sample.id: sample.digest() for sample in some}

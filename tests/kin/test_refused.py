@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import models, pre_tokenizers
+from transformers import PretrainedConfig
 
 from phasebench.errors import InputError
 from phasebench.models.kin import official
+from phasebench.models.kin.official import Part, Piece, Source
 from tests import official_files as files
 from tests.kin.given import CHECKPOINT, LANGUAGE, PROJECTION, Given, every_model, only, weights
 
@@ -161,7 +165,7 @@ def test_what_is_no_checkpoint_is_named(given: Given) -> None:
         given.convert()
     for content in (b"", b"<!DOCTYPE html>", b"version https://git-lfs.github.com/spec/v1"):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"checkpoint\.pth is no file of torch's: .* Fetch it again"):
+        with pytest.raises(InputError, match=r"checkpoint\.pth was not written by torch: .* Fetch it again"):
             given.convert()
 
 
@@ -174,6 +178,29 @@ def test_a_full_disk_leaves_nothing_and_is_told(given: Given, monkeypatch: pytes
     with pytest.raises(InputError, match=r"out cannot be written: No space left"):
         given.convert()
     assert not given.path("out").exists()
+    monkeypatch.setattr(PretrainedConfig, "save_pretrained", raising(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match=r"out cannot be written: .*No space left"):
+        given.convert()
+
+
+def raising(error: OSError) -> Callable[..., object]:
+    def raises(*_: object, **__: object) -> object:
+        raise error
+
+    return raises
+
+
+@only("minigpt4")
+def test_a_file_that_cannot_be_read_is_blamed_and_not_the_folder(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "load", raising(OSError(5, "Input/output error")))
+        with pytest.raises(InputError, match=r"\.pth cannot be read: .*Input/output error"):
+            given.convert()
+    source = Source(Path("llama"), {"x": (1,)}, raising(OSError(5, "Input/output error")))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"llama cannot be read: .*Input/output error"):
+        official.write_weights(given.folder, [Piece("x", (1,), [Part("a", "x", (1,))])], {"a": source})
 
 
 @only("minigpt4")

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 
 from phasebench.cache import cache_folder
 from phasebench.measure import shards
-from phasebench.measure.batches import PLAIN, Passes, rows_of
+from phasebench.measure.batches import PLAIN, PassRunner, rows_of
 from phasebench.measure.store import Store
 from tests.perf.workloads import Size, Workload, bundled_scenes, llava
 
@@ -37,17 +37,17 @@ class Endless:
         return {**self._work.inputs, "pixel_values": self._work.inputs["pixel_values"] + self._given}
 
 
-def llava_passes() -> Passes:
+def llava_passes() -> PassRunner:
     """The benchmark llava's passes, which keep nothing but what they carry to the first process."""
     work = llava(Size())
-    return Passes(Endless(work), work.anatomy, Store(None, {}), _plain=PLAIN)  # type: ignore[arg-type]
+    return PassRunner(Endless(work), work.anatomy, Store(None, {}), _plain=PLAIN)  # type: ignore[arg-type]
 
 
 def shared(rounds: int = ROUNDS) -> list[float]:
     """In every process: the seconds of one alone, in those of all together, one quotient a round."""
     every = [[scene] for scene in bundled_scenes(cache_folder())[:IMAGES]]
     own, quotients = llava_passes(), []
-    own.of(every[0])
+    own.rows(every[0])
     shards.agreed(1, "llava")  # joins the group
     for _ in range(rounds):
         distributed.barrier()

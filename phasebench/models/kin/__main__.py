@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"{model}: {error}", file=sys.stderr)
         return 2
-    print(f"{folder}: python -m pytest --model {model}={folder}\nprompt: {module.PROMPT!r}")
+    print(f"{folder}: pytest --phasebench --model {model}={folder}\nprompt: {module.PROMPT!r}")
     return 0
 
 

@@ -90,13 +90,16 @@ def pickled(path: Path, *, section: str | None = None, unused: str = "") -> Sour
 def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open("rb") as file:
-        if not file.read(2).startswith((b"PK", b"\x80")):
-            raise InputError(
-                f"{path} is no file of torch's: a page or a pointer in its place? Fetch it again"
-            )
     try:
+        with path.open("rb") as file:
+            begins = file.read(2)
+        if not begins.startswith((b"PK", b"\x80")):
+            raise InputError(
+                f"{path} was not written by torch: a page or a pointer in its place? Fetch it again"
+            )
         return _loaded(path)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} cannot be read as plain tensors, and nothing else is unpickled, for it could run any "
@@ -234,7 +237,14 @@ def _shards(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
 
 
 def _made(piece: Piece, sources: Mapping[str, Source]) -> Tensor:
-    made = piece.make(*(sources[part.source].read(part.name) for part in piece.parts)).contiguous()
+    made = piece.make(*(_read(sources[part.source], part.name) for part in piece.parts)).contiguous()
     if tuple(made.shape) != piece.shape:
         raise ValueError(f"{piece.name} was made with the shape {tuple(made.shape)}, not {piece.shape}")
     return made
+
+
+def _read(source: Source, name: str) -> Tensor:
+    try:
+        return source.read(name)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{source.path} cannot be read: {error}") from error

@@ -252,10 +252,10 @@ def write_folder(
     verified(pieces, sources)
 
     def fill(folder: Path) -> None:
-        config.save_pretrained(folder)
-        made_by.save_pretrained(folder)
-        check_splitting(folder, prompt)
         try:
+            config.save_pretrained(folder)
+            made_by.save_pretrained(folder)
+            check_splitting(folder, prompt)
             write_weights(folder, pieces, sources)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{out} cannot be written: {error}") from error

@@ -35,7 +35,7 @@ class Example:
     references: Collection[str]
 
 
-class Recalls:
+class RecallScorer:
     """Turns lens tokens into recalls against an image's own and another image's captions."""
 
     def __init__(self, tokenizer: Any, samples: Sequence[Sample]) -> None:
@@ -50,7 +50,7 @@ class Recalls:
         self.vocabulary.learn(tokenizer, set().union(*self.references))
         self.other = lens.others([sample.item for sample in samples])
 
-    def of(self, row: Row, index: int) -> dict[str, Array]:
+    def score(self, row: Row, index: int) -> dict[str, Array]:
         """``recall``, ``recall_other`` and ``lift`` of the image with this number, [L + 1] each."""
         other = self.other[index]
         references = self.references[index], self.references[other] if other is not None else ()
@@ -75,19 +75,19 @@ class Recalls:
         return [lens.recall(self.vocabulary, tokens_LP, reference) for reference in references]
 
 
-class Reading:
+class RowAccumulator:
     """What is kept of the rows: a few numbers per image and layer, and one heatmap.
 
     Attributes:
         layouts: the different ones, in order of appearance.
         seconds: of the images that this run measured.
-        beside: the same and those of the plain forward pass, of the images where that was timed.
+        paired_seconds: the same and those of the plain forward pass, of the images where that was timed.
         stored: how many an earlier run had measured.
         broken: image id -> from where on its states are not finite.
         examples: the first images, by id.
     """
 
-    def __init__(self, anatomy: Anatomy, samples: Sequence[Sample], recalls: Recalls) -> None:
+    def __init__(self, anatomy: Anatomy, samples: Sequence[Sample], recalls: RecallScorer) -> None:
         self._anatomy = anatomy
         self._samples = samples
         self._recalls = recalls
@@ -95,7 +95,7 @@ class Reading:
         self._norms: Array | None = None
         self.layouts: list[dict[str, Any]] = []
         self.seconds: list[float] = []
-        self.beside: list[tuple[float, float]] = []
+        self.paired_seconds: list[tuple[float, float]] = []
         self.stored = 0
         self.broken: dict[str, str] = {}
         self.examples: dict[str, Example] = {}
@@ -104,7 +104,7 @@ class Reading:
         """Read the row of the next image; of one that is broken nothing is known."""
         index = len(self._curves)
         name = self._samples[index].id
-        curves = {**row.curves, **self._recalls.of(row, index)}
+        curves = {**row.curves, **self._recalls.score(row, index)}
         if why := self._broken(row):
             self.broken[name] = why
             curves = {curve: np.full_like(values, np.nan) for curve, values in curves.items()}
@@ -138,7 +138,7 @@ class Reading:
             return
         self.seconds.append(row.seconds)
         if row.plain is not None:
-            self.beside.append((row.seconds, row.plain))
+            self.paired_seconds.append((row.seconds, row.plain))
 
     def arrays(self) -> dict[str, Array]:
         """One array [images, L + 1] per curve."""

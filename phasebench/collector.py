@@ -25,17 +25,16 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 ENTRIES = pytest.StashKey[list[Entry]]()
 JUDGED = ("finding", "drift", "own")
-"""Entries of cases that hold something against something."""
+"""Entries of cases that compare a result with a reference."""
 UNCOMPARED = "uncompared"
-"""Entries of curves without anything to hold them against."""
+"""Entries of curves that could not be compared."""
 NOTHING = "phasebench: nothing was measured or compared"
 
 
 def attach(item: pytest.Item, entry: Entry) -> Entry:
     """Send plain data with this item's report; scalars of it also become JUnit properties.
 
-    ``passed`` may be set in what it gives: whether what it tells of is as it should be. Else the case's
-    outcome counts, which may be another thing's.
+    Returns the entry. Set its ``passed`` to judge it by itself; else the outcome of the whole case counts.
     """
     entry = {**entry, "place": item.stash[PLACE]}
     item.stash.setdefault(ENTRIES, []).append(entry)
@@ -67,10 +66,10 @@ KEPT = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """Only the process that reports to the user collects."""
     if not hasattr(config, "workerinput") and processes.rank() == 0:
-        config.pluginmanager.register(_Teller(config), "phasebench.teller")
+        config.pluginmanager.register(_Reporter(config), "phasebench.reporter")
 
 
-class _Teller:
+class _Reporter:
     """Lives in the controller: collects entries, prints the summary, writes the results."""
 
     def __init__(self, config: pytest.Config) -> None:

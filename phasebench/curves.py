@@ -5,9 +5,12 @@ A table of numbers per image and layer, with what was measured beside it. Column
 ==========================================  ==========================================================
 ``inter``, ``intra_visual``, ``intra_text``  contextualization (paper eq. 1), -1..1
 ``*_nosink``, ``sinks``                      the same without sink positions; how many there were
-``share_*``, ``ratio_first5``, ``total``     norm-based attention of the last text token (section 3.2)
+``share_*``                                  of the last text token's norm-based attention, 0..1 (section 3.2)
+``ratio_first5``                             mean of its first five positions to that of the others, 0 or more
+``total``                                    its sum, in units of the hidden states' norm
 ``max_logit``                                mean logit of what the LogitLens decodes (section 3.3)
-``recall``, ``recall_other``, ``lift``       its recall of caption words, 0..1
+``recall``, ``recall_other``                 its recall of caption words, of the own and another image, 0..1
+``lift``                                     the first minus the second, -1..1
 ==========================================  ==========================================================
 """
 

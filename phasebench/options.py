@@ -61,7 +61,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     add(
         "--strict-data",
         action="store_true",
-        help="Stop at the first image that cannot be measured instead of skipping it.",
+        help="End the run, before a model is loaded, if any image would be skipped.",
     )
     add(
         "--images",
@@ -94,7 +94,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         "--max-memory",
         type=_text,
         metavar="DEVICE=SIZE,...",
-        help="Spread the model within, e.g. 0=20GiB,cpu=64GiB.",
+        help="Split the model across devices within, e.g. 0=20GiB,cpu=64GiB.",
     )
     add("--allow-pickle", action="store_true", help="Read pickled weights where there are no safetensors.")
     add("--trust-remote-code", action="store_true", help="Let a checkpoint run its own Python code.")
@@ -176,7 +176,7 @@ def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
 
 
 def _text(text: str) -> str:
-    """As given; nothing, as of a variable that is not set, is no value and not the default either."""
+    """Refuse an empty value, as of an unset shell variable: it is neither a value nor the default."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave the option out for its default")
     return text

@@ -24,8 +24,9 @@ states and attention weights that transformers returns and with the model's own 
 side and in a batch of different lengths.
 
 Whole: similarity, attention and lens at every layer. In part: what is missing is NaN in the curves and named
-in the results; findings that need it are undecided. A gate between attention and output projection is read,
-and told from a norm by disturbing what passes it; attention that passes a norm is not measured.
+in the results; a finding whose curve has no value at any layer is undecided, others are judged on the layers
+that have one. A gate between attention and output projection is read, and told from a norm by disturbing
+what passes it; attention that passes a norm is not measured.
 
 | type | measured | not measured, and why |
 |---|---|---|

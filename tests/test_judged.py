@@ -53,13 +53,13 @@ def test_without_v_a_detail_takes_one_line_with_it_all_of_them() -> None:
 @pytest.mark.parametrize("differs", [False, None, True])
 def test_a_control_that_does_not_differ_is_always_named(differs: bool | None) -> None:
     text = told(finding(controls=[{**CONTROL, "differs": differs}, {**CONTROL, "control": "text"}]))
-    assert ("not told apart from control: blank\n" in text) is (differs is False)
+    assert ("not distinguishable from control: blank\n" in text) is (differs is False)
     assert "text" not in text
 
 
 @pytest.mark.parametrize(
     ("differs", "words"),
-    [(False, "not told apart: 0.0113"), (None, "undecided: 0.0113"), (True, "differs by 0.0113")],
+    [(False, "not distinguishable: 0.0113"), (None, "undecided: 0.0113"), (True, "differs by 0.0113")],
 )
 def test_under_v_every_control_is_told_in_numbers(differs: bool | None, words: str) -> None:
     entry = finding(controls=[{**CONTROL, "differs": differs}])

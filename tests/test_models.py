@@ -68,7 +68,7 @@ def test_a_language_model_is_told_to_be_none_that_sees(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config["text_config"], "model_type": "llama"}))
     with pytest.raises(
-        InputError, match=r"cannot load .*: by its config\.json it is no vision language"
+        InputError, match=r"cannot load .*: its config\.json is not of a vision language"
     ) as told:
         load(ModelSpec("mine", folder), folder)
     assert len(str(told.value)) < 300

@@ -111,10 +111,10 @@ def test_results_come_back_as_tables(written: dict[str, Any], pytester: pytest.P
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (None, "no results file: .*No such file"),
-        ("{", "no results file"),
-        ("[]", "of schema 1, but of None"),
-        ('{"schema": 2, "runs": []}', "of schema 1, but of 2"),
+        (None, "not a results file: .*No such file"),
+        ("{", "not a results file"),
+        ("[]", r"of schema 1 \(found: None\)"),
+        ('{"schema": 2, "runs": []}', r"of schema 1 \(found: 2\)"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str | None, told: str) -> None:

@@ -174,6 +174,14 @@ def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester
         assert alone["findings"] == shared["findings"]
 
 
+def test_two_names_of_one_checkpoint_are_timed_each(run: Run, pytester: pytest.Pytester, cache: Path) -> None:
+    """What lies between their times is what the machine makes of it."""
+    names = [word for name in "ab" for word in ("--model", f"{name}={cache / 'tiny-llava-1'}")]
+    run(*names, "-m", "latency", "--fresh", "--results", "r.json", model=None)
+    one, other = (found["timing"] for found in json.loads((pytester.path / "r.json").read_text())["runs"])
+    assert one["total"] != other["total"]
+
+
 ALONE = """
 def test_alone(loaded): pass
 def test_both(loaded, measurement): pass

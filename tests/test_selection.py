@@ -99,7 +99,9 @@ def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     """What is left of an emoji where captions are cut by a count of UTF-16's units; JSON may hold it."""
     samples = make(tmp_path, 3)
     found = select([replace(samples[0], captions=("a dog\ud83d",)), *samples[1:]], 4, seed=0)
-    assert [(skip.id, skip.reason) for skip in found.skipped] == [("0", "with captions that are no text")]
+    assert [(skip.id, skip.reason) for skip in found.skipped] == [
+        ("0", "with captions that are not valid Unicode")
+    ]
 
 
 def test_a_name_that_no_file_system_has_is_a_missing_image(tmp_path: Path) -> None:

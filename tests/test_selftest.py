@@ -96,7 +96,9 @@ def test_a_norm_in_a_gates_place_is_not_measured(tiny_llava: Loaded, pictures: P
     anatomy = dissect(loaded.model, inputs)
     outcome = self_test(anatomy, inputs)
     assert outcome.unmeasured == {
-        "attention": "what stands between attention and output projection is no gate at layer 3"
+        "attention": (
+            "what lies between attention and output projection is not an elementwise gate at layer 3"
+        )
     }
     assert sorted(site.layer for site in anatomy.sites.values()) == [1, 2, 4, 5, 6]
     row = probed_pass(anatomy, inputs)[0]
@@ -168,7 +170,7 @@ def test_a_spoilt_output_head_is_told_from_a_model_that_is_not_deterministic(
     anatomy = dissect(loaded.model, inputs)
     with torch.no_grad():
         anatomy.head.weight[-1, 0] = float("nan")  # type: ignore[union-attr, operator]
-    with pytest.raises(InputError, match=r"logits are not; a spoilt weight of norm or output head"):
+    with pytest.raises(InputError, match=r"logits are not; a corrupt weight of norm or output head"):
         self_test(anatomy, inputs)
 
 

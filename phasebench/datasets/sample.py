@@ -31,7 +31,7 @@ class Sample:
     item: str
 
     def __post_init__(self) -> None:
-        """As people write them: a path as text; one caption alone, which is no row of letters, or a list."""
+        """Accept a path as text, and captions as one string or a list."""
         said = (self.captions,) if isinstance(self.captions, str) else tuple(self.captions)
         object.__setattr__(self, "path", Path(self.path))
         object.__setattr__(self, "captions", said)

@@ -11,7 +11,7 @@ from phasebench.datasets.sample import Sample, draw
 from phasebench.errors import InputError
 
 NO_CAPTIONS = "without captions"
-NO_TEXT = "with captions that are no text"
+NO_TEXT = "with captions that are not valid Unicode"
 PARTNER = "of an item with a skipped image"
 
 

@@ -119,7 +119,7 @@ class RowAccumulator:
         self._note_time(row)
 
     def _broken(self, row: Row) -> str:
-        """Where NaN or infinity came up, if it did: an overflow of the dtype, or a spoilt weight.
+        """Where NaN or infinity came up, if it did: an overflow of the dtype, or a corrupt weight.
 
         A mean over visual and text positions is finite where all their states are; where it is not measured
         the attention's sum tells.

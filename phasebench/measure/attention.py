@@ -3,7 +3,7 @@
 a_j = || sum_h alpha_h(t, j) v_h(j) W_O^h ||: heads are summed before the norm, the value bias is
 in, the output bias, the residual and the layer norm are not.
 
-Shapes: B batch, H heads, N positions, E head width, D model width.
+Shapes: B batch, H heads, K heads of values with G queries each, N positions, E head width, D model width.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def weighted_values(
     query_BH1E = _row(query, last_B, length)
     _, alpha_BH1N = own_eager(attention)(attention, query_BH1E, key, value, row_mask, **told)
     value_BNKE = value.transpose(1, 2)
-    # K heads have values, each shared by G queries.
+    # K heads have values, each shared by G queries; a learned sink's weight would come last.
     alpha_BNKG = alpha_BH1N.transpose(1, 3)[:, : value.shape[2], 0].reshape(*value_BNKE.shape[:3], -1)
     return (alpha_BNKG[..., None] * value_BNKE[:, :, :, None]).flatten(2)
 

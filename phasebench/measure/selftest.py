@@ -112,7 +112,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
 
     plain = logits()
     if bool(plain.isnan().any()):
-        told = "final states are finite, its logits are not; a spoilt weight of norm or output head?"
+        told = "final states are finite, its logits are not; a corrupt weight of norm or output head?"
         raise NotFiniteError(f"{name_of(anatomy.model)} cannot be measured: {told}")
     dtype = precision(anatomy.model)
     probe = _CheckingProbe(anatomy, positions)
@@ -187,7 +187,7 @@ def _attention_refused(anatomy: Anatomy, outcome: SelfTest, limit: float) -> str
     unseen = set(range(1, outcome.layers + 1)) - {site.layer for site in sites.values()}
     reasons = {
         "no softmax attention is seen": unseen,
-        "what stands between attention and output projection is no gate": gated,
+        "what lies between attention and output projection is not an elementwise gate": gated,
         "the summed contributions are not the attention's output": wrong,
     }
     return "; ".join(f"{why} at {_layers(where, outcome.layers)}" for why, where in reasons.items() if where)

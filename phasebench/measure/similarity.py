@@ -18,8 +18,8 @@ def similarity(hidden_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[s
 
     Args:
         hidden_BND: states at one layer.
-        visual_BN: True at visual positions V.
-        text_BN: True at text positions T.
+        visual_BN: True at visual positions.
+        text_BN: True at text positions.
     """
     hidden_BND = hidden_BND.float()
     norm_BN = hidden_BND.norm(dim=-1)

@@ -73,8 +73,8 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
     config: Any = getattr(decoder, "config", None)
     if not reads(config):
         raise InputError(
-            f"{name_of(model)}: its attention runs as {config._attn_implementation!r}, which nobody can "
-            "watch; call model.set_attn_implementation('sdpa') before"
+            f"{name_of(model)}: its attention runs as {config._attn_implementation!r}, which cannot be "
+            "observed; call model.set_attn_implementation('sdpa') first"
         )
     layers = find_layers(decoder)
     real_BN = inputs.get("attention_mask")
@@ -148,7 +148,7 @@ def not_finite(model: Any, layers: list[nn.Module], layer: int) -> str:
     where = names[layers[layer - 1]] if layer else "what enters the first block"
     return (
         f"states are not finite from layer {layer} ({where}) on; "
-        "overflow of the dtype (--dtype float32), or a spoilt weight?"
+        "overflow of the dtype (--dtype float32), or a corrupt weight?"
     )
 
 

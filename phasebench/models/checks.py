@@ -70,7 +70,7 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"--model {name}: {path} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise InputError(f"--model {name}: {path} is no JSON object")
+        raise InputError(f"--model {name}: {path} is not a JSON object")
     return found
 
 

@@ -195,7 +195,7 @@ def _weights(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         told = str(error)
         if told.startswith("Unrecognized configuration class"):  # transformers goes on with all it knows
-            told = "by its config.json it is no vision language model that transformers knows"
+            told = "its config.json is not of a vision language model that transformers knows"
         raise InputError(f"--model {name}: cannot load {folder}: {told}") from error
     others = (f"{key} {list(own)} for {list(wanted)}" for key, own, wanted in sorted(info["mismatched_keys"]))
     if lacking := [*sorted(info["missing_keys"]), *others]:

@@ -33,7 +33,7 @@ def load_results(path: str | Path, table: Table = "curves") -> pd.DataFrame:
     ``model`` and ``dataset``; docs/results.md tells what the columns hold.
 
     Raises:
-        InputError: the file is missing, no results file, or of another version; or there is no such table.
+        InputError: the file is missing, not a results file, or of another version; or there is no such table.
     """
     if table not in get_args(Table):
         raise InputError(f"table {table!r}: there are {', '.join(get_args(Table))}")
@@ -49,10 +49,10 @@ def _runs(path: Path) -> list[Entry]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no results file: {error}") from error
+        raise InputError(f"{path}: not a results file: {error}") from error
     version = read.get("schema") if isinstance(read, dict) else None
     if version != SCHEMA:
-        raise InputError(f"{path}: no results file of schema {SCHEMA}, but of {version}")
+        raise InputError(f"{path}: not a results file of schema {SCHEMA} (found: {version})")
     return list(read["runs"])
 
 

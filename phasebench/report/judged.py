@@ -64,7 +64,7 @@ def _brief(entry: Entry) -> Iterator[RenderableType]:
     yield _line(Text(entry["detail"], style="dim", no_wrap=True, overflow="ellipsis"))
     alike = [control["control"] for control in entry["controls"] if control["differs"] is False]
     if alike:
-        yield _line(Text(f"not told apart from control: {', '.join(alike)}"))
+        yield _line(Text(f"not distinguishable from control: {', '.join(alike)}"))
     yield from _needed(entry)
 
 
@@ -88,7 +88,7 @@ def _line(text: Text) -> Padding:
 
 def control_told(entry: Entry) -> str:
     """``control blank: 0.12, differs by 0.3 [0.2, 0.4]``."""
-    words = {True: "differs by", False: "not told apart:", None: "undecided:"}[entry["differs"]]
+    words = {True: "differs by", False: "not distinguishable:", None: "undecided:"}[entry["differs"]]
     apart = f"{words} {interval({**entry, 'value': entry['difference']})}"
     note = f" ({entry['note']})" if entry["note"] else ""
     return f"control {entry['control']}: {short(entry['value'])}{note}, {apart}"

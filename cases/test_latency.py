@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from phasebench.baseline_folders import RUN_ID
 from phasebench.benchmarks import Clock, replay, stored
 from phasebench.collector import attach
-from phasebench.places import PLACE
 
 if TYPE_CHECKING:
     from phasebench.measure.run import Measurement
@@ -26,7 +26,7 @@ def test_latency(request: pytest.FixtureRequest, measurement: Measurement, route
     provenance = measurement.curves.provenance
     extra = {key: provenance[key] for key in ("device", "dtype", "batch_size", "checkpoint", "data")}
     benchmark: Any = request.getfixturevalue("benchmark")  # it warns where it was asked for in vain
-    replay(benchmark, route, request.node.stash[PLACE], seconds, extra)
-    before = stored(request.config, route, request.node.stash[PLACE], extra)
+    replay(benchmark, route, request.node.stash[RUN_ID], seconds, extra)
+    before = stored(request.config, route, request.node.stash[RUN_ID], extra)
     told = {"route": route, "seconds": sum(seconds) / len(seconds), "stored": before}
     attach(request.node, {"kind": "timing", **told})

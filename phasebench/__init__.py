@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from phasebench.judge.statistics import Estimate, estimate, resampled_means
     from phasebench.library import measure
     from phasebench.models.registry import ModelSpec
-    from phasebench.report.frames import load_results
+    from phasebench.report.dataframes import load_results
 
 __version__ = "0.1.0"
 __all__ = [

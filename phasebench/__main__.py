@@ -1,4 +1,4 @@
-"""``python -m phasebench store`` and ``python -m phasebench calibrate``."""
+"""``python -m phasebench``: the store, calibration, and official files converted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from phasebench import shelves
+from phasebench import store_command
 from phasebench.calibration import command as calibrate
+from phasebench.models.converters import command as convert
 
 COMMANDS = {
-    "store": (shelves, "list what was measured and kept, or make room"),
+    "store": (store_command, "list what was measured and kept, or make room"),
     "calibrate": (calibrate, "measure what numerical noise does to the curves"),
+    "convert": (convert, "make a folder of MiniGPT-4's, MiniGPT-v2's or LiMBeR's official files"),
 }
 
 

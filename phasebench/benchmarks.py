@@ -31,17 +31,17 @@ class Clock:
         cls.time += seconds
 
 
-def replay(benchmark: Any, name: str, place: str, seconds: Sequence[float], extra: dict[str, Any]) -> None:
+def replay(benchmark: Any, name: str, run_id: str, seconds: Sequence[float], extra: dict[str, Any]) -> None:
     """Hand recorded ``seconds`` to pytest-benchmark under a key that no node id changes."""
     benchmark.group = f"phasebench {name}"
-    benchmark.name = f"{name}[{place}]"
-    benchmark.fullname = _fullname(name, place)
+    benchmark.name = f"{name}[{run_id}]"
+    benchmark.fullname = _fullname(name, run_id)
     benchmark.extra_info.update(extra)
     durations = iter(seconds)
     benchmark.pedantic(Clock.advance, setup=lambda: ((next(durations),), {}), rounds=len(seconds))
 
 
-def stored(config: pytest.Config, name: str, place: str, extra: dict[str, Any]) -> float | None:
+def stored(config: pytest.Config, name: str, run_id: str, extra: dict[str, Any]) -> float | None:
     """Mean seconds of the same durations in the last saved benchmark, or that of ``--benchmark-compare``.
 
     Only of the same images, device, precision and batch size; None where there is none such.
@@ -52,14 +52,14 @@ def stored(config: pytest.Config, name: str, place: str, extra: dict[str, Any]) 
         float(bench["stats"]["mean"])
         for _, run in session.storage.load(*chosen)
         for bench in run["benchmarks"]
-        if bench["fullname"] == _fullname(name, place)
+        if bench["fullname"] == _fullname(name, run_id)
         and all(bench["extra_info"].get(key) == extra[key] for key in LIKE)
     ]
     return means[-1] if means else None
 
 
-def _fullname(name: str, place: str) -> str:
-    return f"phasebench::{name}[{place}]"
+def _fullname(name: str, run_id: str) -> str:
+    return f"phasebench::{name}[{run_id}]"
 
 
 @pytest.hookimpl(optionalhook=True)

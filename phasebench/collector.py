@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from phasebench import processes
+from phasebench.baseline_folders import FOLDERS, RUN_ID
 from phasebench.options import settings_of
-from phasebench.places import FOLDERS, PLACE
 from phasebench.progress import where_kept
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def attach(item: pytest.Item, entry: Entry) -> Entry:
 
     Returns the entry. Set its ``passed`` to judge it by itself; else the outcome of the whole case counts.
     """
-    entry = {**entry, "place": item.stash[PLACE]}
+    entry = {**entry, "run": item.stash[RUN_ID]}
     item.stash.setdefault(ENTRIES, []).append(entry)
     if entry["kind"] in (*JUDGED, "timing"):
         for key, value in entry.items():
@@ -128,7 +128,7 @@ class _Reporter:
             terminalreporter.write_line(f"phasebench: {kept}", yellow=True)
         elif not self.compared:
             terminalreporter.write_line(NOTHING, yellow=True)
-        self._tell_stale(terminalreporter, results.places)
+        self._tell_stale(terminalreporter, results.run_ids)
         for line, written in write(self.config.option, results):
             terminalreporter.write_line(f"phasebench: {line}", red=not written)
             self._unwritten |= not written
@@ -139,11 +139,11 @@ class _Reporter:
             for line in errors(failed):  # in a log of its own each line stands at the beginning
                 terminalreporter.write_line(line)
 
-    def _tell_stale(self, reporter: pytest.TerminalReporter, places: list[str]) -> None:
+    def _tell_stale(self, reporter: pytest.TerminalReporter, run_ids: list[str]) -> None:
         from phasebench.names import CURVES
 
         folders = self.config.stash[FOLDERS]
-        stale = [path for place in places for path in folders.stale(place, set(CURVES))]
+        stale = [path for run_id in run_ids for path in folders.stale(run_id, set(CURVES))]
         for path in stale:
             reporter.write_line(
                 f"phasebench: no case asks for the baseline {path}; remove it if it is not needed"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from phasebench.baseline_folders import BASELINE_ID, FOLDERS, RUN_ID
 from phasebench.collector import UNCOMPARED, attach
 from phasebench.errors import InputError
-from phasebench.places import BASELINE, FOLDERS, PLACE
 
 if TYPE_CHECKING:
     from phasebench.curves import Curves
@@ -47,7 +47,7 @@ class Comparison:
     def path(self) -> Path | None:
         """The baseline's file; None where nothing is recorded."""
         folders = self.item.config.stash[FOLDERS]
-        return folders.find(f"{self.item.stash[BASELINE]}/{self.name}.json")
+        return folders.find(f"{self.item.stash[BASELINE_ID]}/{self.name}.json")
 
     @cached_property
     def recorded(self) -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ class Comparison:
     @property
     def not_recorded(self) -> str:
         """What is said where nothing is recorded."""
-        return f"no baseline for {self.item.stash[BASELINE]}/{self.name}; write it with --snapshot-update"
+        return f"no baseline for {self.item.stash[BASELINE_ID]}/{self.name}; write it with --snapshot-update"
 
     def loses_images(self) -> str:
         """Why ``--snapshot-update`` must not write: the file rests on more images, as do others beside it."""
@@ -87,7 +87,7 @@ class Comparison:
         own = self.path.is_relative_to(self.item.config.stash[FOLDERS].own)
         way = f"remove {self.path.parent}" if own else "name the model anew (--model NAME=...)"
         told = f"{self.name} differs from its baseline, but {self.fewer_images}"
-        return f"{self.item.stash[PLACE]} {told}: raise --images, or {way}"
+        return f"{self.item.stash[RUN_ID]} {told}: raise --images, or {way}"
 
     def _agrees(self) -> bool:
         try:
@@ -126,7 +126,7 @@ class Comparison:
         pytest.skip(why)
 
     def failure(self, baseline: Any) -> str:
-        """What a failed assertion on the syrupy fixture ``baseline`` says, the case's place before it."""
+        """What a failed assertion on syrupy's ``baseline`` says, with the model and dataset before it."""
         from phasebench.judge.baselines import read_record
 
         lines = baseline.get_assert_diff()
@@ -137,14 +137,14 @@ class Comparison:
                 lines = [str(error)]
         against = f" against {self.reference.against}" if self.reference.against else ""
         name = self.name.removeprefix("verdicts/")
-        return "\n".join([f"{self.item.stash[PLACE]}{against} {name}: {lines[0]}", *lines[1:]])
+        return "\n".join([f"{self.item.stash[RUN_ID]}{against} {name}: {lines[0]}", *lines[1:]])
 
     def cause(self, curves: Curves) -> str:
         """The likely cause, read off all curves of the model and dataset, once."""
         from phasebench.judge.cause import likely_cause
 
-        place = self.item.stash[BASELINE]
+        run_id = self.item.stash[BASELINE_ID]
         causes = self.item.config.stash.setdefault(CAUSES, {})
-        if place not in causes:
-            causes[place] = likely_cause(self.reference, place, curves)
-        return causes[place]
+        if run_id not in causes:
+            causes[run_id] = likely_cause(self.reference, run_id, curves)
+        return causes[run_id]

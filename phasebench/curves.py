@@ -95,6 +95,13 @@ class Curves:
         return pd.DataFrame({"mean": mean, "se": se, "n": n}, pd.RangeIndex(len(n), name="layer"))
 
 
+def known_mean(values: Array, axis: int = 0) -> Array:
+    """Mean of the finite values along an axis; NaN where there is none."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis), dtype=np.float64)
+
+
 def members(items: Sequence[str]) -> npt.NDArray[np.int64]:
     """The number of each image's item, counted in order of appearance [images]."""
     numbers = {item: number for number, item in enumerate(dict.fromkeys(items))}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from phasebench.baseline_folders import BASELINE_ID, FOLDERS, RUN_ID, packaged
 from phasebench.collector import KEPT, Entry, attach
 from phasebench.comparison import Comparison
 from phasebench.errors import InputError
 from phasebench.names import CURVES
 from phasebench.options import settings_of
-from phasebench.places import BASELINE, FOLDERS, PLACE, packaged
 
 if TYPE_CHECKING:
     from phasebench.judge.finding import Finding, Verdict
@@ -65,7 +65,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     yield model
     model.model = None  # pytest keeps the fixture's value a while; the weights must go now
     gc.collect()
-    empty_caches()  # the next model's place depends on what the device has free
+    empty_caches()  # where the next model is put depends on what the device has free
 
 
 def _failed(message: str) -> BaseException:
@@ -124,20 +124,20 @@ def measurement(request: pytest.FixtureRequest, loaded: Loaded) -> Measurement:
 
 
 @pytest.fixture(autouse=True)
-def _place(request: pytest.FixtureRequest) -> None:
+def _identify_run(request: pytest.FixtureRequest) -> None:
     """Remember on the item which model and dataset it is about; hand on the measurement once."""
     if not {"loaded", "measurement"} <= {*request.fixturenames}:
         return
     measured = request.getfixturevalue("measurement")
     params, against = request.node.callspec.params, request.config.option.against
-    place = request.node.stash[PLACE] = f"{params['loaded']}/{params['measurement']}"
-    request.node.stash[BASELINE] = f"{against or params['loaded']}/{params['measurement']}"
-    told = request.config.stash.setdefault(ATTACHED, set())
-    if place not in told:
+    run_id = request.node.stash[RUN_ID] = f"{params['loaded']}/{params['measurement']}"
+    request.node.stash[BASELINE_ID] = f"{against or params['loaded']}/{params['measurement']}"
+    attached = request.config.stash.setdefault(ATTACHED, set())
+    if run_id not in attached:
         from phasebench.report.results import measurement_entry
         from phasebench.session import selection
 
-        told.add(place)
+        attached.add(run_id)
         skipped = selection(request.config, params["measurement"]).skipped
         attach(request.node, measurement_entry(measured, [skip.as_dict() for skip in skipped]))
     if request.node.path.parent != packaged("cases"):
@@ -199,7 +199,7 @@ def _verdict_failure(compared: Comparison, verdict: Verdict, baseline: Any) -> s
 
     before, undecided = _recorded_verdict(compared), verdict.outcome is Outcome.UNDECIDED
     if undecided and before not in (None, "", str(verdict.outcome)) and compared.fewer_images:
-        few = f"{compared.item.stash[BASELINE]}/{compared.name}: undecided, {compared.fewer_images}"
+        few = f"{compared.item.stash[BASELINE_ID]}/{compared.name}: undecided, {compared.fewer_images}"
         if compared.strict:
             return few
         compared.skip(few)  # nothing is known to have changed
@@ -212,7 +212,7 @@ def _verdict_failure(compared: Comparison, verdict: Verdict, baseline: Any) -> s
     if verdict.outcome is Outcome.HOLDS:
         return ""
     claim = compared.measured["finding"]
-    return f"{compared.item.stash[PLACE]} {claim} {verdict.outcome}: {verdict.detail}"
+    return f"{compared.item.stash[RUN_ID]} {claim} {verdict.outcome}: {verdict.detail}"
 
 
 @pytest.fixture
@@ -231,14 +231,14 @@ def check_drift(
         if compared.path is None and not compared.updating:
             _pass_over(compared, compared.not_recorded)
         entry = _drift_entry(compared)
-        why = cause = compared.loses_images()
+        why, cause = compared.loses_images(), ""
         if not why and baseline(name=curve) != compared.measured:
             cause = compared.cause(measurement.curves)
             told = compared.failure(baseline)
             why = f"{told}\nlikely cause: {cause}" if cause else told
-        attach(request.node, {**entry, "updated": not why and bool(entry["told"]), "cause": cause})[
-            "passed"
-        ] = not why
+        updated = not why and bool(entry["told"])
+        entry = attach(request.node, {**entry, "updated": updated, "cause": cause})
+        entry["passed"] = not why
         if why:
             pytest.fail(why, pytrace=False)
 
@@ -257,7 +257,7 @@ def _drift_entry(compared: Comparison) -> Entry:
         return _incomparable(compared.name, str(error))
     entry = {**as_entry(difference), "baseline": columns(compared.recorded or {})}
     if not difference.decidable and not compared.updating:
-        where = f"{compared.item.stash[BASELINE]}/{compared.name}"
+        where = f"{compared.item.stash[BASELINE_ID]}/{compared.name}"
         few = f"{where}: fewer than {MIN_ITEMS} items cannot be compared with others"
         _pass_over(compared, f"{few}; {_more_images(compared)}")
     if compared.item.config.option.update_snapshots and compared.fewer_images:
@@ -293,7 +293,7 @@ def _refuse_broken(item: pytest.Item, measurement: Measurement) -> None:
     if measurement.broken:
         image, where = next(iter(measurement.broken.items()))
         count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
-        pytest.fail(f"{item.stash[PLACE]}: {count} are broken; the first, {image}: {where}", pytrace=False)
+        pytest.fail(f"{item.stash[RUN_ID]}: {count} are broken; the first, {image}: {where}", pytrace=False)
 
 
 def _plain_data(finding: Finding, verdict: Verdict) -> dict[str, Any]:

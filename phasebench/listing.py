@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from phasebench import known
+from phasebench.baseline_folders import FOLDERS
 from phasebench.errors import InputError
-from phasebench.options import DEFAULT_MODELS, settings_of
-from phasebench.places import FOLDERS
+from phasebench.options import settings_of
+from phasebench.progress import duration
+from phasebench.settings import DEFAULT_MODELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,12 +127,12 @@ def _planned(config: pytest.Config) -> Table:
 
 
 def _plan(spec: ModelSpec, settings: Settings) -> Plan:
-    from phasebench.models.devices import place
+    from phasebench.models.devices import plan_placement
     from phasebench.models.plan import plan
     from phasebench.models.sizes import empty_model
 
     config, flags = _configuration(spec), {"remote_code": settings.remote_code}
-    where = place(config, settings.device, settings.dtype, settings.max_memory, **flags)
+    where = plan_placement(config, settings.device, settings.dtype, settings.max_memory, **flags)
     return plan(empty_model(config, **flags), spec.visual, where)
 
 
@@ -154,18 +156,12 @@ def _rows(found: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:
         ("and with the lens", found.plain + found.rows + found.lens),
     ):
         each = operations / rate
-        total = _duration(each * images)
+        total = duration(each * images)
         yield what, f"{operations / 1e12:.2f} TFLOP an image, {each:.2f} s; {total} for {images} images"
 
 
 def _billions(count: int) -> str:
     return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _configuration(spec: ModelSpec) -> Path:

@@ -10,6 +10,8 @@ ATTENTION = (
     "share_first5", "share_first5_visual", "share_visual", "share_text", "share_self",
     "ratio_first5", "total",
 )  # fmt: skip
+FIRST_POSITIONS = 5
+"""The paper's 'first several tokens' (section 3.2), of ``share_first5`` and ``ratio_first5``."""
 MAX_LOGIT = "max_logit"
 RECALLS = ("recall", "recall_other", "lift")
 LENS = (MAX_LOGIT, *RECALLS)

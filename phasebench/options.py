@@ -13,9 +13,8 @@ import pytest
 from phasebench import processes
 from phasebench.cache import store_folder
 from phasebench.errors import InputError, meant
-from phasebench.settings import DEFAULT_IMAGES, Settings
+from phasebench.settings import DEFAULT_IMAGES, DEFAULT_MODELS, Settings
 
-DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
 DEFAULT_EFFECT = 0.5
 """Half a standard deviation over images: Cohen's 'medium' effect."""

@@ -55,7 +55,7 @@ class Progress:
         pause = 0.2 if self._terminal else EVERY
         if done.images and (now - self._shown >= pause or done.images == done.total):
             self._shown = now
-            self._write(told(done, self._busy), last=done.images == done.total)
+            self._write(progress_line(done, self._busy), last=done.images == done.total)
 
     def say(self, what: str) -> None:
         """Show what goes on before the first image."""
@@ -93,7 +93,7 @@ def where_kept(settings: Settings) -> str:
     return f"{settings.store}; {command} resumes from there"
 
 
-def told(done: ProgressUpdate, busy: float) -> str:
+def progress_line(done: ProgressUpdate, busy: float) -> str:
     """``12/60 images (8 from the store), 1.43/s, 34 s left``; ``busy`` seconds went into those measured."""
     what = f"control {done.control}: " if done.control else ""
     text = f"{what}{done.images}/{done.total} images"
@@ -103,11 +103,12 @@ def told(done: ProgressUpdate, busy: float) -> str:
         rate = done.measured / max(busy, 1e-9)
         text += f", {rate:.3g}/s"
         if done.images < done.total:
-            text += f", {_span((done.total - done.images) / rate)} left"
+            text += f", {duration((done.total - done.images) / rate)} left"
     return text
 
 
-def _span(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``34 s``, ``12 min`` or ``6.7 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

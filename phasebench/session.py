@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from phasebench import known, processes
+from phasebench.baseline_folders import FOLDERS, Folders, own_folder, packaged
 from phasebench.names import CURVES, FINDINGS, SAFE
-from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, DEFAULT_MODELS, settings_of, usage
-from phasebench.places import FOLDERS, Folders, own_folder, packaged
+from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, settings_of, usage
 from phasebench.report import outputs
+from phasebench.settings import DEFAULT_MODELS
 
 if TYPE_CHECKING:
     from phasebench.datasets.registry import DatasetSpec
@@ -46,7 +47,7 @@ MARKERS = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle the folders."""
+    """Declare markers, see that outputs can be written and cases collected, and settle the folders."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.addinivalue_line("filterwarnings", CUT_SHORT)
@@ -78,7 +79,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     The conftest files have been read, no worker has started.
 
     Raises:
-        pytest.UsageError: a name is unknown, and it lists the known ones; or a dataset cannot be read.
+        pytest.UsageError: a name is unknown, and it lists the known ones; or an input cannot be read.
     """
     from phasebench.datasets.registry import resolve_datasets
     from phasebench.models.registry import resolve_models
@@ -87,31 +88,40 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     with usage():
         models = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
         datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known.datasets(config))
-    chosen_models = {spec.name: spec for spec in models}
-    chosen_datasets = {spec.name: spec for spec in datasets}
-    config.stash[MODELS] = chosen_models
-    config.stash[DATASETS] = chosen_datasets
+    config.stash[MODELS] = {spec.name: spec for spec in models}
+    config.stash[DATASETS] = {spec.name: spec for spec in datasets}
     if not config.option.collectonly:
-        config.stash[REFERENCE] = _reference(config, list(chosen_datasets))
-        _check_places(settings_of(config))
-        _look_up(models, config)
-        config.stash[SELECTIONS] = {}
-        if not hasattr(config, "workerinput"):  # the controller has seen all of them
-            for spec in datasets:
-                selection(config, spec.name)
+        _check_inputs(config)
+    own = config.stash[OWN_FINDINGS] = _own_findings(config)
+    if config.args_source is not config.ArgsSource.ARGS:
+        config.args = _cases(own=bool(own))
+
+
+def _check_inputs(config: pytest.Config) -> None:
+    """See that baselines, device, models and datasets are there: a typing error must not cost an hour."""
+    models, datasets = config.stash[MODELS], config.stash[DATASETS]
+    config.stash[REFERENCE] = _reference(config, list(datasets))
+    _check_devices(settings_of(config))
+    _look_up(list(models.values()), config)
+    config.stash[SELECTIONS] = {}
+    if not hasattr(config, "workerinput"):  # the controller has seen all of them
+        for name in datasets:
+            selection(config, name)
+
+
+def _own_findings(config: pytest.Config) -> dict[str, Finding]:
+    """The findings that hooks give, by ids that no other has."""
+    hook = "pytest_phasebench_findings"
     with usage():
         findings = known.findings(config)
     ids = [*FINDINGS, *(finding.id for finding in findings)]
     for name in ids:
         if not name or set(name) - SAFE:
             told = "letters, digits, . _ - only: it names a file"
-            raise pytest.UsageError(f"pytest_phasebench_findings: the id {name!r} has others than {told}")
-    doubled = sorted({name for name in ids if ids.count(name) > 1})
-    if doubled:
-        raise pytest.UsageError(f"pytest_phasebench_findings: the ids {', '.join(doubled)} are taken")
-    config.stash[OWN_FINDINGS] = {finding.id: finding for finding in findings}
-    if config.args_source is not config.ArgsSource.ARGS:
-        config.args = _cases(own=bool(findings))
+            raise pytest.UsageError(f"{hook}: the id {name!r} has others than {told}")
+    if doubled := sorted({name for name in ids if ids.count(name) > 1}):
+        raise pytest.UsageError(f"{hook}: the ids {', '.join(doubled)} are taken")
+    return {finding.id: finding for finding in findings}
 
 
 def _cases(*, own: bool) -> list[str]:
@@ -143,7 +153,7 @@ def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
         return Reference.of(folders, against, effect, renew=option.update_snapshots)
 
 
-def _check_places(settings: Settings) -> None:
+def _check_devices(settings: Settings) -> None:
     """See that device and memory are there, where any are named: torch is imported for it."""
     if settings.device == "auto" and not settings.max_memory:
         return
@@ -172,10 +182,7 @@ def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
 
 
 def selection(config: pytest.Config, name: str) -> Selection:
-    """What is drawn from a dataset, once; every process of a run draws the same from the same files.
-
-    Called for all of them before the first model is loaded: a typing error must not cost an hour.
-    """
+    """What is drawn from a dataset, once; every process of a run draws the same from the same files."""
     from phasebench.cache import cache_folder
     from phasebench.datasets.registry import read
     from phasebench.datasets.selection import select

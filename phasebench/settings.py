@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_IMAGES = 400
 """As many as the paper draws; a bundled dataset that has fewer is taken whole."""
 

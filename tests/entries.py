@@ -15,7 +15,7 @@ CONTROL = {
 
 def finding(**changes: Any) -> dict[str, Any]:
     entry = {
-        "kind": "finding", "place": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
+        "kind": "finding", "run": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
         "value": 0.0213, "low": 0.01, "high": 0.031, "passed": True,
         "detail": "rise, fall, rise, fall", "controls": [CONTROL], "margin": 2.5, "images_needed": None,
     }  # fmt: skip
@@ -24,7 +24,7 @@ def finding(**changes: Any) -> dict[str, Any]:
 
 def drift(curve: str, excess: float | None, *, passed: bool, **changes: Any) -> dict[str, Any]:
     entry = {
-        "kind": "drift", "place": "m/d", "curve": curve, "layer": 7, "excess": excess,
+        "kind": "drift", "run": "m/d", "curve": curve, "layer": 7, "excess": excess,
         "recorded": 0.5, "measured": 0.6, "passed": passed, "shared": 4, "images": 4, "effect": 1.5,
         "told": [], "updated": False,
     }  # fmt: skip
@@ -36,7 +36,7 @@ def measurement(**changes: Any) -> dict[str, Any]:
     mean = [float(value) for value in FOUR]
     table = {"layer": list(range(41)), "mean": mean, "se": [0.01] * 41, "n": [60] * 41}
     entry = {
-        "kind": "measurement", "place": "m/d", "passed": True, "curves": dict.fromkeys(CURVES, table),
+        "kind": "measurement", "run": "m/d", "passed": True, "curves": dict.fromkeys(CURVES, table),
         "timing": {"pass": 0.696, "plain": 0.134, "ratio": 5.09, "total": 41.76}, "stored": 0,
         "layout": {"length": 50, "visual": [[3, 39]]}, "notes": [], "skipped": [], "images": ["a", "b"],
         "provenance": {

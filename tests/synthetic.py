@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phasebench.baseline_folders import packaged
 from phasebench.curves import Array, Curves
 from phasebench.judge.finding import Evidence
 from phasebench.judge.tolerance import FILE, Tolerances
 from phasebench.names import ATTENTION, CURVES
-from phasebench.places import packaged
 
 LAST = 40
 TOLERANCES = Tolerances.read(packaged("baselines") / FILE)

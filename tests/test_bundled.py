@@ -22,8 +22,8 @@ from phasebench.models import bundled
 from phasebench.models.folders import IMAGE_TOKEN
 from phasebench.models.loading import Loaded, load
 from phasebench.models.recipes import evaluate, text
-from phasebench.models.recipes.eyes import pixels
 from phasebench.models.recipes.frozen import FrozenLM
+from phasebench.models.recipes.vision import pixels
 from phasebench.models.registry import bundled_models
 from phasebench.names import CURVES
 from phasebench.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 
 from phasebench.cache import made_once
 from phasebench.errors import InputError
-from phasebench.shelves import shelves
+from phasebench.store_command import store_folders
 
 
 def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
@@ -63,5 +63,5 @@ def test_the_store_can_be_listed_while_a_run_writes(tmp_path: Path, monkeypatch:
         return stat(path, **told)
 
     monkeypatch.setattr(Path, "stat", gone)
-    (shelf,) = shelves(tmp_path)
-    assert (shelf.images, shelf.size, shelf.about) == (1, 4, {})
+    (kept,) = store_folders(tmp_path)
+    assert (kept.images, kept.size, kept.about) == (1, 4, {})

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phasebench.baseline_folders import packaged
 from phasebench.judge.cause import cause
 from phasebench.judge.drift import Difference
 from phasebench.judge.tolerance import FILE
 from phasebench.names import CURVES
-from phasebench.places import packaged
 from tests.conftest import DRIFT, FINDING, LATENCY, Run
 from tests.test_against import change, moved
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phasebench.baseline_folders import Folders
 from phasebench.errors import InputError
 from phasebench.judge import drift
 from phasebench.judge.baselines import Reference
@@ -16,7 +17,6 @@ from phasebench.judge.drift import Difference, as_entry
 from phasebench.judge.record import Record, record
 from phasebench.judge.tolerance import Spread, Tolerances
 from phasebench.names import CURVES
-from phasebench.places import Folders
 from tests.synthetic import FOUR, TOLERANCES, curves
 
 NOWHERE = Folders(Path("own"), Path("packaged"))

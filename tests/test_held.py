@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from phasebench import places, session
+from phasebench import baseline_folders, session
 from phasebench.judge.tolerance import FILE
 from tests.conftest import DRIFT, Run
 
@@ -116,6 +116,7 @@ def test_fewer_images_in_a_precision_without_tolerance_take_no_place(
     refused.stdout.fnmatch_lines(
         ["*inter differs from its baseline, but recorded on 4 images, measured on 2: raise --im*"]
     )
+    refused.stdout.no_fnmatch_line("*likely cause*")
     assert images(folder) == {4}
 
 
@@ -123,8 +124,8 @@ def test_fewer_images_do_not_hide_what_is_packaged(
     run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packaged = recorded.parents[1].rename(pytester.path / "packaged")
-    shutil.copy(places.packaged("baselines") / FILE, packaged)
-    monkeypatch.setattr(session, "Folders", lambda own, _: places.Folders(own, packaged))
+    shutil.copy(baseline_folders.packaged("baselines") / FILE, packaged)
+    monkeypatch.setattr(session, "Folders", lambda own, _: baseline_folders.Folders(own, packaged))
     refused = run("--lens-norm", "off", "--images", "3", "--snapshot-update", "-m", "drift")
     assert refused.ret == FAILED
     refused.stdout.fnmatch_lines(
@@ -158,7 +159,7 @@ def test_a_finding_whose_data_no_file_takes_is_named(run: Run, pytester: pytest.
 def test_a_findings_data_beside_the_numbers_takes_no_name_of_theirs(
     run: Run, pytester: pytest.Pytester
 ) -> None:
-    pytester.makeconftest(OURS.replace("DATA", "{'place': 'left', 'kind': 'x', 'id': 'y', 'side': 'left'}"))
+    pytester.makeconftest(OURS.replace("DATA", "{'run': 'left', 'kind': 'x', 'id': 'y', 'side': 'left'}"))
     run("-k", "own_finding", "--results", "results.json", "--snapshot-update")
     (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
     assert (found["model"], found["dataset"]) == ("tiny-llava", "pics")

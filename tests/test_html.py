@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 import pytest
 
 from phasebench.report import figures as drawing
-from phasebench.report import interactive, outputs
-from phasebench.report.figure import CONTROL, Figure, Line
-from phasebench.report.page import embedded, page
+from phasebench.report import outputs, plotly_figures
+from phasebench.report.figure_model import CONTROL, Figure, Line
+from phasebench.report.html_page import embedded, page
 from phasebench.report.results import Results
 from tests.conftest import Run
 from tests.entries import measurement
@@ -208,9 +208,9 @@ def test_lines_of_one_colour_differ_in_dash_or_marker(shown: Page) -> None:
 @pytest.mark.slow
 def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> None:
     both = [Figure("f", "t", "c", "y", 4, [Line(str(k), [0], [0.5]) for k in range(n)]) for n in (2, 7)]
-    few, many = (interactive.drawn(figure)["layout"] for figure in both)
+    few, many = (plotly_figures.drawn(figure)["layout"] for figure in both)
     assert few["legend"]["orientation"] == "v"
-    assert many["margin"]["b"] - few["margin"]["b"] == 5 * interactive.ROW
+    assert many["margin"]["b"] - few["margin"]["b"] == 5 * plotly_figures.ROW
     assert many["height"] - many["margin"]["b"] == few["height"] - few["margin"]["b"]
 
 
@@ -220,7 +220,7 @@ def test_controls_are_told_apart() -> None:
     nosink = {"inter_nosink": table} | {f"intra_{kind}_nosink": table for kind in ("visual", "text")}
     entry = measurement(controls=controls, heatmap=None, heatmaps={})
     entry["curves"] |= nosink
-    figure = next(drawing.of_place(Results.of([entry]), "m/d"))
+    figure = next(drawing.of_run(Results.of([entry]), "m/d"))
     dotted = [line for line in figure.lines if line.dash == CONTROL]
     assert len({line.colour for line in dotted}) == 3
 
@@ -239,7 +239,7 @@ def test_figures_for_a_paper(run: Run, tmp_path: Path) -> None:
 def test_what_a_model_or_caption_says_is_text() -> None:
     assert "</script" not in embedded({"words": "</script><b>"})
     entry: dict[str, Any] = {
-        "kind": "finding", "place": "<m>/d", "id": "four_phases", "verdict": "holds", "recorded": None,
+        "kind": "finding", "run": "<m>/d", "id": "four_phases", "verdict": "holds", "recorded": None,
         "value": 1.0, "low": None, "high": 2.0, "passed": True, "detail": "<script>", "controls": [],
         "margin": None, "images_needed": None,
     }  # fmt: skip

@@ -114,7 +114,7 @@ def test_ctrl_c_with_workers_says_what_is_kept_and_nothing_else(tmp_path: Path) 
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(100) == pytest.ExitCode.INTERRUPTED, log.read_text()
     told = log.read_text()
-    assert f"interrupted; the images measured so far are kept in {store}; the same command goes on" in told
+    assert f"interrupted; the images measured so far are kept in {store}; the same command resumes" in told
     assert "INTERNALERROR" not in told
     assert "Traceback" not in told
     assert whole_rows(store) < 200

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlamaConfig
 
-from phasebench.models.kin.minigpt_v2 import full_config
+from phasebench.models.converters.minigpt_v2 import full_config
 from phasebench.models.loading import Loaded
 from phasebench.models.patches import patches
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from phasebench.baseline_folders import packaged
 from phasebench.names import CURVES
-from phasebench.places import packaged
 from tests.conftest import DRIFT, FINDING, LATENCY, Run
 
 

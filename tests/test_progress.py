@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from phasebench.measure.batches import ProgressUpdate
-from phasebench.progress import Progress, told
+from phasebench.progress import Progress, progress_line
 from phasebench.settings import Settings
 from tests.conftest import Run
 
@@ -72,7 +72,7 @@ def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Repo
     ],
 )
 def test_what_is_told(done: ProgressUpdate, busy: float, line: str) -> None:
-    assert told(done, busy) == line
+    assert progress_line(done, busy) == line
 
 
 def test_images_from_the_store_are_no_measure_of_the_rate(clock: Callable[[float], None]) -> None:

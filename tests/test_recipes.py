@@ -16,9 +16,9 @@ from phasebench.datasets.sprites import NOUNS
 from phasebench.models.folders import PATCH
 from phasebench.models.recipes import evaluate
 from phasebench.models.recipes.detectors import ON, detectors, probes, whitening
-from phasebench.models.recipes.eyes import CONFIG, GRID, Eyes, batch_of, pixels, targets
 from phasebench.models.recipes.patches import cells_of, coverage, owners
 from phasebench.models.recipes.training import Schedule, train
+from phasebench.models.recipes.vision import CONFIG, GRID, Eyes, batch_of, pixels, targets
 
 CAT, OWL = Thing("cat", "big", 0, 0, 48), Thing("owl", "small", 64, 64, 32)
 PICTURE = Scene("blue", (CAT, OWL))

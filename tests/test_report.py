@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from phasebench.report.picture import picture, tables
 from phasebench.report.results import Results, curve_table, timing
 from phasebench.report.terminal import skips
 from tests.entries import drift, finding
+from tests.picture import picture, tables
 from tests.synthetic import FOUR, curves
 
 
 def test_the_results_are_sorted_by_place_without_inner_keys() -> None:
-    entries = [finding(place="b/d"), finding(place="a/d"), drift("inter", 0.5, passed=True, place="a/d")]
+    entries = [finding(run="b/d"), finding(run="a/d"), drift("inter", 0.5, passed=True, run="a/d")]
     runs = Results.of(entries).as_dict()["runs"]
     assert [run["model"] for run in runs] == ["a", "b"]
-    assert "place" not in runs[0]["findings"]["four_phases"]
+    assert "run" not in runs[0]["findings"]["four_phases"]
     assert runs[0]["drift"]["inter"]["excess"] == 0.5
 
 
@@ -33,16 +33,16 @@ def test_the_overhead_is_of_the_same_images_without_the_first() -> None:
     assert timing([1.0], [(1.0, 1.0)])["ratio"] is None
 
 
-def measured(place: str, *reasons: str) -> dict[str, Any]:
+def measured(run_id: str, *reasons: str) -> dict[str, Any]:
     skipped = [{"id": str(i), "path": f"x/{i}.png", "reason": reason} for i, reason in enumerate(reasons)]
-    source = {"dataset": place.partition("/")[2]}
+    source = {"dataset": run_id.partition("/")[2]}
     entry = {"kind": "measurement", "images": ["a", "b"], "skipped": skipped, "provenance": source}
-    return {**entry, "place": place, "passed": True}
+    return {**entry, "run": run_id, "passed": True}
 
 
 def test_skips_are_told_once_a_dataset_with_the_first_of_each_kind() -> None:
     reasons = ("truncated", "missing", "truncated")
-    entries = [measured("m/d", *reasons), measured("n/d", *reasons), measured("m/good"), finding(place="k/d")]
+    entries = [measured("m/d", *reasons), measured("n/d", *reasons), measured("m/good"), finding(run="k/d")]
     assert list(skips(Results.of(entries))) == [
         "d: 3 images skipped, 2 measured: 2 truncated (x/0.png, ...), 1 missing (x/1.png)"
     ]

@@ -147,7 +147,7 @@ def test_junit_has_the_scalars(run: Run, pytester: pytest.Pytester) -> None:
     tree = ET.parse(pytester.path / "junit.xml")  # noqa: S314 (written by this test)
     case = next(case for case in tree.iter("testcase") if case.get("name", "").startswith("test_four_phases"))
     properties = {p.get("name"): p.get("value") for p in case.iter("property")}
-    assert properties["phasebench.place"] == "tiny-llava/pics"
+    assert properties["phasebench.run"] == "tiny-llava/pics"
     assert properties["phasebench.id"] == "four_phases"
     assert properties["phasebench.verdict"] in {"holds", "does not hold", "undecided"}
 

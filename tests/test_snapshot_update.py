@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from phasebench.baseline_folders import packaged
 from phasebench.models.tiny import tiny
 from phasebench.names import CURVES
-from phasebench.places import packaged
 from tests.conftest import DRIFT, FINDING, LATENCY, Run, write_pictures
 from tests.test_against import change, moved
 

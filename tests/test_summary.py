@@ -31,10 +31,10 @@ def test_drift_stands_worst_first() -> None:
 
 
 def test_what_failed_otherwise_makes_a_place_red() -> None:
-    broken = {"kind": "measurement", "place": "m/a", "broken": {"7.png": "from layer 3 on"}, "passed": True}
-    own = {"kind": "own", "place": "m/b", "case": "test_mine[x]", "passed": False}
+    broken = {"kind": "measurement", "run": "m/a", "broken": {"7.png": "from layer 3 on"}, "passed": True}
+    own = {"kind": "own", "run": "m/b", "case": "test_mine[x]", "passed": False}
     lines = markdown(
-        Results.of([broken, finding(place="m/a"), own, finding(place="m/b"), finding(place="m/c")])
+        Results.of([broken, finding(run="m/a"), own, finding(run="m/b"), finding(run="m/c")])
     ).splitlines()
     assert [line for line in lines if line.startswith("###")] == ["### ❌ m/a", "### ❌ m/b", "### ✅ m/c"]
     assert "Broken image 7.png: from layer 3 on" in lines
@@ -42,8 +42,8 @@ def test_what_failed_otherwise_makes_a_place_red() -> None:
 
 
 def test_red_places_and_findings_come_first() -> None:
-    changed = finding(place="m/b", passed=False, id="attention_sinks", verdict="does not hold", value=None)
-    lines = markdown(Results.of([finding(place="m/a"), finding(place="m/b"), changed])).splitlines()
+    changed = finding(run="m/b", passed=False, id="attention_sinks", verdict="does not hold", value=None)
+    lines = markdown(Results.of([finding(run="m/a"), finding(run="m/b"), changed])).splitlines()
     assert [line for line in lines if line.startswith("###")] == ["### ❌ m/b", "### ✅ m/a"]
     rows = [line for line in lines if line.startswith("| `")]
     assert rows[0] == "| `attention_sinks` | **does not hold** | - | 0.01 to 0.031 | holds |"
@@ -51,9 +51,9 @@ def test_red_places_and_findings_come_first() -> None:
 
 def test_the_place_that_drifted_most_comes_first() -> None:
     entries = [
-        finding(place="m/a"), finding(place="m/b", passed=False),
-        drift("inter", 3.0, passed=False, place="m/c"), drift("inter", 30.0, passed=False, place="m/d"),
-        drift("inter", None, passed=False, place="m/e"),
+        finding(run="m/a"), finding(run="m/b", passed=False),
+        drift("inter", 3.0, passed=False, run="m/c"), drift("inter", 30.0, passed=False, run="m/d"),
+        drift("inter", None, passed=False, run="m/e"),
     ]  # fmt: skip
     lines = markdown(Results.of(entries)).splitlines()
     places = [line.split()[-1] for line in lines if line.startswith("###")]
@@ -62,7 +62,7 @@ def test_the_place_that_drifted_most_comes_first() -> None:
 
 def test_a_summary_that_github_would_drop_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "LIMIT", 200)
-    text = markdown(Results.of([finding(place=f"m/{index}") for index in range(50)]))
+    text = markdown(Results.of([finding(run=f"m/{index}") for index in range(50)]))
     assert len(text.encode()) < 300
     assert text.endswith("cut; the rest is in the results file.\n")
 

@@ -13,8 +13,8 @@ from phasebench.report.terminal import SHOWN, tables
 from tests.entries import PHASES, drift, finding, measurement
 
 TIMING = [
-    {"kind": "timing", "place": "m/d", "passed": True, "route": "pass", "seconds": 0.66, "stored": 0.6},
-    {"kind": "timing", "place": "m/d", "passed": True, "route": "plain", "seconds": 0.1, "stored": None},
+    {"kind": "timing", "run": "m/d", "passed": True, "route": "pass", "seconds": 0.66, "stored": 0.6},
+    {"kind": "timing", "run": "m/d", "passed": True, "route": "plain", "seconds": 0.1, "stored": None},
 ]
 EVERYTHING = [measurement(), finding(phases=PHASES), drift("inter", 0.2, passed=True), *TIMING]
 

@@ -21,13 +21,13 @@ from phasebench.files import write_whole
 from phasebench.judge.record import OF_OTHERS
 from phasebench.judge.tolerance import FILE, Spread, Tolerances, spread
 from phasebench.names import CURVES
+from phasebench.settings import DEFAULT_MODELS
 
 if TYPE_CHECKING:
     from phasebench.calibration.variations import Values, Variation
     from phasebench.datasets.sample import Sample
     from phasebench.models.loading import Loaded
 
-MODELS = ("smol-llava", "smol-instructblip")
 DATASETS = ("scenes",)
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -35,7 +35,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
-    add("--model", action="append", metavar="NAME|FOLDER", help=f"default: {', '.join(MODELS)}")
+    add("--model", action="append", metavar="NAME|FOLDER", help=f"default: {', '.join(DEFAULT_MODELS)}")
     add("--dataset", action="append", metavar="NAME|FOLDER", help=f"default: {', '.join(DATASETS)}")
     add("--dtype", action="append", choices=DTYPES, help="default: all three")
     add("--images", type=int, default=8, metavar="N", help="of each dataset (default %(default)s)")
@@ -66,7 +66,7 @@ def _calibrate(asked: argparse.Namespace) -> None:
     seen: dict[str, dict[str, Spread]] = {}
     if asked.widen:
         _widen(seen, before)
-    for name in asked.model or MODELS:
+    for name in asked.model or DEFAULT_MODELS:
         for dataset in datasets:
             about["measured"].append(f"{name} on {dataset}")
             _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))

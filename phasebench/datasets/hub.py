@@ -57,7 +57,7 @@ def winoground_folder(cache: Path, images: int, seed: int) -> Path:
 
 
 def _write_coco(folder: Path, images: int, seed: int) -> None:
-    with _told(COCO):
+    with _explained(COCO):
         rows = _load(COCO, "val", ("image",), COCO_REVISION)
         # A question is called like its image's file, as the reference code of that collection says.
         place = {f"{Path(name).stem}.jpg": index for index, name in enumerate(rows["question_id"])}
@@ -74,7 +74,7 @@ def _write_coco(folder: Path, images: int, seed: int) -> None:
 
 
 def _write_winoground(folder: Path, images: int, seed: int) -> None:
-    with _told(WINOGROUND, TERMS):
+    with _explained(WINOGROUND, TERMS):
         try:
             rows = _load(WINOGROUND, "test", ("image_0", "image_1"))
         except RuntimeError as error:
@@ -140,7 +140,7 @@ def _content(image: Row) -> bytes:
 
 
 @contextmanager
-def _told(name: str, terms: str = "") -> Iterator[None]:
+def _explained(name: str, terms: str = "") -> Iterator[None]:
     """Turn what the hub's libraries raise, a dozen unrelated types, into one message with the way out."""
     try:
         yield

@@ -46,7 +46,7 @@ def open_rgb(path: Path) -> Image.Image:
         told = str(error) if str(path) in str(error) else f"unreadable image {path}: {error}"
         raise ImageError(error.reason, told) from error
     except Exception as error:  # a damaged file makes PIL's decoders raise anything
-        raise _told(path, error) from error
+        raise _image_error(path, error) from error
 
 
 def unpacked(data: bytes) -> bytes:
@@ -99,7 +99,7 @@ def _read(path: Path, read: list[bytes], failed: list[OSError]) -> None:
         failed.append(OSError(str(error)))
 
 
-def _told(path: Path, error: Exception) -> ImageError:
+def _image_error(path: Path, error: Exception) -> ImageError:
     if isinstance(error, FileNotFoundError):
         return ImageError("missing", f"image file missing: {path}")
     if isinstance(error, Image.DecompressionBombError):

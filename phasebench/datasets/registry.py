@@ -113,27 +113,27 @@ def read_folder(folder: str | Path) -> list[Sample]:
     Raises:
         InputError: it is none of these.
     """
-    from phasebench.datasets import coco, listed, winoground
+    from phasebench.datasets import coco, image_list, winoground
 
     folder = Path(folder)
-    examples, captions = winoground.examples_folder(folder), listed.list_of(folder)
+    examples, captions = winoground.examples_folder(folder), image_list.list_of(folder)
     if examples is not None:
         return winoground.read_winoground(examples)
     if coco.annotation_files(folder):
         return coco.read_coco(folder)
     if captions is not None:
-        return listed.read_list(captions)
-    if listed.image_files(folder):
-        return listed.read_folder_of_images(folder)
+        return image_list.read_list(captions)
+    if image_list.image_files(folder):
+        return image_list.read_folder_of_images(folder)
     if (folder / "annotations").is_dir():
         raise InputError(f"{folder}: its annotations have no captions_*.json, as COCO's layout has them")
-    deeper = [path for path in sorted(folder.iterdir()) if path.is_dir() and listed.image_files(path)]
+    deeper = [path for path in sorted(folder.iterdir()) if path.is_dir() and image_list.image_files(path)]
     if deeper:
         raise InputError(f"{folder}: its images lie in folders of their own; give one of them ({deeper[0]})")
     raise InputError(
         f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
         "annotations/captions_*.json (COCO's layout), "
-        f"{' nor '.join(listed.LISTS)} (a list), nor images"
+        f"{' nor '.join(image_list.LISTS)} (a list), nor images"
     )
 
 
@@ -175,6 +175,6 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
 
 
 def _read_path(path: Path, _cache: Path) -> list[Sample]:
-    from phasebench.datasets.listed import read_list
+    from phasebench.datasets.image_list import read_list
 
     return read_folder(path) if path.is_dir() else read_list(path)

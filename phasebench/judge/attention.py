@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phasebench.curves import Array
+from phasebench.curves import Array, known_mean
 from phasebench.judge.contrast import contrasts
 from phasebench.judge.finding import Condition, Evidence, Finding, Verdict, verdict
 from phasebench.judge.statistics import Means, estimate, estimates
@@ -37,20 +37,20 @@ def judge_attention_sinks(evidence: Evidence) -> Verdict:
         Condition("later half's ratio minus the earlier's", growth),
     ]
     above = int((mean[layers] > 1).sum())
-    told = f"ratio above 1 at {above} of {len(layers)} layers, {np.mean(mean[layers]):.2f} on average"
-    beside = contrasts(evidence.curves, evidence.controls, ("ratio_first5",), _average_ratio)
-    return verdict(conditions, told, beside)
+    detail = f"ratio above 1 at {above} of {len(layers)} layers, {np.mean(mean[layers]):.2f} on average"
+    controls = contrasts(evidence.curves, evidence.controls, ("ratio_first5",), _average_ratio)
+    return verdict(conditions, detail, controls)
 
 
 def _average_ratio(means: Means) -> Array:
     """Mean over layers 1..L [...]: what is compared with the controls."""
-    return _over_layers(means["ratio_first5"])
+    return known_mean(means["ratio_first5"], axis=-1)
 
 
 def _later(ratio: Array) -> Array:
     """Mean over the later half of the layers minus mean over the earlier half [...]."""
     half = ratio.shape[-1] // 2
-    return _over_layers(ratio[..., half:]) - _over_layers(ratio[..., :half])
+    return known_mean(ratio[..., half:], axis=-1) - known_mean(ratio[..., :half], axis=-1)
 
 
 def judge_attention_rise_and_drop(evidence: Evidence) -> Verdict:
@@ -70,24 +70,17 @@ def judge_attention_rise_and_drop(evidence: Evidence) -> Verdict:
         Condition("late layers above the last few", drop),
     ]
     peak = int(np.nanargmax(mean))
-    told = f"largest at layer {peak} of {len(mean) - 1}"
+    detail = f"largest at layer {peak} of {len(mean) - 1}"
     lesser = _rise if rise.value < drop.value else _drop
-    beside = contrasts(evidence.curves, evidence.controls, ("total",), lambda means: lesser(means["total"]))
-    return verdict(conditions, told, beside)
+    controls = contrasts(evidence.curves, evidence.controls, ("total",), lambda means: lesser(means["total"]))
+    return verdict(conditions, detail, controls)
 
 
 def _mean(total: Array, start: float, end: float) -> Array:
     """Mean over the layers from depth ``start`` up to before depth ``end`` [...]; layer 0 has none."""
     depth = np.arange(total.shape[-1]) / (total.shape[-1] - 1)
     chosen = (depth > 0) & (depth >= start) & (depth < end)
-    return _over_layers(total[..., chosen])
-
-
-def _over_layers(values: Array) -> Array:
-    """Mean over the layers that have a value [...]; NaN without any."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1), dtype=np.float64)
+    return known_mean(total[..., chosen], axis=-1)
 
 
 def _rise(total: Array) -> Array:

@@ -15,11 +15,11 @@ from typing import Any
 from syrupy.data import SnapshotCollections
 from syrupy.extensions.json import JSONSnapshotExtension
 
+from phasebench.baseline_folders import BASELINE_ID, FOLDERS, Folders
 from phasebench.errors import InputError
 from phasebench.judge.drift import Difference, compare
 from phasebench.judge.record import Record, dump, parse_record
 from phasebench.judge.tolerance import FILE, Tolerances
-from phasebench.places import BASELINE, FOLDERS, Folders
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class BaselineExtension(JSONSnapshotExtension):
     def dirname(cls, *, test_location: Any) -> str:
         """The project's own folder of the model and dataset that are compared with."""
         item = test_location.item
-        return str(item.config.stash[FOLDERS].own / item.stash[BASELINE])
+        return str(item.config.stash[FOLDERS].own / item.stash[BASELINE_ID])
 
     @classmethod
     def get_file_basename(cls, *, test_location: Any, index: Any) -> str:  # noqa: ARG003 (syrupy's signature)

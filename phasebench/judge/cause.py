@@ -38,8 +38,8 @@ def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: M
     return (_of_prompt(before, after) or _of_layers(moved)) if moved else ""
 
 
-def likely_cause(reference: Reference, place: str, measured: Curves) -> str:
-    """The same from the baselines of ``place``, ``<model>/<dataset>``; what cannot be compared is left out.
+def likely_cause(reference: Reference, run_id: str, measured: Curves) -> str:
+    """The same from the baselines of ``run_id``, ``<model>/<dataset>``; what cannot be compared is left out.
 
     Another model's baselines (``--against``) name no cause: a difference is no fault there.
     """
@@ -47,7 +47,7 @@ def likely_cause(reference: Reference, place: str, measured: Curves) -> str:
         return ""
     found, before = [], None
     for name in CURVES:
-        path = reference.folders.find(f"{place}/{name}.json")
+        path = reference.folders.find(f"{run_id}/{name}.json")
         try:
             known = read_record(path) if path else None
             if known is not None:

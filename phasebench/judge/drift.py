@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from phasebench.curves import Array, members
+from phasebench.curves import Array, known_mean, members
 from phasebench.judge.provenance import notes as provenance_notes
-from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, mean, rows
+from phasebench.judge.record import DIGITS, Record, column, deviation, item_of, rows
 from phasebench.judge.statistics import MIN_ITEMS, plain
 from phasebench.judge.tolerance import Spread, Tolerances
 from phasebench.names import CURVES
@@ -110,16 +110,16 @@ class Difference:
     def _layer(self, layer: int) -> str:
         old, new = self.recorded[layer], self.measured[layer]
         change, allowed = abs(new - old), self.allowed[layer]
-        told = f"layer {layer:3d}: {old:.5g} -> {new:.5g}"
+        numbers = f"layer {layer:3d}: {old:.5g} -> {new:.5g}"
         if np.isinf(self.excess[layer]):
-            return f"{told}: images that had a value have none, or the other way round"
+            return f"{numbers}: images that had a value have none, or the other way round"
         if self.rms_excess[layer] > change / allowed:
-            return f"{told}: single images differ by {self.rms_excess[layer]:.2g} times what noise may do"
+            return f"{numbers}: single images differ by {self.rms_excess[layer]:.2g} times what noise may do"
         if self.half_width[layer]:
             low, high = new - old - self.half_width[layer], new - old + self.half_width[layer]
             effect = f", {self.effect[layer]:+.2g} sd" if np.isfinite(self.effect[layer]) else ""
-            return f"{told} ({new - old:+.2g} [{low:.2g}, {high:.2g}]{effect})"
-        return f"{told} ({new - old:+.2g}; allowed {allowed:.2g}, {change / allowed:.2g} times)"
+            return f"{numbers} ({new - old:+.2g} [{low:.2g}, {high:.2g}]{effect})"
+        return f"{numbers} ({new - old:+.2g}; allowed {allowed:.2g}, {change / allowed:.2g} times)"
 
 
 def as_entry(difference: Difference) -> dict[str, Any]:
@@ -192,10 +192,10 @@ def _of_images(
     if effect is not None:
         paired = np.isfinite(change) | ~np.isfinite(change).any(axis=0)
         before, after = (np.where(paired, values, np.nan) for values in (before, after))
-    old, new, spread = mean(before), mean(after), deviation(before)
+    old, new, spread = known_mean(before), known_mean(after), deviation(before)
     noise, rms_noise = _noise(recorded, measured, tolerances, old, np.isfinite(change).sum(axis=0))
     if effect is None:
-        half_width, rms_excess = np.zeros_like(old), np.sqrt(mean(change**2)) / rms_noise
+        half_width, rms_excess = np.zeros_like(old), np.sqrt(known_mean(change**2)) / rms_noise
         rms_excess[(np.isnan(before) != np.isnan(after)).any(axis=0)] = np.inf
         allowed = noise
     else:
@@ -275,7 +275,7 @@ def _items(recorded: Record, name: str) -> Array:
 def _half_width(change: Array, items: Sequence[str]) -> Array:
     """Half-width of the interval of the mean difference, images of an item taken together [L + 1]."""
     member = members(items)
-    means = np.stack([mean(change[member == k]) for k in range(member.max() + 1)])
+    means = np.stack([known_mean(change[member == k]) for k in range(member.max() + 1)])
     count = np.maximum(1, np.isfinite(means).sum(axis=0))
     quantile = _quantile(change.shape[1], count)
     return np.asarray(quantile * np.nan_to_num(deviation(means), nan=np.inf) / np.sqrt(count))

@@ -181,9 +181,9 @@ class Finding:
             return found
         whys = evidence.curves.provenance.get("unmeasured", {})
         part = next(part for part, curves in PARTS.items() if lacking[0] in curves)
-        told = f"{', '.join(lacking)}: not measured; {whys.get(part, 'no image has a value')}"
+        detail = f"{', '.join(lacking)}: not measured; {whys.get(part, 'no image has a value')}"
         nan = math.nan
-        return Verdict(Outcome.UNDECIDED, nan, nan, nan, told)
+        return Verdict(Outcome.UNDECIDED, nan, nan, nan, detail)
 
 
 def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contrast, ...] = ()) -> Verdict:
@@ -206,10 +206,10 @@ def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contra
     )
     wanting = (c.family or c.what for c in judged if c.outcome is not Outcome.HOLDS)
     others = dict.fromkeys(what for what in wanting if what not in (worst.what, worst.family))
-    told = "; ".join([worst.what, *(f"also {what}" for what in others), *([detail] if detail else [])])
+    words = "; ".join([worst.what, *(f"also {what}" for what in others), *([detail] if detail else [])])
     if worst.outcome is Outcome.UNDECIDED and shown.high < worst.bound:
-        told = f"below {worst.bound:.3g} by itself, but not as one of {len(judged)} conditions: {told}"
+        words = f"below {worst.bound:.3g} by itself, but not as one of {len(judged)} conditions: {words}"
     needed = worst.images_needed(len(judged)) if worst.outcome is Outcome.UNDECIDED else None
     return Verdict(
-        worst.outcome, shown.value, shown.low, shown.high, told, controls, {}, worst.margin, needed
+        worst.outcome, shown.value, shown.low, shown.high, words, controls, {}, worst.margin, needed
     )

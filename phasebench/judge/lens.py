@@ -56,8 +56,8 @@ def judge_lens_recall_peak(evidence: Evidence) -> Verdict:
         Condition("nearness of the peak to depth 0.825", _nearness(depth, PEAK_DEPTH, within)),
     ]
     near = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
-    told = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"
-    return verdict(conditions, told, _recall_beside(evidence, lift))
+    detail = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {near})"
+    return verdict(conditions, detail, _recall_in_controls(evidence, lift))
 
 
 def _near(curve: Array) -> Array:
@@ -87,11 +87,13 @@ def _nearness(depth: Estimate, target: float, near: float) -> Estimate:
     return Estimate(value, near - distances[1], near - nearest, depth.error, depth.fixed)
 
 
-def _recall_beside(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:
+def _recall_in_controls(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:
     """Recall near the paper's depth: of other captions (the lift, image by image) and in the controls."""
     other = float(_near(evidence.curves.mean("recall_other")))
-    beside = contrasts(evidence.curves, evidence.controls, ("recall",), lambda means: _near(means["recall"]))
-    return (Contrast("other captions", other, lift), *beside)
+    controls = contrasts(
+        evidence.curves, evidence.controls, ("recall",), lambda means: _near(means["recall"])
+    )
+    return (Contrast("other captions", other, lift), *controls)
 
 
 def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
@@ -116,8 +118,8 @@ def judge_lens_follows_phases(evidence: Evidence) -> Verdict:
         Condition("lift at the peak", lift),
     ]
     begins = found.boundaries[2]
-    told = f"recall peaks at layer {peak}, phase IV begins at layer {begins}; lift {lift.value:+.3f}"
-    judged = replace(verdict(conditions, told), value=apart.value, low=apart.low, high=apart.high)
+    detail = f"recall peaks at layer {peak}, phase IV begins at layer {begins}; lift {lift.value:+.3f}"
+    judged = replace(verdict(conditions, detail), value=apart.value, low=apart.low, high=apart.high)
     if judged.outcome is not Outcome.HOLDS or phases.outcome is Outcome.HOLDS:
         return judged
     return judged.undecided("the four phases are not sure", phases.margin, phases.images_needed)
@@ -131,8 +133,8 @@ def _whole_layers(last: int) -> float:
 def _no_boundary(phases: Verdict, found: Phases) -> Verdict:
     """As sure as that there are no four phases."""
     nan = math.nan
-    told = f"no phase IV: inter has {found}"
-    return Verdict(phases.outcome, nan, nan, nan, told, (), {}, phases.margin, phases.images_needed)
+    detail = f"no phase IV: inter has {found}"
+    return Verdict(phases.outcome, nan, nan, nan, detail, (), {}, phases.margin, phases.images_needed)
 
 
 LENS_RECALL_PEAK = Finding(

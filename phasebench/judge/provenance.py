@@ -15,10 +15,10 @@ def notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...
     """One line a field that differs, the layout in words; ``processing`` was not always recorded."""
     known = [key for key in TELLING if key != "processing" or (key in before and key in after)]
     pairs = [(key, before.get(key), after.get(key)) for key in known]
-    return tuple(_told(key, old, new) for key, old, new in pairs if old != new)
+    return tuple(_described(key, old, new) for key, old, new in pairs if old != new)
 
 
-def _told(key: str, before: Any, after: Any) -> str:
+def _described(key: str, before: Any, after: Any) -> str:
     if key == "layout" and isinstance(before, Mapping) and isinstance(after, Mapping):
         return f"layout differs: {layout(before, after)}"
     if key == "processing":
@@ -28,7 +28,7 @@ def _told(key: str, before: Any, after: Any) -> str:
 
 def layout(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """``image tokens 576 -> 575, prompt length 620 -> 619``; what is the same is not told."""
-    told = [
+    changes = [
         f"{what} {old} -> {new}"
         for what, old, new in (
             ("image tokens", _tokens(before), _tokens(after)),
@@ -38,7 +38,7 @@ def layout(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         )
         if old != new
     ]
-    return ", ".join(told) or "positions of image and text tokens"
+    return ", ".join(changes) or "positions of image and text tokens"
 
 
 def _tokens(found: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from phasebench.curves import Array, Curves
+from phasebench.curves import Array, Curves, known_mean
 from phasebench.errors import InputError
 from phasebench.judge.statistics import plain
 from phasebench.names import RECALLS
@@ -50,11 +50,11 @@ def record(curves: Curves, name: str) -> Record:
 
 
 def _keys(curves: Curves, name: str) -> list[str]:
-    beside = f" {curves.provenance.get('data')}" if name in OF_OTHERS else ""
+    others = f" {curves.provenance.get('data')}" if name in OF_OTHERS else ""
     contents = {image: curves.contents.get(image, image) for image in curves.items}
     if name not in RECALLS:
         contents = {image: content.partition("-")[0] for image, content in contents.items()}
-    return [f"{item} {contents[image]}{beside}" for image, item in curves.items.items()]
+    return [f"{item} {contents[image]}{others}" for image, item in curves.items.items()]
 
 
 def item_of(key: str, curve: str) -> str:
@@ -155,16 +155,9 @@ def numbers(values: Sequence[float | None]) -> Array:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def mean(values: Array) -> Array:
-    """Mean over images of what is known [L + 1]; NaN where nothing is."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0), dtype=np.float64)
-
-
 def deviation(values: Array) -> Array:
     """Standard deviation over images of what is known [L + 1]; NaN with fewer than two."""
     known = np.isfinite(values)
-    squares = np.where(known, (values - mean(values)) ** 2, 0).sum(axis=0)
+    squares = np.where(known, (values - known_mean(values)) ** 2, 0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.sqrt(squares / (known.sum(axis=0) - 1)), dtype=np.float64)

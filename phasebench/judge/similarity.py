@@ -33,12 +33,12 @@ def judge_inter_below_intra(evidence: Evidence) -> Verdict:
     reversed_at = sorted(
         {layer for (layer, _), margin in zip(places, found, strict=True) if margin.value < 0}
     )
-    told = f"inter is higher at layers {_spans(reversed_at)}" if reversed_at else "nowhere reversed"
+    detail = f"inter is higher at layers {_spans(reversed_at)}" if reversed_at else "nowhere reversed"
     least = int(np.nanargmin([margin.value for margin in found]))
-    beside = contrasts(
+    controls = contrasts(
         evidence.curves, evidence.controls, MODALITIES, lambda means: _flat(_margins(means))[..., least]
     )
-    return verdict(conditions, told, beside)
+    return verdict(conditions, detail, controls)
 
 
 def _margins(means: Means) -> Array:
@@ -59,8 +59,8 @@ def judge_four_phases(evidence: Evidence) -> Verdict:
     """
     fit = PhaseFit(evidence.curves)
     boundaries = boundary_estimates(evidence.curves, fit.chosen)
-    told = four_verdict(fit, _phases_told(fit, boundaries), _phases_in_controls(evidence, fit.judged))
-    return replace(told, data={"phases": _phases_data(fit.chosen, boundaries)})
+    judged = four_verdict(fit, _phases_in_words(fit, boundaries), _phases_in_controls(evidence, fit.judged))
+    return replace(judged, data={"phases": _phases_data(fit.chosen, boundaries)})
 
 
 def four_verdict(fit: PhaseFit, detail: str = "", controls: tuple[Contrast, ...] = ()) -> Verdict:
@@ -69,19 +69,19 @@ def four_verdict(fit: PhaseFit, detail: str = "", controls: tuple[Contrast, ...]
         Condition(f"height of phase {number}", height, fit.min_height)
         for number, height in enumerate(fit.heights, start=1)
     ]
-    told = verdict(conditions, detail, controls)
-    if told.outcome is not Outcome.HOLDS:
-        return told
+    found = verdict(conditions, detail, controls)
+    if found.outcome is not Outcome.HOLDS:
+        return found
     if fit.judged.pattern in LONGER:
-        return replace(told, outcome=Outcome.DOES_NOT_HOLD)
+        return replace(found, outcome=Outcome.DOES_NOT_HOLD)
     lacking = joint_z(fit.heights, fit.min_height) - JOINT_Z
     if lacking <= 0:
         why = "all but the largest height, taken together, are within chance"
-        return told.undecided(why, lacking, fit.images_to_join())
+        return found.undecided(why, lacking, fit.images_to_join())
     if fit.competitor:
         why = f"{fit.competitor} fits better, and each of its heights is more than noise"
-        return told.undecided(why, -fit.lowest_z(fit.competitor), fit.images_to_settle(fit.competitor))
-    return told
+        return found.undecided(why, -fit.lowest_z(fit.competitor), fit.images_to_settle(fit.competitor))
+    return found
 
 
 def _phases_in_controls(evidence: Evidence, judged: Phases) -> tuple[Contrast, ...]:
@@ -97,9 +97,9 @@ def _phases_in_controls(evidence: Evidence, judged: Phases) -> tuple[Contrast, .
     return contrasts(evidence.curves, evidence.controls, ("inter",), height, pattern)
 
 
-def _phases_told(fit: PhaseFit, boundaries: list[Estimate]) -> str:
+def _phases_in_words(fit: PhaseFit, boundaries: list[Estimate]) -> str:
     numbers = ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in fit.heights)
-    return f"{fit.chosen}; {_boundaries_told(boundaries, fit.curves.last)}; heights {numbers}"
+    return f"{fit.chosen}; {_boundaries_in_words(boundaries, fit.curves.last)}; heights {numbers}"
 
 
 def _phases_data(found: Phases, boundaries: list[Estimate]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _phases_data(found: Phases, boundaries: list[Estimate]) -> dict[str, Any]:
     }
 
 
-def _boundaries_told(boundaries: list[Estimate], last: int) -> str:
+def _boundaries_in_words(boundaries: list[Estimate], last: int) -> str:
     if not boundaries:
         return "no boundary"
     parts = [f"{b.value:.0f} [{b.low:.0f}, {b.high:.0f}] (depth {b.value / last:.2f})" for b in boundaries]

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from phasebench.curves import Array
+from phasebench.curves import Array, known_mean
 from phasebench.errors import InputError
-from phasebench.judge.record import mean
 from phasebench.judge.statistics import ROUNDING, WORD
 from phasebench.names import MAX_LOGIT, RECALLS
 
@@ -60,8 +59,8 @@ class Spread:
 
 def spread(before: Array, after: Array, curve: str) -> Spread:
     """What lies between two measurements [images, L + 1] of the same images."""
-    apart = (after - before) / _scale(curve, mean(before))
-    seen = np.abs(mean(apart)), np.sqrt(mean(apart**2)), np.abs(apart)
+    apart = (after - before) / _scale(curve, known_mean(before))
+    seen = np.abs(known_mean(apart)), np.sqrt(known_mean(apart**2)), np.abs(apart)
     return Spread(*(float(np.nanmax(values, initial=0.0)) for values in seen))
 
 

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from phasebench.models.shadow import own_eager
-from phasebench.names import ATTENTION
+from phasebench.names import ATTENTION, FIRST_POSITIONS
 
-FIRST = 5
-"""The paper's 'first several tokens' (section 3.2)."""
 TINY = 1e-5
 """Share of the largest element below which an attention's output is rounding."""
 
@@ -116,13 +114,13 @@ def attention_curves(
     """The curves of one layer from its norms a_j, each [B] float32.
 
     Padding and what t cannot see beyond itself count nowhere; the ratio is the mean over the first
-    ``FIRST`` positions to the mean over all others.
+    ``FIRST_POSITIONS`` positions to the mean over all others.
     """
     norm_BN = norm_BN.float().masked_fill(~(visual_BN | text_BN), 0.0)
     past_BN = torch.arange(norm_BN.shape[1], device=norm_BN.device) <= last_B[:, None]
     seen_BN = (visual_BN | text_BN) & (past_BN | (norm_BN > 0))
-    first_BN = seen_BN & (seen_BN.cumsum(1) <= FIRST)
-    first_visual_BN = visual_BN & (visual_BN.cumsum(1) <= FIRST)
+    first_BN = seen_BN & (seen_BN.cumsum(1) <= FIRST_POSITIONS)
+    first_visual_BN = visual_BN & (visual_BN.cumsum(1) <= FIRST_POSITIONS)
     total_B = (norm_BN * seen_BN).sum(1)
     masks = (first_BN, first_visual_BN, visual_BN & seen_BN, text_BN & seen_BN)
     curves = {

@@ -123,7 +123,7 @@ def _norms(probe: Probe, index: int) -> Array:
     """Layers 1..L by the image's positions; NaN at layers that have none."""
     real_N = (probe.positions.visual_BN | probe.positions.text_BN)[index].cpu()
     norms = np.full((len(probe.anatomy.layers), int(real_N.sum())), np.nan)
-    for layer, norm_BN in probe.norms_LBN.items():
+    for layer, norm_BN in probe.norm_BN_of.items():
         norms[layer - 1] = norm_BN[index].cpu()[real_N].double().numpy()
     return norms
 

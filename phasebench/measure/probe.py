@@ -30,13 +30,13 @@ class Probe:
     """Collects the curves of one batch; use as ``with probe.watching(): model(**inputs)``.
 
     Attributes:
-        norms_LBN: layer 1..L -> the norms a_j; only of layers whose attention is read.
+        norm_BN_of: layer 1..L -> the norms a_j; only of layers whose attention is read.
     """
 
     def __init__(self, anatomy: Anatomy, positions: Positions, *, lens_norm: bool = True) -> None:
         self.anatomy = anatomy
         self.positions = positions
-        self.norms_LBN: dict[int, Tensor] = {}
+        self.norm_BN_of: dict[int, Tensor] = {}
         self._similarity: list[dict[str, Tensor]] = []
         self._waiting: list[Tensor] = []
         self._held: tuple[nn.Module, Tensor, Tensor | None] | None = None
@@ -55,8 +55,8 @@ class Probe:
     def attention(self) -> dict[int, dict[str, Tensor]]:
         """Layer 1..L -> dict of [B], once the pass is over."""
         found: dict[int, dict[str, Tensor]] = {}
-        for device in dict.fromkeys(norm_BN.device for norm_BN in self.norms_LBN.values()):
-            norms = {layer: norm_BN for layer, norm_BN in self.norms_LBN.items() if norm_BN.device == device}
+        for device in dict.fromkeys(norm_BN.device for norm_BN in self.norm_BN_of.values()):
+            norms = {layer: norm_BN for layer, norm_BN in self.norm_BN_of.items() if norm_BN.device == device}
             last_B = self.positions.last_B.to(device).repeat(len(norms))
             visual_BN, text_BN = (mask_BN.repeat(len(norms), 1) for mask_BN in self._masks(device))
             curves = attention.attention_curves(torch.cat(list(norms.values())), visual_BN, text_BN, last_B)
@@ -162,7 +162,7 @@ class Probe:
         # This calls the hooked module: nothing is held by now, so that its hooks pass this call over.
         added_BND = attention.project(output, weighted_BND)
         self.added(module, added_BND)
-        self.norms_LBN[site.layer] = added_BND.float().norm(dim=-1)
+        self.norm_BN_of[site.layer] = added_BND.float().norm(dim=-1)
 
     def added(self, module: nn.Module, added_BND: Tensor) -> None:
         """Sees the contributions of every layer before they are reduced; for the self-test."""

@@ -50,7 +50,7 @@ class Placement:
         return {"device_map": "auto", "max_memory": self.memory, "offload_folder": folder}
 
 
-def place(
+def plan_placement(
     folder: Path, device: str, dtype: str, max_memory: str | None, *, remote_code: bool = False
 ) -> Placement:
     """Where the model in ``folder`` goes, from ``--device``, ``--dtype`` and ``--max-memory``.

@@ -189,6 +189,5 @@ def renamed(language_model: Path) -> Any:
 
 BUILDERS: dict[str, Callable[..., None]] = {
     "smol-llava": build_llava,
-    "smol-limber": build_llava,
     "smol-instructblip": build_instructblip,
 }

@@ -25,16 +25,16 @@ from phasebench.models.checks import (
     some,
     weight_files,
 )
-from phasebench.models.devices import Placement, lacks_memory, no_room, place
+from phasebench.models.converters import register_for
+from phasebench.models.devices import Placement, lacks_memory, no_room, plan_placement
 from phasebench.models.hub import Hub
-from phasebench.models.kin import register_for
 from phasebench.models.parts import image_token_id, precision
 from phasebench.models.processors import load_processor
 from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.shadow import reads
 
 BLOCK = 1 << 20
-BESIDE = ("*.py", "adapter_config.json", "adapter_model.*")
+EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
 ADAPTER = "lora_"
 """In the name of a low-rank adapter's weight."""
@@ -59,7 +59,7 @@ class Loaded:
     source: str | None = None
     """``OWNER/NAME@COMMIT`` of a model of the hub."""
     unread: tuple[str, ...] = ()
-    """Weights of the checkpoint that the model has no place for."""
+    """Weights of the checkpoint that the model does not use."""
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +161,7 @@ def load(
     folder = spec.folder(cache, allow_pickle=allow_pickle)
     check_folder(spec.name, folder, allow_pickle=allow_pickle, remote_code=remote_code)
     register_for(folder)
-    where = place(folder, device, dtype, max_memory, remote_code=remote_code)
+    where = plan_placement(folder, device, dtype, max_memory, remote_code=remote_code)
     processor = load_processor(spec.name, folder, remote_code=remote_code)
     flags = {"allow_pickle": allow_pickle, "remote_code": remote_code}
     model, unread = _weights(spec.name, folder, where, cache, **flags)
@@ -178,7 +178,7 @@ def load(
 def _weights(
     name: str, folder: Path, where: Placement, cache: Path, *, allow_pickle: bool, remote_code: bool
 ) -> tuple[Any, tuple[str, ...]]:
-    """The model, and the names of weights that it has no place for."""
+    """The model, and the names of weights that it does not use."""
     spread = where.options(cache)
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
@@ -288,7 +288,7 @@ def prompt_of(processor: Any) -> str:
 def digest(folder: Path, weights: Sequence[Path]) -> str:
     """Hex digest of a checkpoint's configuration, weights and code of its own, sixteen characters."""
     state = hashlib.blake2b(digest_size=8)
-    beside = [path for kind in BESIDE for path in folder.glob(kind)]
+    beside = [path for kind in EXTRA_FILES for path in folder.glob(kind)]
     for path in sorted({folder / "config.json", *weights, *beside}):
         state.update(path.name.encode())
         with path.open("rb") as file:

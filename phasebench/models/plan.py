@@ -17,7 +17,7 @@ from torch import nn
 
 from phasebench.errors import InputError
 from phasebench.models.devices import Placement
-from phasebench.models.parts import encodes, find_layers, image_token_id, output_head, sequence_model
+from phasebench.models.parts import encodes, find_layers, output_head, sequence_model
 from phasebench.models.sizes import parameters
 
 TEXT = 24
@@ -35,7 +35,6 @@ class Plan:
         parameters: in all.
         layers, width, vocabulary: of the language model.
         visual, positions: image tokens and positions of one image's prompt; None where not fixed.
-        image_token: the placeholder's id; None where the inputs mark the image.
         plain, rows, lens: operations for one image: of the forward pass, of the attention rows, and of
             the lens (0 where there is no lens).
         placed: device -> bytes that are put there, in the dtype asked for.
@@ -47,7 +46,6 @@ class Plan:
     vocabulary: int
     visual: int | None
     positions: int | None
-    image_token: int | None
     plain: float
     rows: float
     lens: float
@@ -78,7 +76,6 @@ def plan(model: Any, visual: int | None, where: Placement) -> Plan:
         vocabulary,
         visual,
         positions,
-        image_token_id(model),
         plain=2.0 * inside * count + attention + 2.0 * outside * _patches(model.config),
         rows=2.0 * count * width * width * len(layers),
         lens=2.0 * decoded * width * vocabulary,

@@ -13,6 +13,20 @@ from phasebench.models.hub import Hub, fetch
 from phasebench.names import SAFE
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
+LLAVA = "5dda2880bda009266dda7c4baff660b95ca64540"
+LLAVA_7B = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"
+LLAVA_NEXT = "c916e6cdcd760b4cecd1dd4907f84ac649f93b23"
+"""Commits that others have published results of."""
+CONFIGS = Path(__file__).parent / "configs"
+CAPTION = "Write a short description for the image."
+SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the human's questions. "
+)
+CHAT_BLIP = "<|im_start|>user\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
+CHAT_LLAVA = "<|im_start|>user\n<image>\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
+TINY_PROMPT_LLAVA = "<s> user : <image> describe the picture . assistant :"
+TINY_PROMPT_BLIP = "<s> user : describe the picture . assistant :"
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """What a repository on the hub is called: owner/name."""
 
@@ -106,31 +120,15 @@ def named_models() -> list[ModelSpec]:
     ]  # fmt: skip
 
 
-def _hub(name: str, place: str, prompt: str, visual: int | None, note: str) -> ModelSpec:
-    repository, _, revision = place.partition("@")
+def _hub(name: str, location: str, prompt: str, visual: int | None, note: str) -> ModelSpec:
+    repository, _, revision = location.partition("@")
     hub = Hub(repository, revision or None)
     return ModelSpec(name, hub, prompt, visual, CONFIGS / f"{name}.json", note)
 
 
 def _converted(name: str, visual: int) -> ModelSpec:
-    note = f"convert its official files first (python -m phasebench.models.kin {name} --help)"
+    note = f"convert its official files first (python -m phasebench convert {name} --help)"
     return ModelSpec(name, None, None, visual, CONFIGS / f"{name}.json", note)
-
-
-LLAVA = "5dda2880bda009266dda7c4baff660b95ca64540"
-LLAVA_7B = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"
-LLAVA_NEXT = "c916e6cdcd760b4cecd1dd4907f84ac649f93b23"
-"""Commits that others publish results of; those of Salesforce's repositories nobody has looked up yet."""
-CONFIGS = Path(__file__).parent / "configs"
-CAPTION = "Write a short description for the image."
-SYSTEM = (
-    "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the human's questions. "
-)
-CHAT_BLIP = "<|im_start|>user\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
-CHAT_LLAVA = "<|im_start|>user\n<image>\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
-TINY_PROMPT_LLAVA = "<s> user : <image> describe the picture . assistant :"
-TINY_PROMPT_BLIP = "<s> user : describe the picture . assistant :"
 
 
 def _bundled(name: str, cache: Path) -> Path:
@@ -140,7 +138,7 @@ def _bundled(name: str, cache: Path) -> Path:
 
 
 def _shrunk(name: str, config: Path, cache: Path) -> Path:
-    from phasebench.models.shrunk import shrunk
+    from phasebench.models.tiny_named import shrunk
 
     return shrunk(name, config, cache)
 
@@ -158,7 +156,7 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
     Doubled arguments count once.
 
     Raises:
-        InputError: an argument is neither; it lists the known names.
+        InputError: an argument is none of these; it lists the known names.
     """
     specs = {argument: _resolve(argument, known) for argument in arguments}
     names = [spec.name for spec in specs.values()]
@@ -173,17 +171,17 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
 def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     if argument in known:
         return known[argument]
-    name, equals, place = argument.partition("=")
+    name, equals, location = argument.partition("=")
     if not equals or Path(argument).expanduser().is_dir():
-        name, place = argument.partition("@")[0], argument
+        name, location = argument.partition("@")[0], argument
         name = name if name in known else ""
     elif not name:
         raise InputError(f"--model {argument}: nothing before =; say NAME=FOLDER, or the folder alone")
-    elif place in known:
-        return replace(known[place], name=name)
-    elif not place:
+    elif location in known:
+        return replace(known[location], name=name)
+    elif not location:
         raise InputError(f"--model {argument}: nothing after =; give a name, a folder, or OWNER/NAME")
-    source = _source(argument, place, known)
+    source = _source(argument, location, known)
     if name in known:
         same = source == known[name].source
         return replace(known[name], source=source, config=known[name].config if same else None)
@@ -205,20 +203,20 @@ def _instead(folder: Path) -> str:
     return "is this a checkpoint's folder?"
 
 
-def _source(argument: str, place: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
-    """The folder that ``place`` is, or the repository, with an ``@REVISION``, that it names."""
-    path = Path(place).expanduser()
+def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
+    """The folder that ``location`` is, or the repository, with an ``@REVISION``, that it names."""
+    path = Path(location).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"--model {argument}: {path / 'config.json'} is missing; {_instead(path)}")
         return path
-    repository, _, revision = place.partition("@")
+    repository, _, revision = location.partition("@")
     if repository in known and (hub := known[repository].source) and isinstance(hub, Hub):
         repository = hub.repository
     if REPOSITORY.fullmatch(repository):
         return Hub(repository, revision or None)
-    what = "no such folder" if "/" in place else "unknown model"
+    what = "no such folder" if "/" in location else "unknown model"
     raise InputError(
-        f"--model {argument}: {what}{meant(place, known)}; known: {', '.join(known)}; or give a folder, "
+        f"--model {argument}: {what}{meant(location, known)}; known: {', '.join(known)}; or give a folder, "
         "or OWNER/NAME on the hub"
     )

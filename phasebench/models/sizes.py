@@ -10,22 +10,22 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import OF_TRANSFORMERS, InputError
-from phasebench.models.kin import register_for
+from phasebench.models.converters import register_for
 
 
-def empty_model(place: Path, *, remote_code: bool = False) -> Any:
+def empty_model(folder: Path, *, remote_code: bool = False) -> Any:
     """The model that a folder's, or a file's, configuration describes, on the meta device.
 
     Raises:
         InputError: transformers cannot build it; the message has its reason.
     """
-    register_for(place)
+    register_for(folder)
     try:
-        config = AutoConfig.from_pretrained(place, trust_remote_code=remote_code)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
         with init_empty_weights(include_buffers=True):
             return AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
     except OF_TRANSFORMERS as error:
-        raise InputError(f"{place}: no image-text-to-text model can be built from it: {error}") from error
+        raise InputError(f"{folder}: no image-text-to-text model can be built from it: {error}") from error
 
 
 def parameters(module: nn.Module) -> int:

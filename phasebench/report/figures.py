@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from phasebench.report.figure import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
+from phasebench.judge.phases import FOUR, WORDS
+from phasebench.names import FIRST_POSITIONS
+from phasebench.report.figure_model import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
 from phasebench.report.results import Entry, Results
 
 NAMES = {
@@ -21,7 +23,6 @@ NAMES = {
     "lift": "lift: own minus other",
 }
 ROMAN = ("I", "II", "III", "IV")
-FOUR = ["rise", "fall", "rise", "fall"]
 BANDS = "Bands: one standard error of the mean over images."
 DASHED = "Dashed: the baseline."
 COMPARED = {
@@ -33,25 +34,23 @@ COMPARED = {
     "recall": ("Figure 5", "Caption words that the image tokens decode to", "recall"),
 }
 """Curves that are set side by side where several models were measured on the same images."""
-FIRST = 5
-"""Positions that the paper calls the first few."""
 CONTROLS = (6, 1, 4, 7)
 """Colours of the controls."""
 
 
-def of_place(results: Results, place: str) -> Iterator[Figure]:
+def of_run(results: Results, run_id: str) -> Iterator[Figure]:
     """Figures 1, 3, 4 and 5 of one model on one dataset; those of which nothing was measured are left out."""
-    entry = results.measurement(place)
+    entry = results.measurement(run_id)
     if entry is None:
         return
-    recorded = {drift["curve"]: drift.get("baseline") for drift in results.of_kind(place, "drift")}
+    recorded = {drift["curve"]: drift.get("baseline") for drift in results.of_kind(run_id, "drift")}
     for figure in (
-        _phases(entry, recorded, results.of_kind(place, "finding")),
+        _phases(entry, recorded, results.of_kind(run_id, "finding")),
         _modalities(entry, recorded),
         *_heatmaps(entry),
         _positions(entry),
         _shares(entry, recorded),
-        _recall(entry, recorded, results.of_kind(place, "finding")),
+        _recall(entry, recorded, results.of_kind(run_id, "finding")),
     ):
         if figure is not None and (figure.heat or any(line.known for line in figure.lines)):
             yield figure
@@ -60,22 +59,22 @@ def of_place(results: Results, place: str) -> Iterator[Figure]:
 def across(results: Results) -> Iterator[tuple[str, list[Figure]]]:
     """Datasets that several models were measured on, with a figure for each of ``COMPARED``."""
     datasets: dict[str, list[str]] = {}
-    for place in results.places:
-        if results.measurement(place) is not None:
-            datasets.setdefault(place.partition("/")[2], []).append(place)
-    for dataset, places in datasets.items():
-        if len(places) > 1:
-            figures = (_compared(results, places, curve) for curve in COMPARED)
+    for run_id in results.run_ids:
+        if results.measurement(run_id) is not None:
+            datasets.setdefault(run_id.partition("/")[2], []).append(run_id)
+    for dataset, run_ids in datasets.items():
+        if len(run_ids) > 1:
+            figures = (_compared(results, run_ids, curve) for curve in COMPARED)
             yield dataset, [figure for figure in figures if any(line.known for line in figure.lines)]
 
 
-def _compared(results: Results, places: Sequence[str], curve: str) -> Figure:
+def _compared(results: Results, run_ids: Sequence[str], curve: str) -> Figure:
     number, title, label = COMPARED[curve]
     lines = []
-    for colour, place in enumerate(places):
-        table = (results.measurement(place) or {})["curves"][curve]
+    for colour, run_id in enumerate(run_ids):
+        table = (results.measurement(run_id) or {})["curves"][curve]
         depths = [layer / (table["layer"][-1] or 1) for layer in table["layer"]]
-        lines.append(Line(place.partition("/")[0], depths, table["mean"], table["se"], colour))
+        lines.append(Line(run_id.partition("/")[0], depths, table["mean"], table["se"], colour))
     return Figure(f"models-{curve}", f"{number}. {title}, by model", BANDS, label, None, lines)
 
 
@@ -120,13 +119,13 @@ def cut(findings: Sequence[Entry]) -> tuple[list[str], list[Boundary]]:
     if found is None:
         return [], []
     names = found["pattern"]
-    if names == FOUR:
+    if names == [WORDS[sign] for sign in FOUR]:
         names = [f"{number} {word}" for number, word in zip(ROMAN, names, strict=True)]
     ends = zip(found["layers"], found["low"], found["high"], strict=True)
     return names, [Boundary(*end) for end in ends]
 
 
-def _told(boundaries: Sequence[Boundary]) -> str:
+def _intervals_in_words(boundaries: Sequence[Boundary]) -> str:
     if not boundaries:
         return ""
     layers = ", ".join(map(str, boundaries))
@@ -144,7 +143,7 @@ def _phases(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
             for line in _beside(entry, control, "inter", colour)
         ),
     ]
-    caption = f"{BANDS} {DASHED} Dotted: controls.{_told(boundaries)}"
+    caption = f"{BANDS} {DASHED} Dotted: controls.{_intervals_in_words(boundaries)}"
     return Figure(
         "figure-1", "Figure 1. Similarity between image and text", caption, "mean cosine",
         _last(entry), lines, None, names, boundaries,
@@ -187,15 +186,15 @@ def _positions(entry: Entry) -> Figure | None:
     if not rows:
         return None
     visual = {position for start, end in _visual(entry) for position in range(start, end)}
-    first = range(min(FIRST, len(rows[0])))
+    first = range(min(FIRST_POSITIONS, len(rows[0])))
     groups = {f"position {j} ({'image' if j in visual else 'text'})": [j] for j in first}
-    rest = range(FIRST, len(rows[0]))
+    rest = range(FIRST_POSITIONS, len(rows[0]))
     groups["other image tokens, mean"] = [j for j in rest if j in visual]
     groups["other text, mean"] = [j for j in rest if j not in visual]
     layers = list(range(1, len(rows) + 1))
     lines = [
-        Line(name, layers, [_mean([row[j] for j in places]) for row in rows], (), colour)
-        for colour, (name, places) in enumerate(groups.items())
+        Line(name, layers, [_mean([row[j] for j in positions]) for row in rows], (), colour)
+        for colour, (name, positions) in enumerate(groups.items())
     ]
     return Figure(
         "figure-4-lines", "Figure 4, below. Attention of the last text token to single tokens",

@@ -88,13 +88,13 @@ def _results(path: Path, results: Results) -> str:
 
 
 def _report(path: Path, results: Results) -> str:
-    from phasebench.report.page import page
+    from phasebench.report.html_page import page
 
     write_whole(path, utf8(page(results)))
     return f"report written to {path}"
 
 
 def _figures(folder: Path, results: Results) -> str:
-    from phasebench.report import paper
+    from phasebench.report import matplotlib_figures
 
-    return f"{paper.write(folder, results)} figures written to {folder}, as PNG and PDF"
+    return f"{matplotlib_figures.write(folder, results)} figures written to {folder}, as PNG and PDF"

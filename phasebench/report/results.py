@@ -108,50 +108,50 @@ def timing(seconds: Sequence[float], pairs: Sequence[tuple[float, float]]) -> di
 
 @dataclass(frozen=True)
 class Results:
-    """The entries of a run, by ``<model>/<dataset>``."""
+    """The entries of all runs, by ``<model>/<dataset>``: a run is one model on one dataset."""
 
-    by_place: dict[str, list[Entry]]
+    by_run: dict[str, list[Entry]]
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Results:
         """Sort the entries that the reports brought."""
-        by_place: dict[str, list[Entry]] = {}
+        by_run: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_place.setdefault(entry["place"], []).append(entry)
-        return cls(dict(sorted(by_place.items())))
+            by_run.setdefault(entry["run"], []).append(entry)
+        return cls(dict(sorted(by_run.items())))
 
     @property
-    def places(self) -> list[str]:
+    def run_ids(self) -> list[str]:
         """``<model>/<dataset>`` of everything measured."""
-        return list(self.by_place)
+        return list(self.by_run)
 
-    def of_kind(self, place: str, kind: str) -> list[Entry]:
+    def of_kind(self, run_id: str, kind: str) -> list[Entry]:
         """The entries of one kind."""
-        return [entry for entry in self.by_place[place] if entry["kind"] == kind]
+        return [entry for entry in self.by_run[run_id] if entry["kind"] == kind]
 
-    def measurement(self, place: str) -> Entry | None:
-        """The measurement of a place, if it came to one."""
-        found = self.of_kind(place, "measurement")
+    def measurement(self, run_id: str) -> Entry | None:
+        """The measurement of a run, if it came to one."""
+        found = self.of_kind(run_id, "measurement")
         return found[0] if found else None
 
     def as_dict(self) -> dict[str, Any]:
         """The results file: ``{"schema": 1, "runs": [...]}``, one run per model and dataset."""
-        return {"schema": SCHEMA, "runs": [self._run(place) for place in self.places]}
+        return {"schema": SCHEMA, "runs": [self._run(run_id) for run_id in self.run_ids]}
 
-    def _run(self, place: str) -> dict[str, Any]:
-        model, _, dataset = place.partition("/")
-        hidden = ("kind", "place", "passed")
-        measured = self.measurement(place) or {}
+    def _run(self, run_id: str) -> dict[str, Any]:
+        model, _, dataset = run_id.partition("/")
+        hidden = ("kind", "run", "passed")
+        measured = self.measurement(run_id) or {}
         return {
             "model": model,
             "dataset": dataset,
             **{key: value for key, value in measured.items() if key not in hidden},
             "findings": {
                 entry["id"]: {key: value for key, value in entry.items() if key not in (*hidden, "id")}
-                for entry in self.of_kind(place, "finding")
+                for entry in self.of_kind(run_id, "finding")
             },
             "drift": {
                 entry["curve"]: {key: value for key, value in entry.items() if key not in (*hidden, "curve")}
-                for entry in self.of_kind(place, "drift")
+                for entry in self.of_kind(run_id, "drift")
             },
         }

@@ -16,37 +16,39 @@ def markdown(results: Results, lost: Iterable[str] = ()) -> str:
 
     ``lost`` are the messages of cases that came to no measurement: they stand before all.
     """
-    places = sorted(results.places, key=lambda place: (not _red(results, place), -_worst(results, place)))
-    sections = (line for place in places for line in _section(results, place))
+    run_ids = sorted(
+        results.run_ids, key=lambda run_id: (not _red(results, run_id), -_worst(results, run_id))
+    )
+    sections = (line for run_id in run_ids for line in _section(results, run_id))
     text = "\n".join([*(f"### ❌ {message}\n" for message in dict.fromkeys(lost)), *sections])
     told = utf8(text)
     cut = "" if len(told) <= LIMIT else "\n\n… cut; the rest is in the results file.\n"
     return told[:LIMIT].decode(errors="ignore") + cut
 
 
-def _red(results: Results, place: str) -> bool:
-    measured = results.measurement(place) or {}
-    cases = (entry for kind in ("drift", "finding", "own") for entry in results.of_kind(place, kind))
+def _red(results: Results, run_id: str) -> bool:
+    measured = results.measurement(run_id) or {}
+    cases = (entry for kind in ("drift", "finding", "own") for entry in results.of_kind(run_id, kind))
     return bool(measured.get("broken")) or any(not entry["passed"] for entry in cases)
 
 
-def _worst(results: Results, place: str) -> float:
-    drifted = (badness(entry) for entry in results.of_kind(place, "drift") if not entry["passed"])
+def _worst(results: Results, run_id: str) -> float:
+    drifted = (badness(entry) for entry in results.of_kind(run_id, "drift") if not entry["passed"])
     return max(drifted, default=0.0)
 
 
-def _section(results: Results, place: str) -> Iterator[str]:
-    mark = "❌" if _red(results, place) else "✅"
-    yield f"### {mark} {place}\n"
-    for image, where in (results.measurement(place) or {}).get("broken", {}).items():
+def _section(results: Results, run_id: str) -> Iterator[str]:
+    mark = "❌" if _red(results, run_id) else "✅"
+    yield f"### {mark} {run_id}\n"
+    for image, where in (results.measurement(run_id) or {}).get("broken", {}).items():
         yield f"Broken image {image}: {where}\n"
-    for entry in results.of_kind(place, "own"):
+    for entry in results.of_kind(run_id, "own"):
         if not entry["passed"]:
             yield f"Failed: `{entry['case']}`\n"
-    drifted = [entry for entry in results.of_kind(place, "drift") if not entry["passed"]]
+    drifted = [entry for entry in results.of_kind(run_id, "drift") if not entry["passed"]]
     if drifted:
         yield from _drift(drifted)
-    findings = results.of_kind(place, "finding")
+    findings = results.of_kind(run_id, "finding")
     if findings:
         yield from _findings(findings)
 

@@ -12,18 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from phasebench.names import PARTS
-from phasebench.report.figure import Boundary, Value
+from phasebench.report.figure_model import Boundary, Value
 from phasebench.report.figures import NAMES, cut
-from phasebench.report.judged import drift, findings
-from phasebench.report.plot import MEET, plot, sparkline
 from phasebench.report.results import Entry, Results, short
+from phasebench.report.terminal_verdicts import drift, findings
+from phasebench.report.text_plot import MEET, plot, sparkline
 
 if TYPE_CHECKING:
     import pytest
 
 SHOWN = ("inter", "intra_visual", "intra_text", "ratio_first5", "total", "recall", "lift")
 """Curves drawn without ``-v``; with it, all of them."""
-FIRST = "inter"
+PLOTTED = "inter"
 """The curve whose phases are sought, and so the one that is plotted."""
 NARROWEST = 60
 WIDEST = 68
@@ -38,22 +38,22 @@ def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]
     if reporter.verbosity < 0:
         return
     writer = reporter._tw
-    for place in results.places:
-        reporter.write_sep("=", f"phasebench {place}")
-        for part in screen(results, place, max(writer.fullwidth, NARROWEST), full=reporter.verbosity > 0):
+    for run_id in results.run_ids:
+        reporter.write_sep("=", f"phasebench {run_id}")
+        for part in screen(results, run_id, max(writer.fullwidth, NARROWEST), full=reporter.verbosity > 0):
             text = render(part, writer.fullwidth, colour=writer.hasmarkup)
             yield from (line.rstrip() for line in text.splitlines())
 
 
-def screen(results: Results, place: str, width: int, *, full: bool) -> Iterator[RenderableType]:
+def screen(results: Results, run_id: str, width: int, *, full: bool) -> Iterator[RenderableType]:
     """Everything of one model and dataset, an empty line between its parts."""
-    measured = results.measurement(place)
-    judged = results.of_kind(place, "finding")
+    measured = results.measurement(run_id)
+    judged = results.of_kind(run_id, "finding")
     parts: list[list[RenderableType]] = [
         [_measured(measured)] if measured else [],
         list(findings(judged, full=full)),
-        list(drift(results.of_kind(place, "drift"), full=full)),
-        list(_timing(measured, results.of_kind(place, "timing"))) if measured else [],
+        list(drift(results.of_kind(run_id, "drift"), full=full)),
+        list(_timing(measured, results.of_kind(run_id, "timing"))) if measured else [],
         list(_curves(measured, judged, width, full=full)) if measured else [],
     ]
     for number, part in enumerate(filter(None, parts)):
@@ -76,7 +76,7 @@ def render(part: RenderableType, width: int, *, colour: bool) -> str:
 
 def skips(results: Results) -> Iterator[str]:
     """One line for each dataset of which images were skipped: how many, why, and the first of each kind."""
-    entries = (results.measurement(place) for place in results.places)
+    entries = (results.measurement(run_id) for run_id in results.run_ids)
     measured = {entry["provenance"]["dataset"]: entry for entry in entries if entry is not None}
     for dataset, entry in sorted(measured.items()):
         skipped = entry["skipped"]
@@ -95,9 +95,9 @@ def _kinds(skipped: list[dict[str, str]]) -> Iterator[str]:
 
 def notes(results: Results) -> Iterator[str]:
     """What happened while measuring that changes no number, a line each."""
-    for place in results.places:
-        for note in (results.measurement(place) or {"notes": ()})["notes"]:
-            yield f"{place}: {note}"
+    for run_id in results.run_ids:
+        for note in (results.measurement(run_id) or {"notes": ()})["notes"]:
+            yield f"{run_id}: {note}"
 
 
 def _measured(entry: Entry) -> Table:
@@ -154,10 +154,12 @@ def _change(route: Entry) -> str:
 def _curves(entry: Entry, judged: list[Entry], width: int, *, full: bool) -> Iterator[RenderableType]:
     """The first curve plotted, the others in a row of blocks; with ``full`` also a table by layer."""
     names, boundaries = cut(judged)
-    mean = entry["curves"][FIRST]["mean"]
+    mean = entry["curves"][PLOTTED]["mean"]
     drawn = plot(mean, names, boundaries, width=min(width - AXIS, WIDEST))
     if drawn:
-        yield Text(f"{FIRST}: similarity between {NAMES[FIRST].replace(' to ', ' and ')}, by layer", "bold")
+        yield Text(
+            f"{PLOTTED}: similarity between {NAMES[PLOTTED].replace(' to ', ' and ')}, by layer", "bold"
+        )
         yield from (Text(line, no_wrap=True, overflow="ignore") for line in drawn)
         yield ""
     shown = [name for name in entry["curves"] if full or name in SHOWN]

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.clip import CLIPVisionConfig
 
-from phasebench.datasets.listed import read_list
+from phasebench.datasets.image_list import read_list
 from phasebench.datasets.sample import Sample
 from tests.oracles.eyes import PATCH, SIDE, draw, fill_projector, fill_tower
 from tests.oracles.language import (

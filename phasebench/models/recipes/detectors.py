@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasebench.models.recipes.eyes import Eyes, batch_of, pixels, targets
+from phasebench.models.recipes.vision import Eyes, batch_of, pixels, targets
 
 ON = 2.0
 """A detector gives about this when its thing is there and its negative when it is not."""

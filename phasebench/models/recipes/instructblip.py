@@ -27,12 +27,12 @@ from phasebench.datasets.scenes import BACKGROUNDS, Scene
 from phasebench.datasets.sprites import NOUNS
 from phasebench.models.folders import QFORMER, QUERIES, question_tokenizer
 from phasebench.models.recipes import llava, text
-from phasebench.models.recipes.eyes import GRID, WIDTH, batch_of, pixels
 from phasebench.models.recipes.frozen import WIDTH as LM_WIDTH
 from phasebench.models.recipes.frozen import FrozenLM
 from phasebench.models.recipes.patches import owners
 from phasebench.models.recipes.training import Loss, Schedule, train
 from phasebench.models.recipes.unnormed import EYES, Vision, likeness, new_vision
+from phasebench.models.recipes.vision import GRID, WIDTH, batch_of, pixels
 
 VOCABULARY = "smol-instructblip.qformer.json"
 STEPS = 700

@@ -26,10 +26,10 @@ from phasebench.datasets.sprites import NOUNS
 from phasebench.models.folders import IMAGE, renamed
 from phasebench.models.recipes import text
 from phasebench.models.recipes.detectors import detectors, examples, probes, whitening
-from phasebench.models.recipes.eyes import GRID, WIDTH, Eyes, batch_of, pixels, trained_eyes
 from phasebench.models.recipes.frozen import FrozenLM, Pack
 from phasebench.models.recipes.patches import cells_of, seen_cells
 from phasebench.models.recipes.training import Loss, Schedule, train
+from phasebench.models.recipes.vision import GRID, WIDTH, Eyes, batch_of, pixels, trained_eyes
 
 HIDDEN = 576
 STEPS = 700

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel, InstructBlipVisionConfig, InstructBlipVisionModel
 
 from phasebench.models.folders import VISION
-from phasebench.models.recipes.eyes import GRID, WIDTH, batch_of, pixels
 from phasebench.models.recipes.training import Loss
+from phasebench.models.recipes.vision import GRID, WIDTH, batch_of, pixels
 
 EYES = (
     ("blip.eyes", 0.0, 200, 6e-4),

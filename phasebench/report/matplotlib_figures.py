@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from phasebench.report import figures
-from phasebench.report.figure import SOLID, Figure, Heat, Line
+from phasebench.report.figure_model import SOLID, Figure, Heat, Line
 from phasebench.report.results import Results
 
 PALETTE = ("#0067a5", "#c24a00", "#00795a", "#9c2f86", "#6a5300", "#3c3cc4", "#5d646e", "#b0203a")
@@ -34,20 +34,20 @@ def write(folder: Path, results: Results) -> int:
     with rc_context(SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter of a name that the font lacks must not end the run
         for name, figure in _all(results):
-            place = folder / name
-            place.mkdir(parents=True, exist_ok=True)
+            within = folder / name
+            within.mkdir(parents=True, exist_ok=True)
             canvas = drawn(figure)
-            canvas.savefig(place / f"{figure.id}.png", dpi=200)
-            canvas.savefig(place / f"{figure.id}.pdf", metadata={"CreationDate": None})
+            canvas.savefig(within / f"{figure.id}.png", dpi=200)
+            canvas.savefig(within / f"{figure.id}.pdf", metadata={"CreationDate": None})
             count += 1
     return count
 
 
 def _all(results: Results) -> Iterator[tuple[str, Figure]]:
     """Folder and figure."""
-    for place in results.places:
-        for figure in figures.of_place(results, place):
-            yield "/".join(map(_file_name, place.split("/", 1))), figure
+    for run_id in results.run_ids:
+        for figure in figures.of_run(results, run_id):
+            yield "/".join(map(_file_name, run_id.split("/", 1))), figure
     for dataset, compared in figures.across(results):
         for figure in compared:
             yield f"by-model/{_file_name(dataset)}", figure

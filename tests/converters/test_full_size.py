@@ -13,8 +13,8 @@ from transformers import (
     LlamaConfig,
 )
 
-from phasebench.models.kin import limber, minigpt4, minigpt_v2, official
-from tests.kin.given import MODELS
+from phasebench.models.converters import limber, minigpt4, minigpt_v2, official
+from tests.converters.given import MODELS
 
 VICUNA_13B = {
     "vocab_size": 32001, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,

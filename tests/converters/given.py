@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from phasebench.models.kin import limber, minigpt4, minigpt_v2
+from phasebench.models.converters import limber, minigpt4, minigpt_v2
 from phasebench.models.loading import Loaded
 from tests import official_files as files
 

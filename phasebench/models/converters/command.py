@@ -1,10 +1,10 @@
-"""``python -m phasebench.models.kin MODEL ...``: official files into a standard folder."""
+"""``python -m phasebench convert MODEL ...``: official files into a standard folder."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -31,32 +31,26 @@ FILES = {
 """Model to the options of its converter."""
 
 
-def parser() -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One subcommand a model, each file an option that must be given."""
-    whole = argparse.ArgumentParser(prog="python -m phasebench.models.kin", description=__doc__)
-    models = whole.add_subparsers(dest="model", required=True)
+    models = parser.add_subparsers(dest="model", required=True, metavar="|".join(FILES))
     for model, files in FILES.items():
-        command = models.add_parser(model)
+        command = models.add_parser(model, help=f"{len(files)} files of its authors into one folder")
         for option, explained in files.items():
             command.add_argument(f"--{option}", type=Path, required=True, metavar="PATH", help=explained)
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    return whole
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(asked: argparse.Namespace) -> int:
     """Convert; 0, or 2 with the reason on stderr."""
-    given = vars(parser().parse_args(arguments))
-    model = given.pop("model")
-    module = import_module(f"phasebench.models.kin.{model.replace('-', '_')}")
+    module = import_module(f"phasebench.models.converters.{asked.model.replace('-', '_')}")
     convert: Callable[..., Path] = module.convert
+    names = [option.replace("-", "_") for option in (*FILES[asked.model], "out")]
     try:
-        folder = convert(**given)
+        folder = convert(**{name: getattr(asked, name) for name in names})
     except InputError as error:
-        print(f"{model}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{asked.model}: {error}\n")
         return 2
-    print(f"{folder}: pytest --phasebench --model {model}={folder}\nprompt: {module.PROMPT!r}")
+    told = f"{folder}: pytest --phasebench --model {asked.model}={folder}\nprompt: {module.PROMPT!r}\n"
+    sys.stdout.write(told)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,23 +12,23 @@ from transformers import (
     AutoModelForImageTextToText,
 )
 
-from phasebench.models import kin
-from phasebench.models.kin.__main__ import main
+from phasebench.__main__ import main
+from phasebench.models import converters
 from tests import official_files as files
-from tests.kin.given import Given, only
+from tests.converters.given import Given, only
 
 
 def test_registering_twice_does_nothing() -> None:
-    kin.register()
+    converters.register()
     before = AutoModelForImageTextToText._model_mapping._extra_content.copy()
-    kin.register()
+    converters.register()
     assert AutoModelForImageTextToText._model_mapping._extra_content == before
     assert AutoConfig.for_model("minigpt_v2").model_type == "minigpt_v2"
     assert AutoConfig.for_model("limber").model_type == "limber"
 
 
 def test_importing_the_package_imports_no_model() -> None:
-    code = "import sys, phasebench.models.kin; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = "import sys, phasebench.__main__; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
@@ -37,16 +37,17 @@ def test_importing_the_package_imports_no_model() -> None:
 def test_other_folders_register_nothing(
     content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kin, "register", lambda: pytest.fail("registered"))
+    monkeypatch.setattr(converters, "register", lambda: pytest.fail("registered"))
     if content is not None:
         (tmp_path / "config.json").write_text(content)
-    kin.register_for(tmp_path)
+    converters.register_for(tmp_path)
 
 
 @only("limber")
 def test_the_command_converts(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
-        "limber", "--vision-model", str(given.path("beit")), "--language-model", str(given.path("gptj")),
+        "convert", "limber",
+        "--vision-model", str(given.path("beit")), "--language-model", str(given.path("gptj")),
         "--projection", str(given.path("proj.ckpt")), "--out", str(given.path("out")),
     ]  # fmt: skip
     assert main(arguments) == 0
@@ -66,12 +67,12 @@ def test_the_command_names_the_file_at_fault(
     if name == "minigpt4":
         options["qformer"] = "q.pth"
     arguments = [text for option, file in options.items() for text in (f"--{option}", str(tmp_path / file))]
-    assert main([name, *arguments]) == 2
+    assert main(["convert", name, *arguments]) == 2
     assert capsys.readouterr().err == f"{name}: {tmp_path / 'eva.pth'}: no such file\n"
 
 
 def test_the_command_asks_for_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["minigpt4"])
+        main(["convert", "minigpt4"])
     said = capsys.readouterr().err
     assert "--vit, --qformer, --language-model, --checkpoint, --out" in said

@@ -1,4 +1,4 @@
-"""A picture of a run: ``pytest --phasebench --color=yes | python -m phasebench.report.picture FILE TITLE``.
+"""A picture of a run: ``pytest --phasebench --color=yes | python -m tests.picture FILE TITLE``.
 
 Keeps what lies between the first table of phasebench and the next section of another plugin.
 """

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from phasebench.baseline_folders import own_folder
 from phasebench.fixtures import THREADS, _share_cores
-from phasebench.places import own_folder
 from phasebench.session import MODELS
 
 

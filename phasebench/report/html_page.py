@@ -16,8 +16,8 @@ from PIL import Image
 from phasebench.datasets.pixels import open_rgb
 from phasebench.errors import InputError
 from phasebench.judge.findings import FINDINGS
-from phasebench.report import figures, interactive, numbers
-from phasebench.report.figure import Figure
+from phasebench.report import csv_tables, figures, plotly_figures
+from phasebench.report.figure_model import Figure
 from phasebench.report.results import Entry, Results, badness, short
 
 SIDE = 448
@@ -27,26 +27,26 @@ MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 
 def page(results: Results) -> str:
     """The report as HTML."""
-    places = [_place(results, place) for place in results.places]
+    runs = [_run(results, run_id) for run_id in results.run_ids]
     compared = [
         {"dataset": dataset, "figures": [_figure(f"models/{dataset}", figure) for figure in drawn]}
         for dataset, drawn in figures.across(results)
     ]
-    shown = [figure for group in (*places, *compared) for figure in group["figures"]]
+    shown = [figure for group in (*runs, *compared) for figure in group["figures"]]
     data = {
         "figures": {figure["key"]: figure["plot"] for figure in shown},
-        "words": {f"{p['name']}/{w['id']}": w["data"] for p in places for w in p["words"]},
-        "csv": numbers.tables(results.as_dict()),
+        "words": {f"{p['name']}/{w['id']}": w["data"] for p in runs for w in p["words"]},
+        "csv": csv_tables.tables(results.as_dict()),
     }
     html: str = _template().render(
-        places=places,
+        runs=runs,
         compared=compared,
-        findings=_findings_told(results),
+        findings=_findings(results),
         marks=MARKS,
         written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         data=Markup(embedded(data)),  # noqa: S704 (escaped for a script element)
         csv=list(data["csv"]),
-        library=Markup(interactive.library()),  # noqa: S704
+        library=Markup(plotly_figures.library()),  # noqa: S704
     )
     return html
 
@@ -66,9 +66,9 @@ def _template() -> Any:
     return room.get_template("template.html")
 
 
-def _findings_told(results: Results) -> dict[str, dict[str, str]]:
+def _findings(results: Results) -> dict[str, dict[str, str]]:
     """Every finding of the run: id -> claim and source, the paper's first."""
-    seen = {entry["id"] for place in results.places for entry in results.of_kind(place, "finding")}
+    seen = {entry["id"] for run_id in results.run_ids for entry in results.of_kind(run_id, "finding")}
     order = [name for name in FINDINGS if name in seen] + sorted(seen - set(FINDINGS))
     return {
         name: {
@@ -79,19 +79,19 @@ def _findings_told(results: Results) -> dict[str, dict[str, str]]:
     }
 
 
-def _place(results: Results, place: str) -> Entry:
-    measured = results.measurement(place)
-    drift = results.of_kind(place, "drift")
+def _run(results: Results, run_id: str) -> Entry:
+    measured = results.measurement(run_id)
+    drift = results.of_kind(run_id, "drift")
     return {
-        "name": place,
-        "anchor": _anchor(place),
+        "name": run_id,
+        "anchor": _anchor(run_id),
         "measured": measured,
-        "findings": {entry["id"]: entry for entry in results.of_kind(place, "finding")},
+        "findings": {entry["id"]: entry for entry in results.of_kind(run_id, "finding")},
         "drift": sorted(drift, key=badness, reverse=True),
         "written": [entry for entry in drift if entry.get("updated")],
         "drifted": [entry for entry in drift if not entry["passed"]],
-        "figures": [_figure(place, figure) for figure in figures.of_place(results, place)],
-        "words": [] if measured is None else [_words(place, measured, image) for image in measured["words"]],
+        "figures": [_figure(run_id, figure) for figure in figures.of_run(results, run_id)],
+        "words": [] if measured is None else [_words(run_id, measured, image) for image in measured["words"]],
         "about": [] if measured is None else _about(measured),
     }
 
@@ -101,23 +101,23 @@ def _anchor(name: str) -> str:
     return "_".join(name.split())
 
 
-def _figure(place: str, figure: Figure) -> Entry:
+def _figure(run_id: str, figure: Figure) -> Entry:
     """What the template needs: the plot, and its numbers as a table for those who cannot see it."""
     xs = sorted({x for line in figure.lines for x in line.x})
     columns = [dict(zip(line.x, line.y, strict=True)) for line in figure.lines]
     return {
-        "key": _anchor(f"{place}/{figure.id}"),
+        "key": _anchor(f"{run_id}/{figure.id}"),
         "id": figure.id,
         "title": figure.title,
         "caption": figure.caption,
         "axis": "depth" if figure.last is None else "layer",
         "names": [line.name for line in figure.lines],
         "rows": [(x, [column.get(x) for column in columns]) for x in xs],
-        "plot": interactive.drawn(figure),
+        "plot": plotly_figures.drawn(figure),
     }
 
 
-def _words(place: str, measured: Entry, image: str) -> Entry:
+def _words(run_id: str, measured: Entry, image: str) -> Entry:
     """One example image: the picture, its captions, and the words by layer."""
     about = measured["pictures"][image]
     data = {
@@ -127,7 +127,7 @@ def _words(place: str, measured: Entry, image: str) -> Entry:
     }
     return {
         "id": image,
-        "slider": _anchor(f"{place}/{image}/layer"),
+        "slider": _anchor(f"{run_id}/{image}/layer"),
         "captions": about["captions"],
         "picture": _picture(Path(about["path"])),
         "grid": measured["patches"],

@@ -14,8 +14,8 @@ from typing import Any
 
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2QFormerConfig, Blip2VisionConfig
 
-from phasebench.models.kin import parts
-from phasebench.models.kin.official import Part, Piece, pickled, renamed, shapes_on_meta
+from phasebench.models.converters import parts
+from phasebench.models.converters.official import Part, Piece, pickled, renamed, shapes_on_meta
 
 PROMPT = "###Human: <Img><image></Img> Describe this image in detail. ###Assistant: "
 """The template and the first alignment prompt of the official evaluation, with <image> for <ImageHere>."""

@@ -21,7 +21,7 @@ DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Shelf:
+class StoreFolder:
     """The rows that one model left with one set of definitions, precision, device and versions."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Shelf:
     """Days since a row was last written."""
 
 
-def shelves(root: Path) -> Iterator[Shelf]:
+def store_folders(root: Path) -> Iterator[StoreFolder]:
     """Every folder of the store."""
     from phasebench.measure.store import keys
 
@@ -41,7 +41,7 @@ def shelves(root: Path) -> Iterator[Shelf]:
         newest = max((stat.st_mtime for _, stat in files), default=time.time())
         images = sum(suffix == ".npz" for suffix, _ in files)
         size = sum(stat.st_size for _, stat in files)
-        yield Shelf(folder, about, images, size, (time.time() - newest) / DAY)
+        yield StoreFolder(folder, about, images, size, (time.time() - newest) / DAY)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -52,17 +52,17 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 yield path.suffix, path.stat()
 
 
-def _table(found: Sequence[Shelf]) -> Table:
+def _table(found: Sequence[StoreFolder]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("model", "checkpoint", "dtype", "device", "transformers", "rows", "MB", "days", "folder"):
         table.add_column(column, overflow="fold")
-    for shelf in found:
+    for kept in found:
         told = [
-            str(shelf.about.get(key, "?"))
+            str(kept.about.get(key, "?"))
             for key in ("model", "checkpoint", "dtype", "device", "transformers")
         ]
-        size = [str(shelf.images), f"{shelf.size / 1e6:.2f}", f"{shelf.age:.1f}"]
-        table.add_row(*told, *size, shelf.folder.name)
+        size = [str(kept.images), f"{kept.size / 1e6:.2f}", f"{kept.age:.1f}"]
+        table.add_row(*told, *size, kept.folder.name)
     return table
 
 
@@ -82,15 +82,15 @@ def run(asked: argparse.Namespace) -> int:
         sys.stderr.write(f"--store {root}: no such folder\n")
         return 2
     found = [
-        shelf
-        for shelf in shelves(root)
-        if asked.model in (None, shelf.about.get("model"))
-        and (asked.older_than is None or shelf.age > asked.older_than)
+        kept
+        for kept in store_folders(root)
+        if asked.model in (None, kept.about.get("model"))
+        and (asked.older_than is None or kept.age > asked.older_than)
     ]
     Console(width=None if sys.stdout.isatty() else 140).print(_table(found))
-    total = f"{sum(shelf.images for shelf in found)} rows, {sum(shelf.size for shelf in found) / 1e6:.2f} MB"
+    total = f"{sum(kept.images for kept in found)} rows, {sum(kept.size for kept in found) / 1e6:.2f} MB"
     if asked.clean:
-        for shelf in found:
-            shutil.rmtree(shelf.folder)
+        for kept in found:
+            shutil.rmtree(kept.folder)
     sys.stdout.write(f"{total} {'removed from' if asked.clean else 'in'} {root}\n")
     return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from phasebench.report.figure import Boundary
-from phasebench.report.plot import plot, sparkline
+from phasebench.report.figure_model import Boundary
+from phasebench.report.text_plot import plot, sparkline
 from tests.synthetic import FOUR
 
 NAMES = ("I rise", "II fall", "III rise", "IV fall")

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoTokenizer, BlipImageProcessor, LlavaPro
 
 from phasebench.cache import made_once
 from phasebench.errors import InputError
-from phasebench.models.kin.official import (
+from phasebench.models.converters.official import (
     Part,
     Piece,
     Shape,

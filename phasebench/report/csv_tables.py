@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from phasebench.report.frames import COLUMNS
+from phasebench.report.dataframes import COLUMNS
 
 Row = Sequence[Any]
 CURVES = ("model", "dataset", "of", "curve", "layer", "mean", "se", "n")

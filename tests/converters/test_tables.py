@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from phasebench.errors import InputError
-from phasebench.models.kin import official
+from phasebench.models.converters import official
 
 
 def source(**shapes: official.Shape) -> official.Source:

@@ -1,6 +1,6 @@
 """MiniGPT-4, MiniGPT-v2 and LiMBeR, converted from their official files into standard folders.
 
-None of the three is published in the Hugging Face layout. ``python -m phasebench.models.kin`` writes such
+None of the three is published in the Hugging Face layout. ``python -m phasebench convert`` writes such
 a folder from the files that their authors published. MiniGPT-4 needs no class of its own; the other two
 have one, which ``register`` makes known to transformers' Auto classes.
 """
@@ -32,7 +32,7 @@ def register() -> None:
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from phasebench.models.kin import limber, minigpt_v2
+    from phasebench.models.converters import limber, minigpt_v2
 
     for config, model in (
         (minigpt_v2.MiniGPTv2Config, minigpt_v2.MiniGPTv2ForConditionalGeneration),

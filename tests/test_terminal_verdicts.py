@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Group
 
-from phasebench.report.judged import drift as drift_parts
-from phasebench.report.judged import findings
 from phasebench.report.terminal import render
+from phasebench.report.terminal_verdicts import drift as drift_parts
+from phasebench.report.terminal_verdicts import findings
 from tests.entries import CONTROL, drift, finding
 
 

@@ -18,11 +18,11 @@ from transformers import (
     LlamaTokenizer,
 )
 
-from phasebench.models.kin import limber, minigpt4, minigpt_v2, official, parts
+from phasebench.models.converters import limber, minigpt4, minigpt_v2, official, parts
 from phasebench.models.loading import load
 from phasebench.models.registry import ModelSpec
 from tests import official_files as files
-from tests.kin.given import LANGUAGE, Given, every_model, only, weights
+from tests.converters.given import LANGUAGE, Given, every_model, only, weights
 
 
 @every_model

@@ -15,11 +15,11 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from phasebench.models.kin import limber, minigpt4, minigpt_v2
+from phasebench.models.converters import limber, minigpt4, minigpt_v2
 from phasebench.models.loading import load
 from phasebench.models.registry import ModelSpec
 from tests import official_files as files
-from tests.kin.given import MODELS, PROMPTS, Converted, Given
+from tests.converters.given import MODELS, PROMPTS, Converted, Given
 
 TOLERANCE = 1e-5
 

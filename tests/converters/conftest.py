@@ -8,7 +8,7 @@ import pytest
 
 from phasebench.models.loading import load
 from phasebench.models.registry import ModelSpec
-from tests.kin.given import MODELS, PROMPTS, Converted, Given, write_files
+from tests.converters.given import MODELS, PROMPTS, Converted, Given, write_files
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from phasebench.datasets.listed import read_list
+from phasebench.datasets.image_list import read_list
 from phasebench.datasets.registry import bundled_datasets, official_datasets, read_folder, resolve_datasets
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError

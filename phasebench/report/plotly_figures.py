@@ -10,7 +10,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from phasebench.report.figure import SOLID, Boundary, Figure, Heat, Line
+from phasebench.names import FIRST_POSITIONS
+from phasebench.report.figure_model import SOLID, Boundary, Figure, Heat, Line
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
 ROW = 20
@@ -151,9 +152,9 @@ def _mark(shown: Any, figure: Figure) -> None:
             x=(start + end) / 2, y=1, yref="paper", yanchor="bottom", text=name, showarrow=False
         )
     if figure.heat is not None:
-        _bracket(shown, 0, min(5, len(figure.heat.rows[0])), "first 5", 1.0)
+        _bracket(shown, 0, min(FIRST_POSITIONS, len(figure.heat.rows[0])), f"first {FIRST_POSITIONS}", 1.0)
         for start, end in figure.heat.visual:
-            _bracket(shown, start, end, "image tokens", 1.0 if start >= 5 else 1.08)
+            _bracket(shown, start, end, "image tokens", 1.0 if start >= FIRST_POSITIONS else 1.08)
 
 
 def _mark_boundary(shown: Any, boundary: Boundary) -> None:

@@ -15,10 +15,10 @@ from tokenizers import models, pre_tokenizers
 from transformers import PretrainedConfig
 
 from phasebench.errors import InputError
-from phasebench.models.kin import official
-from phasebench.models.kin.official import Part, Piece, Source
+from phasebench.models.converters import official
+from phasebench.models.converters.official import Part, Piece, Source
 from tests import official_files as files
-from tests.kin.given import CHECKPOINT, LANGUAGE, PROJECTION, Given, every_model, only, weights
+from tests.converters.given import CHECKPOINT, LANGUAGE, PROJECTION, Given, every_model, only, weights
 
 
 @every_model

@@ -35,16 +35,16 @@ class Folders:
         places = [path for root in (self.own, self.packaged) for path in root.glob(f"{model}/*/verdicts")]
         return sorted({path.parent.name for path in places})
 
-    def stale(self, place: str, known: set[str]) -> list[Path]:
+    def stale(self, run_id: str, known: set[str]) -> list[Path]:
         """The project's own curve files of ``<model>/<dataset>`` under names that no curve has."""
-        return sorted(path for path in (self.own / place).glob("*.json") if path.stem not in known)
+        return sorted(path for path in (self.own / run_id).glob("*.json") if path.stem not in known)
 
 
 FOLDERS = pytest.StashKey[Folders]()
-PLACE = pytest.StashKey[str]()
-"""On an item: ``<model>/<dataset>``."""
-BASELINE = pytest.StashKey[str]()
-"""On an item: the place whose baselines it is held against, the same but for ``--against``."""
+RUN_ID = pytest.StashKey[str]()
+"""On an item: the model and dataset that it is about, ``<model>/<dataset>``."""
+BASELINE_ID = pytest.StashKey[str]()
+"""On an item: those whose baselines it is compared with, the same but for ``--against``."""
 
 
 def packaged(name: str) -> Path:

@@ -18,11 +18,11 @@ from transformers import (
 
 from phasebench.measure.selftest import self_test
 from phasebench.models.adapter import dissect
-from phasebench.models.kin import limber, minigpt4, minigpt_v2, parts
+from phasebench.models.converters import limber, minigpt4, minigpt_v2, parts
 from phasebench.models.parts import projector_of
 from tests import official_files as files
 from tests.conftest import Run
-from tests.kin.given import MODELS, PROMPTS, Converted
+from tests.converters.given import MODELS, PROMPTS, Converted
 
 
 def test_the_generic_adapter_finds_every_part(converted: Converted) -> None:

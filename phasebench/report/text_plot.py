@@ -7,7 +7,7 @@ from statistics import fmean
 
 import uniplot
 
-from phasebench.report.figure import Boundary, Value
+from phasebench.report.figure_model import Boundary, Value
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MEET = "│"

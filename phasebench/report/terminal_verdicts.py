@@ -69,7 +69,7 @@ def _brief(entry: Entry) -> Iterator[RenderableType]:
 
 
 def _whole(entry: Entry) -> Iterator[RenderableType]:
-    told = [entry["detail"], *map(control_told, entry["controls"])]
+    told = [entry["detail"], *map(control_line, entry["controls"])]
     if entry.get("margin") is not None:
         told.append(f"margin: {short(entry['margin'])}")
     for text in told:
@@ -86,7 +86,7 @@ def _line(text: Text) -> Padding:
     return Padding(text, (0, 0, 0, INDENT), expand=False)
 
 
-def control_told(entry: Entry) -> str:
+def control_line(entry: Entry) -> str:
     """``control blank: 0.12, differs by 0.3 [0.2, 0.4]``."""
     words = {True: "differs by", False: "not distinguishable:", None: "undecided:"}[entry["differs"]]
     apart = f"{words} {interval({**entry, 'value': entry['difference']})}"

@@ -53,7 +53,7 @@ HOMES = {
     "judge.statistics": ("Estimate", "estimate", "resampled_means"),
     "library": ("measure",),
     "models.registry": ("ModelSpec",),
-    "report.frames": ("load_results",),
+    "report.dataframes": ("load_results",),
 }
 """Where each public name lives."""
 

@@ -33,6 +33,7 @@ def another(run: Run, pytester: pytest.Pytester) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_verdict_that_fewer_images_leave_undecided_is_passed_over(run: Run, another: Path) -> None:
     """Nothing is known to have changed."""
     before = another.read_bytes()
@@ -271,6 +272,7 @@ def test_without_baselines_nothing_is_compared(run: Run) -> None:
     result.stdout.fnmatch_lines(["phasebench: nothing was measured or compared"])
 
 
+@pytest.mark.slow
 def test_where_baselines_are_required_a_missing_one_fails(run: Run, pytester: pytest.Pytester) -> None:
     result = run("-m", "drift or finding", "--strict-baselines")
     assert result.ret == FAILED

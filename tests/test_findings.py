@@ -131,7 +131,7 @@ def test_where_four_phases_are_not_sure_nothing_is_sure_to_follow_them() -> None
     base = Population.of("smol-llava", "scenes")
     drawn = base.around(inter=shapes.four(base, shapes.EVEN, 50, 3))
     rng, seen = np.random.default_rng(0), 0
-    for _ in range(30):
+    for _ in range(8):
         sample = drawn.sample(50, rng)
         recall = np.tile(np.eye(31)[23] + 0.1, (50, 1))
         arrays = {"inter": sample.array("inter"), "recall": recall, "lift": recall}

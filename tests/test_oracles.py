@@ -307,6 +307,7 @@ def test_the_lens_peaks_where_it_was_made_to(chain: Chain, peak: int) -> None:
     assert f"recall peaks at layer {peak}, phase IV begins at layer 10" in follows.detail
 
 
+@pytest.mark.slow
 def test_everything_that_the_paper_says_holds_where_it_was_put(run: Run, tmp_path: Path) -> None:
     """``pytest --phasebench --model FOLDER --dataset FOLDER`` passes; its results have the known numbers."""
     plan = paper()

@@ -186,6 +186,7 @@ def test_a_finding_whose_id_leads_elsewhere_is_refused(run: Run, pytester: pytes
     result.stderr.fnmatch_lines(["*the id '../../outside' has others than letters, digits*"])
 
 
+@pytest.mark.slow
 def test_the_benchmarks_table_fits_80_columns_and_is_none_under_q(run: Run) -> None:
     table = [
         line for line in run("--snapshot-update").stdout.lines if "phasebench pass" in line or "pass[" in line

@@ -111,6 +111,7 @@ def test_skewed_items_move_one_end_out(count: int) -> None:
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
 
 
+@pytest.mark.slow
 def test_skewed_items_are_missed_less_on_the_long_side() -> None:
     rng, above, by_student = np.random.default_rng(0), 0, 0
     for _ in range(1000):

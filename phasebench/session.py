@@ -223,7 +223,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         callspec = getattr(item, "callspec", None)
         return order.get(callspec.params.get("loaded"), -1) if callspec else -1
 
-    items.sort(key=model_of)
+    own = [item for item in items if model_of(item) >= 0]
+    together = iter(sorted(own, key=model_of))
+    items[:] = [next(together) if model_of(item) >= 0 else item for item in items]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

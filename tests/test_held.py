@@ -105,6 +105,19 @@ def test_what_cannot_be_compared_stands_in_the_report(
     assert "✗ differs" in report
 
 
+def test_a_verdict_in_a_curves_place_is_told_and_mended(run: Run, recorded: Path) -> None:
+    """The other curves' likely cause is read off all of them."""
+    (recorded / "inter.json").write_text((recorded / "verdicts" / "four_phases.json").read_text())
+    result = run("-m", "drift", "--lens-norm", "off")
+    result.assert_outcomes(passed=DRIFT - 2, failed=2, deselected=8)
+    result.stdout.fnmatch_lines(
+        ["*pics inter: the baseline of inter holds a verdict; rewrite it with --*"]
+    )
+    result.stdout.fnmatch_lines(["*max_logit drifted*", "likely cause: final norm or output head*"])
+    assert run("-m", "drift", "--snapshot-update").ret == 0
+    assert "layers" in json.loads((recorded / "inter.json").read_text())
+
+
 def test_fewer_images_in_a_precision_without_tolerance_take_no_place(
     run: Run, pytester: pytest.Pytester
 ) -> None:

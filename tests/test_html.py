@@ -130,7 +130,7 @@ def test_the_csv_of_curves_is_the_results_file_to_the_last_digit(
     shown: Page, found: list[dict[str, Any]]
 ) -> None:
     told = {
-        (row["model"], row["of"], row["curve"], row["layer"]): [row[key] for key in ("mean", "se", "n")]
+        (row["model"], row["source"], row["curve"], row["layer"]): [row[key] for key in ("mean", "se", "n")]
         for row in rows(shown.data["csv"]["curves"])
     }
     wanted = {}

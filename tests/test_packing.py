@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from phasebench.datasets.sample import Sample
 from phasebench.measure.passes import Row
-from phasebench.measure.store import DAMAGED, names_of, pack, unpack
+from phasebench.measure.store import DAMAGED, _digest_of, names_of, pack, unpack
 from phasebench.models.loading import Loaded
 
 
@@ -77,3 +78,18 @@ def test_tensors_of_other_types_and_shapes_have_other_names() -> None:
         for x in (torch.zeros(2, 2), torch.zeros(4), torch.zeros(4, dtype=torch.bfloat16), torch.tensor(0.0))
     ]
     assert len({name for (name,) in told}) == 4
+
+
+def test_definitions_are_of_what_a_pass_goes_through(tmp_path: Path) -> None:
+    """Wherever the package lies."""
+    package = tmp_path / "recipes" / "phasebench"
+    for name in ("names.py", "measure/lens.py", "models/trace.py", "models/recipes/llava.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    before = _digest_of(package)
+    (package / "models" / "recipes" / "llava.py").write_text("STEPS = 2")
+    assert _digest_of(package) == before
+    for name in ("names.py", "measure/lens.py", "models/trace.py"):
+        (package / name).write_text("SIZE = 2")
+        assert _digest_of(package) != before
+        (package / name).write_text("")

@@ -183,9 +183,11 @@ def test_two_names_of_one_checkpoint_are_timed_each(run: Run, pytester: pytest.P
 
 
 ALONE = """
+def test_before(): pass
 def test_alone(loaded): pass
 def test_both(loaded, measurement): pass
 def test_again(loaded): pass
+def test_after(): pass
 """
 
 
@@ -196,8 +198,10 @@ def test_cases_that_ask_for_the_model_alone_load_none_again(
 ) -> None:
     path = pytester.makepyfile(ALONE)
     result = run(str(path), "--model", "tiny-instructblip", "--setup-show", "-v", *extra)
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=8)
     if not extra:
+        ran = [line.partition("::")[2].split()[0] for line in result.outlines if " PASSED" in line]
+        assert (ran[0], ran[-1]) == ("test_before", "test_after")
         assert sum("SETUP    S loaded" in line for line in result.outlines) == 2
     workers = {
         (line[1:4], model)

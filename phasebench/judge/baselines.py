@@ -53,7 +53,14 @@ class Reference:
         return cls(folders, Tolerances.read(found), against, effect, renew)
 
     def compare(self, recorded: Record, measured: Record) -> Difference:
-        """Two records of one curve."""
+        """Two records of one curve.
+
+        Raises:
+            InputError: the recorded one is a verdict's, or no tolerance was calibrated for their dtypes.
+        """
+        if "layers" not in recorded:
+            name = measured["curve"]
+            raise InputError(f"the baseline of {name} holds a verdict; rewrite it with --snapshot-update")
         return compare(recorded, measured, self.tolerances, self.effect)
 
     def agree(self, recorded: Record, measured: Record) -> bool:

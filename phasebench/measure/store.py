@@ -34,6 +34,8 @@ DAMAGED = (OSError, ValueError, KeyError, zipfile.BadZipFile)
 """What reading a spoilt file, or one of another version, can raise."""
 SHARED = ("transformers.masking_utils", "transformers.integrations.sdpa_attention")
 """Modules that every model's pass goes through, besides those that define it."""
+RECIPES = "recipes"
+"""The folder of code that trained the bundled models: no pass goes through it."""
 CHECKSUM = 16
 """Bytes of it; they are the archive's comment, its very end."""
 
@@ -175,10 +177,14 @@ def _bytes(tensor: Tensor) -> bytes:
 @lru_cache(maxsize=1)
 def definitions() -> str:
     """Digest of the code that turns inputs into rows: another definition makes other numbers."""
-    package = Path(phasebench.__file__).parent
+    return _digest_of(Path(phasebench.__file__).parent)
+
+
+def _digest_of(package: Path) -> str:
     parts = [path for part in ("measure", "models") for path in sorted((package / part).rglob("*.py"))]
-    sources = [package / "names.py", *(path for path in parts if "recipes" not in path.parts)]
-    return hashed(phasebench.__version__.encode(), *(path.read_bytes() for path in sources))
+    used = [path for path in parts if RECIPES not in path.relative_to(package).parts]
+    sources = (path.read_bytes() for path in (package / "names.py", *used))
+    return hashed(phasebench.__version__.encode(), *sources)
 
 
 def code_of(model: nn.Module) -> str:

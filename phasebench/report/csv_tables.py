@@ -11,7 +11,7 @@ from typing import Any
 from phasebench.report.dataframes import COLUMNS
 
 Row = Sequence[Any]
-CURVES = ("model", "dataset", "of", "curve", "layer", "mean", "se", "n")
+CURVES = ("model", "dataset", "source", "curve", "layer", "mean", "se", "n")
 FINDINGS = (
     "model", "dataset", "finding", "control", "verdict", "value", "difference", "low", "high",
     "differs", "margin", "images_needed", "recorded", "detail",

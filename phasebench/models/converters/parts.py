@@ -7,6 +7,7 @@ grid of H by W without it; S is one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -252,12 +253,19 @@ def write_folder(
     verified(pieces, sources)
 
     def fill(folder: Path) -> None:
-        try:
+        with _writing(out):
             config.save_pretrained(folder)
             made_by.save_pretrained(folder)
-            check_splitting(folder, prompt)
+        check_splitting(folder, prompt)
+        with _writing(out):
             write_weights(folder, pieces, sources)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{out} cannot be written: {error}") from error
 
     return made_once(out, fill, f"{out} cannot be written")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{out} cannot be written: {error}") from error

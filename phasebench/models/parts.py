@@ -21,7 +21,7 @@ PROJECTORS = (
     "image_to_text_projection", "multimodal_projector", "merger",
 )  # fmt: skip
 DEEPER = ("deepstack_merger_list", "deepstack_mergers")
-"""Projectors of the eyes' middle layers, whose features are added to the states of the first blocks."""
+"""Projectors of the vision encoder's middle layers: their features are added to the first blocks' states."""
 
 
 def sequence_model(model: Any) -> nn.Module:

@@ -17,8 +17,8 @@ QUERIES = ("qformer_config", "perceiver_config", "latent_query_num", "query_leng
 def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
     """``{rows, columns, fit}`` of a grid of ``tokens``, row by row; None where there is none.
 
-    The configuration may tell it as ``token_grid``. Else the eyes see a square of patches; one token may
-    stand for k x k of them. Any other number is no such grid: queries that look at the whole picture,
+    The configuration may tell it as ``token_grid``. Else the vision encoder sees a square of
+    patches; one token may stand for k x k of them. Any other number is no such grid: queries that look at the whole picture,
     several crops, sizes that follow the picture.
     ``fit`` is how a picture comes into the square, in CSS's words: ``cover`` crops, ``fill`` stretches.
     """
@@ -39,7 +39,7 @@ def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
 
 
 def _one_square(loaded: Loaded) -> bool:
-    """Whether the eyes get a wide picture as one square: of others the grid follows the picture, or crops it.
+    """Whether a wide picture reaches the vision encoder as one square: else the grid follows it, or crops it.
 
     Configurations do not tell: some name a size and a patch all the same.
     """

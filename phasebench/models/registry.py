@@ -79,7 +79,7 @@ def known_models() -> list[ModelSpec]:
 def bundled_models() -> list[ModelSpec]:
     """The models that come with phasebench: trained ones, and tiny random ones for tests."""
     return [
-        _from("smol-llava", _bundled, CHAT_LLAVA, 36, "SmolLM2-135M with trained eyes"),
+        _from("smol-llava", _bundled, CHAT_LLAVA, 36, "SmolLM2-135M with a trained vision encoder"),
         _from("smol-instructblip", _bundled, CHAT_BLIP, 16, "the same through a Q-Former"),
         _from("tiny-llava", _tiny, TINY_PROMPT_LLAVA, 16, "random weights, for tests only"),
         _from("tiny-instructblip", _tiny, TINY_PROMPT_BLIP, 4, "random weights, for tests only"),

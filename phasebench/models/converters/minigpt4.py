@@ -1,7 +1,7 @@
 """MiniGPT-4 (Zhu et al. 2023) as a stock ``Blip2ForConditionalGeneration`` with a Llama in it.
 
-Its eyes and Q-Former are BLIP-2's, unchanged; of its own it has one linear layer. What the official code
-does with them: https://github.com/Vision-CAIR/MiniGPT-4, ``minigpt4/models/minigpt4.py``.
+Its vision encoder and Q-Former are BLIP-2's, unchanged; of its own it has one linear layer. What the
+official code does with them: https://github.com/Vision-CAIR/MiniGPT-4, ``minigpt4/models/minigpt4.py``.
 
 One number differs, as in every stock BLIP-2: transformers adds 1e-6 to the variance in the norm after the
 vision model, the official code 1e-5.

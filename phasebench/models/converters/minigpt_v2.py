@@ -60,7 +60,7 @@ class FourToOne(nn.Module):
 
 
 class MiniGPTv2Model(LlavaModel):  # type: ignore[misc]
-    """LLaVA's joining of image and text around other eyes."""
+    """LLaVA's joining of image and text around another vision encoder."""
 
     config_class = MiniGPTv2Config
 

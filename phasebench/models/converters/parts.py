@@ -186,7 +186,7 @@ def with_image_token(text_config: Any, tokenizer: Any) -> int:
 
 
 def eyes_projected(self: Any, pixel_values: Tensor, **_: Any) -> Any:
-    """``get_image_features`` of a LLaVA around other eyes: the class token is dropped.
+    """``get_image_features`` of a LLaVA around another vision encoder: the class token is dropped.
 
     The vision model's output, with its ``pooler_output`` the image tokens of each image (N, D).
     """

@@ -1,7 +1,7 @@
 """``python -m phasebench.models.recipes NAME [--out DIR] [--install]``: train a bundled model from nothing.
 
 Seeded, and resumed from the checkpoints in DIR. On one of two busy cores smol-llava took 147 minutes
-(22 of them the eyes, on both) and smol-instructblip, which needs its first stages, 83 more. With
+(22 of them the vision encoder, on both) and smol-instructblip, which needs its first stages, 83 more. With
 ``--install`` the weights replace the bundled ones.
 
 The bundled weights come from these stages, but not from one run of this program: ``words`` and ``lists``

@@ -1,4 +1,4 @@
-"""Linear detectors of what the eyes tell apart: a projector's first layer starts from them."""
+"""Linear detectors of what the vision encoder tells apart: a projector's first layer starts from them."""
 
 from __future__ import annotations
 

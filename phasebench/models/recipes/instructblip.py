@@ -1,9 +1,9 @@
-"""smol-instructblip: eyes without pre-norm, a Q-Former with one query for each cell of the picture.
+"""smol-instructblip: a ViT without pre-norm, a Q-Former with one query for each cell of the picture.
 
 ``eyes`` teaches InstructBLIP's ViT, which lacks CLIP's first norm, to give what the trained tower gives,
 and to tell where a patch is; ``cells`` teaches each query to name what its cell shows, without the
 language model; ``scenes`` and ``polish`` train Q-Former and projection by caption loss through the frozen
-language model, ``long`` the eyes too. The projection starts as the least-squares map from the queries'
+language model, ``long`` the encoder too. The projection starts as the least-squares map from the queries'
 outputs to smol-llava's visual vectors. On one of two busy cores that took 6, 4, 24 and 49 minutes.
 """
 

@@ -1,10 +1,10 @@
-"""smol-llava: a projector between the eyes and the frozen language model, by caption loss alone.
+"""smol-llava: a projector between the vision encoder and the frozen language model, by caption loss alone.
 
 ``words`` shows two patches of one object and asks for its noun (140 steps: 91 % right); ``lists`` shows
 three patches of every object and two bare ones and asks for captions; ``scenes`` shows all 36 patches, as
 the model will be used; ``polish`` and ``finish`` weigh how captions go on as much as what they name;
-``tower``, ``last`` and ``long`` train the eyes too, at a fifth of the rate. On one of two busy cores that
-took 5, 9, 19, 10, 14 and 68 minutes, after 22 for the eyes.
+``tower``, ``last`` and ``long`` train the encoder too, at a fifth of the rate. On one of two busy cores that
+took 5, 9, 19, 10, 14 and 68 minutes, after 22 for the encoder.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Projector(nn.Module):
 
 @torch.no_grad()
 def new_projector(eyes: Eyes, norm: float, seed: int = 0) -> Projector:
-    """First layer: detectors of what the eyes tell apart, then whitened mixtures; second: random codes.
+    """First layer: detectors of what the encoder tells apart, then whitened mixtures; second: random codes.
 
     The codes have the embeddings' ``norm`` in the mean; they know nothing of the words.
     """
@@ -86,7 +86,7 @@ class Course:
     projector: Projector
 
     def features(self, batch: list[Scene]) -> Tensor:
-        """What the eyes make of the patches [B, P, D]."""
+        """What the vision encoder makes of the patches [B, P, D]."""
         features: Tensor = self.eyes.tower(pixel_values=pixels(batch)).last_hidden_state[:, 1:]
         return features
 

@@ -17,9 +17,9 @@ QUERIES = ("qformer_config", "perceiver_config", "latent_query_num", "query_leng
 def patches(loaded: Loaded, tokens: int) -> dict[str, Any] | None:
     """``{rows, columns, fit}`` of a grid of ``tokens``, row by row; None where there is none.
 
-    The configuration may tell it as ``token_grid``. Else the vision encoder sees a square of
-    patches; one token may stand for k x k of them. Any other number is no such grid: queries that look at the whole picture,
-    several crops, sizes that follow the picture.
+    The configuration may tell it as ``token_grid``. Else the vision encoder sees a square of patches, and one
+    token may stand for k x k of them. Any other number is no such grid: queries that look at the whole
+    picture, several crops, sizes that follow the picture.
     ``fit`` is how a picture comes into the square, in CSS's words: ``cover`` crops, ``fill`` stretches.
     """
     config = loaded.model.config

@@ -47,6 +47,12 @@ BASELINE_ID = pytest.StashKey[str]()
 """On an item: those whose baselines it is compared with, the same but for ``--against``."""
 
 
+def updating(config: pytest.Config) -> bool:
+    """Whether what is not recorded, or under ``--snapshot-update`` what differs, is about to be written."""
+    option = config.option
+    return bool(option.update_snapshots or option.update_new_snapshots_only)
+
+
 def packaged(name: str) -> Path:
     """The folder ``cases`` or ``baselines`` of phasebench itself, in a checkout or installed."""
     found = importlib.util.find_spec(f"phasebench.{name}")
@@ -78,8 +84,7 @@ def own_folder(config: pytest.Config) -> Path:
         return _project(config) / "baselines"
     beside = config.invocation_params.dir if option or config.inipath is None else config.inipath.parent
     folder = (beside / str(option or ini)).resolve()
-    writing = config.option.update_snapshots or config.option.update_new_snapshots_only
-    if not folder.is_dir() and not writing:
+    if not folder.is_dir() and not updating(config):
         source = (
             f"--phasebench-baselines {option}" if option else f"{config.inipath}, phasebench_baselines {ini}"
         )

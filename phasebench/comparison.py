@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from phasebench.baseline_folders import BASELINE_ID, FOLDERS, RUN_ID
+from phasebench.baseline_folders import BASELINE_ID, RUN_ID, updating
 from phasebench.collector import UNCOMPARED, attach
 from phasebench.errors import InputError
 
 if TYPE_CHECKING:
     from phasebench.curves import Curves
     from phasebench.judge.baselines import Reference
-    from phasebench.judge.drift import Difference
+    from phasebench.judge.record import Record
 
 CAUSES = pytest.StashKey[dict[str, str]]()
 """The likely cause of the drift from each folder of baselines, ``<model>/<dataset>``."""
@@ -34,7 +34,7 @@ class Comparison:
 
     item: pytest.Item
     name: str
-    measured: dict[str, Any]
+    measured: Record
 
     @cached_property
     def reference(self) -> Reference:
@@ -43,27 +43,44 @@ class Comparison:
 
         return self.item.config.stash[REFERENCE]
 
+    @property
+    def where(self) -> str:
+        """The baseline's name: ``<model>/<dataset>/<name>``."""
+        return f"{self.item.stash[BASELINE_ID]}/{self.name}"
+
     @cached_property
     def path(self) -> Path | None:
         """The baseline's file; None where nothing is recorded."""
-        folders = self.item.config.stash[FOLDERS]
-        return folders.find(f"{self.item.stash[BASELINE_ID]}/{self.name}.json")
+        return self.reference.folders.find(f"{self.where}.json")
+
+    @property
+    def recorded(self) -> Record | None:
+        """The recorded one; None where there is none, or none that can be read."""
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> str:
+        """Why the file cannot be read, naming it; empty where it can, or where there is none."""
+        return self._read[1]
 
     @cached_property
-    def recorded(self) -> dict[str, Any] | None:
-        """The recorded one; None where there is none, or none that can be read."""
+    def _read(self) -> tuple[Record | None, str]:
         from phasebench.judge.baselines import read_record
 
         try:
-            return read_record(self.path) if self.path else None
-        except InputError:
-            return None
+            return read_record(self.path) if self.path else None, ""
+        except InputError as error:
+            return None, str(error)
 
     @property
     def updating(self) -> bool:
         """Whether what is not recorded, or differs, is about to be written."""
-        option = self.item.config.option
-        return bool(option.update_snapshots or option.update_new_snapshots_only)
+        return updating(self.item.config)
+
+    @property
+    def strict(self) -> bool:
+        """Whether the case fails where there is nothing to compare with."""
+        return bool(self.item.config.option.strict_baselines)
 
     @property
     def fewer_images(self) -> str:
@@ -77,14 +94,14 @@ class Comparison:
     @property
     def not_recorded(self) -> str:
         """What is said where nothing is recorded."""
-        return f"no baseline for {self.item.stash[BASELINE_ID]}/{self.name}; write it with --snapshot-update"
+        return f"no baseline for {self.where}; write it with --snapshot-update"
 
     def loses_images(self) -> str:
         """Why ``--snapshot-update`` must not write: the file rests on more images, as do others beside it."""
-        if not self.item.config.option.update_snapshots or not self.fewer_images or self._agrees():
+        rewriting = self.item.config.option.update_snapshots
+        if self.path is None or not rewriting or not self.fewer_images or self._agrees():
             return ""
-        assert self.path is not None  # noqa: S101 - something is recorded
-        own = self.path.is_relative_to(self.item.config.stash[FOLDERS].own)
+        own = self.path.is_relative_to(self.reference.folders.own)
         way = f"remove {self.path.parent}" if own else "name the model anew (--model NAME=...)"
         told = f"{self.name} differs from its baseline, but {self.fewer_images}"
         return f"{self.item.stash[RUN_ID]} {told}: raise --images, or {way}"
@@ -95,18 +112,6 @@ class Comparison:
         except InputError:  # as of two precisions without a tolerance
             return False
 
-    def difference(self) -> Difference:
-        """How a curve differs from the recorded one.
-
-        Raises:
-            InputError: nothing readable is recorded, or there is no tolerance for the two dtypes.
-        """
-        from phasebench.judge.baselines import read_record
-
-        if self.path is None:
-            raise InputError("first recorded")
-        return self.reference.compare(self.recorded or read_record(self.path), self.measured)
-
     def renewed(self) -> str:
         """That images differ from the recorded ones, so that the record is written anew; else empty."""
         from phasebench.judge.baselines import image_counts
@@ -115,11 +120,6 @@ class Comparison:
             return f"{self.name} {image_counts(self.recorded, self.measured)} that are not all the same"
         return ""
 
-    @property
-    def strict(self) -> bool:
-        """Whether the case fails where there is nothing to compare with."""
-        return bool(self.item.config.option.strict_baselines)
-
     def skip(self, why: str) -> NoReturn:
         """Skip what cannot be compared, and count it."""
         attach(self.item, {"kind": UNCOMPARED})
@@ -127,14 +127,7 @@ class Comparison:
 
     def failure(self, baseline: Any) -> str:
         """What a failed assertion on syrupy's ``baseline`` says, with the model and dataset before it."""
-        from phasebench.judge.baselines import read_record
-
-        lines = baseline.get_assert_diff()
-        if self.path and self.recorded is None:
-            try:
-                read_record(self.path)
-            except InputError as error:  # which names the file, as syrupy's cannot
-                lines = [str(error)]
+        lines = [self.unreadable] if self.unreadable else baseline.get_assert_diff()
         against = f" against {self.reference.against}" if self.reference.against else ""
         name = self.name.removeprefix("verdicts/")
         return "\n".join([f"{self.item.stash[RUN_ID]}{against} {name}: {lines[0]}", *lines[1:]])

@@ -199,7 +199,7 @@ def _verdict_failure(compared: Comparison, verdict: Verdict, baseline: Any) -> s
 
     before, undecided = _recorded_verdict(compared), verdict.outcome is Outcome.UNDECIDED
     if undecided and before not in (None, "", str(verdict.outcome)) and compared.fewer_images:
-        few = f"{compared.item.stash[BASELINE_ID]}/{compared.name}: undecided, {compared.fewer_images}"
+        few = f"{compared.where}: undecided, {compared.fewer_images}"
         if compared.strict:
             return few
         compared.skip(few)  # nothing is known to have changed
@@ -251,26 +251,23 @@ def _drift_entry(compared: Comparison) -> Entry:
     from phasebench.judge.record import columns
     from phasebench.judge.statistics import MIN_ITEMS
 
+    recorded, measured = compared.recorded, compared.measured
+    if recorded is None:
+        return _incomparable(compared.name, compared.unreadable or "first recorded")
     try:
-        difference = compared.difference()
+        difference = compared.reference.compare(recorded, measured)
     except InputError as error:
         return _incomparable(compared.name, str(error))
-    entry = {**as_entry(difference), "baseline": columns(compared.recorded or {})}
+    entry = {**as_entry(difference), "baseline": columns(recorded)}
     if not difference.decidable and not compared.updating:
-        where = f"{compared.item.stash[BASELINE_ID]}/{compared.name}"
-        few = f"{where}: fewer than {MIN_ITEMS} items cannot be compared with others"
-        _pass_over(compared, f"{few}; {_more_images(compared)}")
+        few = f"{compared.where}: fewer than {MIN_ITEMS} items cannot be compared with others"
+        scarcer = len(recorded["images"]) < len(measured["images"])  # the way out is on the side with fewer
+        _pass_over(compared, f"{few}; {'record more of them' if scarcer else 'raise --images'}")
     if compared.item.config.option.update_snapshots and compared.fewer_images:
         entry["left"] = compared.fewer_images
     if why := compared.renewed():
         entry["told"] = entry["told"] or [why]
     return {"kind": "drift", **entry}
-
-
-def _more_images(compared: Comparison) -> str:
-    """The way out, on the side that has fewer."""
-    recorded, measured = (len(one["images"]) for one in (compared.recorded or {}, compared.measured))
-    return "record more of them" if recorded < measured else "raise --images"
 
 
 def _pass_over(compared: Comparison, why: str) -> NoReturn:

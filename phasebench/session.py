@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from phasebench import known, processes
-from phasebench.baseline_folders import FOLDERS, Folders, own_folder, packaged
+from phasebench.baseline_folders import FOLDERS, Folders, own_folder, packaged, updating
 from phasebench.names import CURVES, FINDINGS, SAFE
 from phasebench.options import DEFAULT_DATASETS, DEFAULT_EFFECT, settings_of, usage
 from phasebench.report import outputs
@@ -138,7 +138,7 @@ def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
     against, effect = option.against, option.effect
     if effect is not None and not against:
         raise pytest.UsageError("--effect: only with --against NAME; a model's own curves may not differ")
-    if against and (option.update_snapshots or option.update_new_snapshots_only):
+    if against and updating(config):
         raise pytest.UsageError(f"--against {against}: nothing is recorded under another model's name")
     recorded = folders.recorded() if against else {}
     missing = [name for name in datasets if against and name not in recorded.get(against, ())]

@@ -11,6 +11,7 @@ from torch import Tensor
 from phasebench.baseline_folders import packaged
 from phasebench.curves import Array, Curves
 from phasebench.judge.finding import Evidence
+from phasebench.judge.record import Record, record
 from phasebench.judge.tolerance import FILE, Tolerances
 from phasebench.names import ATTENTION, CURVES
 
@@ -57,6 +58,11 @@ def recalls(values: Array) -> Curves:
     return Curves.from_arrays(
         {"recall": values, "lift": values}, {str(k): str(k) for k in range(len(values))}
     )
+
+
+def recorded(name: str = "inter", **options: object) -> Record:
+    """The record of a curve with four phases."""
+    return record(curves({name: FOUR}, **{"noise": 0.05, **options}), name)  # type: ignore[arg-type]
 
 
 def evidence(given: Mapping[str, Array], **options: object) -> Evidence:

@@ -136,7 +136,7 @@ def seen_everywhere(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
     ) -> dict[str, dict[str, Spread]]:
         return dict.fromkeys(dtypes, spreads)
 
-    monkeypatch.setattr(command, "_place", place)
+    monkeypatch.setattr(command, "_spreads_on", place)
 
 
 def test_what_another_machine_saw_is_kept_where_it_is_larger(
@@ -198,7 +198,7 @@ def test_what_a_model_does_not_have_is_no_noise(tmp_path: Path, monkeypatch: pyt
     seen_everywhere(monkeypatch, 2e-6)
     assert main(["calibrate", "--baselines", str(tmp_path)]) == 0
     some = {"inter": Spread(1e-6, 1e-6, 1e-6)}
-    monkeypatch.setattr(command, "_place", lambda *given, **_: dict.fromkeys(given[3], some))
+    monkeypatch.setattr(command, "_spreads_on", lambda *given, **_: dict.fromkeys(given[3], some))
     assert main(["calibrate", "--baselines", str(tmp_path)]) == 0
     seen = Tolerances.read(path).seen["float32"]
     assert (seen["inter"].most, seen["recall"].most) == pytest.approx((1e-6, 2e-6), rel=0.01)

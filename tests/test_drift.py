@@ -17,7 +17,7 @@ from phasebench.judge.drift import Difference, as_entry
 from phasebench.judge.record import Record, record
 from phasebench.judge.tolerance import Spread, Tolerances
 from phasebench.names import CURVES
-from tests.synthetic import FOUR, TOLERANCES, curves
+from tests.synthetic import FOUR, TOLERANCES, curves, recorded
 
 NOWHERE = Folders(Path("own"), Path("packaged"))
 
@@ -28,10 +28,6 @@ def agree(one: Record, other: Record, effect: float | None = None) -> bool:
 
 def compare(one: Record, other: Record, effect: float | None = None) -> Difference:
     return drift.compare(one, other, TOLERANCES, effect)
-
-
-def recorded(name: str = "inter", **options: object) -> Record:
-    return record(curves({name: FOUR}, **{"noise": 0.05, **options}), name)  # type: ignore[arg-type]
 
 
 def shifted(one: Record, layer: int, by: float) -> Record:

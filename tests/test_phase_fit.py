@@ -16,7 +16,6 @@ from phasebench.judge.phase_fit import (
     LONGER,
     PhaseFit,
     boundary_estimates,
-    height_estimates,
     own_roughness,
     sampling_noise,
 )
@@ -105,7 +104,7 @@ def test_sampling_noise_leaves_out_what_all_layers_share() -> None:
 
 
 def test_heights_have_their_errors() -> None:
-    found = height_estimates(measured(CURVE, 0.01), fit_pattern(CURVE, FOUR))
+    found = PhaseFit(measured(CURVE, 0.01)).heights_of(fit_pattern(CURVE, FOUR))
     assert [h.value for h in found] == pytest.approx([0.4, 0.1, 0.4, 0.2], abs=0.01)
     assert [h.error for h in found] == pytest.approx(4 * [0.01 * np.sqrt(2 / 60)], rel=0.4)
 
@@ -120,7 +119,8 @@ def told_of(*heights: float, error: float = 1.0, fixed: float = 0.0) -> Verdict:
     """The verdict on four phases of these heights, from 50 images."""
     found = [student(h, error, 50, 50, fixed=fixed, level=HEIGHT_LEVEL) for h in heights]
     fit = PhaseFit(measured(CURVE))
-    vars(fit).update(heights=found, min_height=0.0)  # as if they had been computed
+    vars(fit).update(min_height=0.0)  # as if they had been computed
+    fit._heights[fit.judged] = found
     return four_verdict(fit)
 
 

@@ -11,8 +11,7 @@ import pytest
 from phasebench.errors import InputError
 from phasebench.judge.baselines import read_record
 from phasebench.judge.record import dump, record
-from tests.synthetic import FOUR, curves
-from tests.test_drift import recorded
+from tests.synthetic import FOUR, curves, recorded
 
 LAYOUT = {"length": 9, "visual": [[2, 6]], "text": 4}
 

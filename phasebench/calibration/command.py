@@ -19,7 +19,7 @@ import numpy as np
 from phasebench.errors import InputError
 from phasebench.files import write_whole
 from phasebench.judge.record import OF_OTHERS
-from phasebench.judge.tolerance import FILE, Spread, Tolerances, spread
+from phasebench.judge.tolerance import FILE, Spread, Tolerances, pair, spread
 from phasebench.names import CURVES
 from phasebench.settings import DEFAULT_MODELS
 
@@ -69,17 +69,16 @@ def _calibrate(asked: argparse.Namespace) -> None:
     for name in asked.model or DEFAULT_MODELS:
         for dataset in datasets:
             about["measured"].append(f"{name} on {dataset}")
-            _widen(seen, _place(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
-            every = {of: {**before.get(of, {}), **seen.get(of, {})} for of in {**before, **seen}}
+            _widen(seen, _spreads_on(asked, name, dataset, dtypes, elsewhere=dataset == datasets[0]))
             stays = {of for of in before if asked.widen or before[of].keys() - seen.get(of, {}).keys()}
-            widened = [one for one in earlier if stays & _pairs(one["dtypes"])]
+            widened = [one for one in earlier if stays & _names(one["dtypes"])]
+            every = {of: {**before.get(of, {}), **seen.get(of, {})} for of in {**before, **seen}}
             known = {**about, "widened": widened} if widened else about
-            found = {"about": known, "seen": Tolerances(every).as_dict()}
-            write_whole(path, _dump(found).encode())
+            write_whole(path, _dump({"about": known, "seen": Tolerances(every).as_dict()}).encode())
     sys.stdout.write(f"{_table(Tolerances(seen))}\n\nwritten to {path}\n")
 
 
-def _place(
+def _spreads_on(
     asked: argparse.Namespace, name: str, dataset: str, dtypes: Sequence[str], *, elsewhere: bool
 ) -> dict[str, dict[str, Spread]]:
     """The spreads of one model on one dataset, within each dtype and from each to float32.
@@ -102,7 +101,7 @@ def _place(
         if dtype != "float32":
             found = _spreads(plain["float32"], plain[dtype])
             _tell(f"{name} on {dataset}, {dtype} against float32", found)
-            _widen(seen, {"/".join(sorted((dtype, "float32"))): found})
+            _widen(seen, {pair(dtype, "float32"): found})
     return seen
 
 
@@ -181,9 +180,9 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
     return [about, *widened] if about else []
 
 
-def _pairs(dtypes: Sequence[str]) -> set[str]:
+def _names(dtypes: Sequence[str]) -> set[str]:
     """The names under which a calibration of these precisions writes what it saw."""
-    return {*dtypes, *("/".join(sorted((dtype, "float32"))) for dtype in dtypes)}
+    return {*dtypes, *(pair(dtype, "float32") for dtype in dtypes)}
 
 
 def _about(asked: argparse.Namespace, dtypes: Sequence[str]) -> dict[str, Any]:

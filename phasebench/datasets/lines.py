@@ -65,8 +65,9 @@ def _rows(path: Path, text: str) -> Numbered:
             )
         begins = reader.line_num + 1
         for row in reader:
+            # Spreadsheets leave rows of commas; what is beyond the header is a list.
             if any(any(cell) if isinstance(cell, list) else cell for cell in row.values()):
-                yield reader.line_num, partial(_filled, row)  # spreadsheets leave rows of commas
+                yield reader.line_num, partial(_filled, row)
             begins = reader.line_num + 1
     except csv.Error as error:
         raise InputError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 
@@ -65,6 +65,9 @@ class PhaseFit:
     """The phases of the mean inter curve, each step computed once and only where it is asked for."""
 
     curves: Curves
+    _heights: dict[Phases, list[Estimate]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def mean(self) -> Array:
@@ -102,7 +105,7 @@ class PhaseFit:
         """The pattern whose heights are judged: the sure one, else four."""
         return self.sure or self._four
 
-    @cached_property
+    @property
     def heights(self) -> list[Estimate]:
         """Of the judged pattern."""
         return self.heights_of(self.judged)
@@ -114,8 +117,20 @@ class PhaseFit:
         return self.best if longer else None
 
     def heights_of(self, phases: Phases) -> list[Estimate]:
-        """See ``height_estimates``; the curve's own roughness is computed once."""
-        return height_estimates(self.curves, phases, self._roughness)
+        """Each interval's height, at boundaries that stay as they are, with its interval at ``HEIGHT_LEVEL``.
+
+        Besides its error over images a height has that of the curve's own roughness: two layers that happen
+        to lie high and low are no phase, however many images agree on where they lie.
+        """
+        if phases not in self._heights:
+            self._heights[phases] = estimates(
+                self.curves,
+                ("inter",),
+                lambda means: heights(means["inter"], phases),
+                fixed=math.sqrt(2) * self._roughness,
+                level=HEIGHT_LEVEL,
+            )
+        return self._heights[phases]
 
     def lowest_z(self, phases: Phases) -> float:
         """How far the least of the heights' intervals lies above ``min_height``, in standard errors."""
@@ -175,18 +190,6 @@ def _lower_end(height: Estimate, count: int = 1) -> float:
     """Of a single image only the layers' own roughness is known."""
     known = replace(height, error=float(np.nan_to_num(height.error)))
     return height.value - known.half_width(DOWN, count)
-
-
-def height_estimates(curves: Curves, phases: Phases, rough: float | None = None) -> list[Estimate]:
-    """Each interval's height, at boundaries that stay as they are, with its interval at ``HEIGHT_LEVEL``.
-
-    Besides its error over images a height has that of the curve's own roughness (``rough``): two layers that
-    happen to lie high and low are no phase, however many images agree on where they lie.
-    """
-    fixed = math.sqrt(2) * (own_roughness(curves) if rough is None else rough)
-    return estimates(
-        curves, ("inter",), lambda means: heights(means["inter"], phases), fixed=fixed, level=HEIGHT_LEVEL
-    )
 
 
 def own_roughness(curves: Curves) -> float:

@@ -57,6 +57,11 @@ class Spread:
         return of_mean, rms
 
 
+def pair(before: str, after: str) -> str:
+    """Under what the spreads between two precisions are kept: ``bfloat16/float32``, or one that both are."""
+    return "/".join(sorted({before, after}))
+
+
 def spread(before: Array, after: Array, curve: str) -> Spread:
     """What lies between two measurements [images, L + 1] of the same images."""
     apart = (after - before) / _scale(curve, known_mean(before))
@@ -74,7 +79,7 @@ def _scale(curve: str, level: Array) -> Array:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """The spreads seen, by dtype (two, sorted and joined by ``/``, where they differ) and curve."""
+    """The spreads seen, by dtype (of two that differ their ``pair``) and curve."""
 
     seen: Mapping[str, Mapping[str, Spread]]
 
@@ -106,10 +111,10 @@ class Tolerances:
         Raises:
             InputError: none was calibrated for them.
         """
-        pair = "/".join(sorted({before, after}))
-        known = self.seen.get(pair, {})
+        dtypes = pair(before, after)
+        known = self.seen.get(dtypes, {})
         if curve not in known:
-            raise InputError(f"no tolerance of {curve} for {pair} in {FILE}; {_remedy(before, after)}")
+            raise InputError(f"no tolerance of {curve} for {dtypes} in {FILE}; {_remedy(before, after)}")
         return known[curve]
 
 

@@ -12,6 +12,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ class Piece:
     make: Callable[..., Tensor] = field(default=lambda tensor: tensor)
 
 
+@contextmanager
+def refused(path: Path, what: str) -> Iterator[None]:
+    """What the disk or safetensors refuse within is told of this path: that it cannot be ``what``."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be {what}: {error}") from error
+
+
 def pickled(path: Path, *, section: str | None = None, unused: str = "") -> Source:
     """A state dict saved by ``torch.save``, under the key ``section`` of the file if one is named.
 
@@ -90,16 +100,12 @@ def pickled(path: Path, *, section: str | None = None, unused: str = "") -> Sour
 def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    with refused(path, "read"), path.open("rb") as file:
+        begins = file.read(2)
+    if not begins.startswith((b"PK", b"\x80")):
+        raise InputError(f"{path} was not written by torch: a page or a pointer in its place? Fetch it again")
     try:
-        with path.open("rb") as file:
-            begins = file.read(2)
-        if not begins.startswith((b"PK", b"\x80")):
-            raise InputError(
-                f"{path} was not written by torch: a page or a pointer in its place? Fetch it again"
-            )
         return _loaded(path)
-    except InputError:
-        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} cannot be read as plain tensors, and nothing else is unpickled, for it could run any "
@@ -147,12 +153,10 @@ def hf_folder(path: Path, *, unused: str = "") -> Source:
 
 
 def _safetensors(path: Path) -> Source:
-    try:
+    with refused(path, "read"):
         file: Any = safe_open(path, framework="pt")
         names = file.keys()
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
     return Source(path, shapes, file.get_tensor)
 
 
@@ -244,7 +248,5 @@ def _made(piece: Piece, sources: Mapping[str, Source]) -> Tensor:
 
 
 def _read(source: Source, name: str) -> Tensor:
-    try:
+    with refused(source.path, "read"):
         return source.read(name)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{source.path} cannot be read: {error}") from error

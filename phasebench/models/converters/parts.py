@@ -7,14 +7,12 @@ grid of H by W without it; S is one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from tokenizers import AddedToken
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,6 +26,7 @@ from phasebench.models.converters.official import (
     Shape,
     Source,
     hf_folder,
+    refused,
     renamed,
     verified,
     write_weights,
@@ -253,19 +252,11 @@ def write_folder(
     verified(pieces, sources)
 
     def fill(folder: Path) -> None:
-        with _writing(out):
+        with refused(out, "written"):
             config.save_pretrained(folder)
             made_by.save_pretrained(folder)
         check_splitting(folder, prompt)
-        with _writing(out):
+        with refused(out, "written"):
             write_weights(folder, pieces, sources)
 
     return made_once(out, fill, f"{out} cannot be written")
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{out} cannot be written: {error}") from error

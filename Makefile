@@ -48,8 +48,8 @@ RUN := pytest --phasebench --model smol-instructblip --dataset scenes
 CHANGED := --images 12 --prompt 'A photo of' -m drift
 
 picture: $(READY)
-	$(BIN)/$(RUN) --fresh --color=yes | $(BIN)/python -m tests.picture docs/output.svg "$(RUN)"
-	$(BIN)/$(RUN) $(CHANGED) --color=yes | $(BIN)/python -m tests.picture docs/drift.svg "... $(CHANGED)"
+	$(BIN)/$(RUN) --fresh --color=yes | $(BIN)/python -m tests.support.picture docs/output.svg "$(RUN)"
+	$(BIN)/$(RUN) $(CHANGED) --color=yes | $(BIN)/python -m tests.support.picture docs/drift.svg "... $(CHANGED)"
 
 perf: $(READY)
 	$(BIN)/python -m tests.perf

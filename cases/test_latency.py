@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench.baseline_folders import RUN_ID
-from phasebench.benchmarks import Clock, replay, stored
-from phasebench.collector import attach
+from phasebench.judge.drift.baseline_folders import RUN_ID
+from phasebench.plugin.benchmarks import Clock, replay, stored
+from phasebench.plugin.reporter import attach
 
 if TYPE_CHECKING:
-    from phasebench.measure.run import Measurement
+    from phasebench.measurement.measure import Measurement
 
 
 @pytest.mark.latency

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from phasebench.judge.finding import Finding
+    from phasebench.judge.findings.finding import Finding
 
 
 @pytest.mark.finding

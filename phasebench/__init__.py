@@ -10,18 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from phasebench.api import measure
     from phasebench.curves import Curves
-    from phasebench.datasets.registry import DatasetSpec, read_folder
+    from phasebench.datasets.named_datasets import DatasetSpec, read_folder
     from phasebench.datasets.sample import Sample
     from phasebench.errors import InputError
-    from phasebench.judge.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
     from phasebench.judge.findings import FINDINGS
+    from phasebench.judge.findings.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
     from phasebench.judge.statistics import Estimate, estimate, resampled_means
-    from phasebench.library import measure
-    from phasebench.models.registry import ModelSpec
+    from phasebench.models.named_models import ModelSpec
     from phasebench.report.dataframes import load_results
 
-__version__ = "0.1.0"
+from phasebench.version import __version__
+
 __all__ = [
     "FINDINGS",
     "Condition",
@@ -45,14 +46,14 @@ __all__ = [
 ]
 HOMES = {
     "curves": ("Curves",),
-    "datasets.registry": ("DatasetSpec", "read_folder"),
+    "datasets.named_datasets": ("DatasetSpec", "read_folder"),
     "datasets.sample": ("Sample",),
     "errors": ("InputError",),
-    "judge.finding": ("Condition", "Evidence", "Finding", "Outcome", "Verdict", "verdict"),
+    "judge.findings.finding": ("Condition", "Evidence", "Finding", "Outcome", "Verdict", "verdict"),
     "judge.findings": ("FINDINGS",),
     "judge.statistics": ("Estimate", "estimate", "resampled_means"),
-    "library": ("measure",),
-    "models.registry": ("ModelSpec",),
+    "api": ("measure",),
+    "models.named_models": ("ModelSpec",),
     "report.dataframes": ("load_results",),
 }
 """Where each public name lives."""

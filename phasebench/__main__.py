@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from phasebench import store_command
-from phasebench.calibration import command as calibrate
-from phasebench.models.converters import command as convert
+from phasebench.commands import calibrate, convert
+from phasebench.commands import store as store_command
 
 COMMANDS = {
     "store": (store_command, "list what was measured and kept, or make room"),

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from phasebench.names import CURVES, FINDINGS
+from phasebench.catalog import CURVES, FINDINGS
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
     from phasebench.datasets.sample import Sample
-    from phasebench.measure.passes import Row
+    from phasebench.measurement.passes import Row
     from phasebench.models.loading import Loaded
 
 DRIFT, FINDING, LATENCY = len(CURVES), len(FINDINGS), 2
 """Cases of one model on one dataset, by marker."""
-LATER = ("phasebench.cases", "phasebench.baselines", "phasebench.models.recipes")
+LATER = ("phasebench.cases", "phasebench.baselines")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,7 +78,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def load_tiny(name: str, cache: Path) -> Loaded:
     from phasebench.models.loading import load
-    from phasebench.models.registry import bundled_models
+    from phasebench.models.named_models import bundled_models
 
     spec = next(spec for spec in bundled_models() if spec.name == name)
     return load(spec, cache, device="cpu")
@@ -130,8 +130,8 @@ def samples(tmp_path: Path) -> list[Sample]:
 @pytest.fixture
 def row(tiny_llava: Loaded, samples: list[Sample]) -> Row:
     """What a pass over the first of ``samples`` gives."""
-    from phasebench.measure.passes import probed_pass
-    from phasebench.models.adapter import dissect
+    from phasebench.measurement.passes import probed_pass
+    from phasebench.models.anatomy.adapter import dissect
 
     inputs = tiny_llava.inputs([samples[0].open()])
     return probed_pass(dissect(tiny_llava.model, inputs), inputs)[0]
@@ -176,7 +176,7 @@ def planted(loaded: Loaded, factor: float) -> Iterator[None]:
     """The projector's last weight tensor scaled for the time of the block."""
     import torch
 
-    from phasebench.models.parts import projector_of
+    from phasebench.models.anatomy.parts import projector_of
 
     weight = [p for name, p in projector_of(loaded.model).named_parameters() if name.endswith("weight")][-1]
     kept = weight.clone()
@@ -191,7 +191,7 @@ def planted(loaded: Loaded, factor: float) -> Iterator[None]:
 @pytest.fixture
 def folder(tiny_llava: Loaded, cache: Path, tmp_path: Path) -> Path:
     """A copy of the tiny checkpoint that a test may break."""
-    from phasebench.models.tiny import tiny
+    from phasebench.models.bundled.tiny import tiny
 
     return Path(shutil.copytree(tiny("tiny-llava", cache), tmp_path / "mine"))
 

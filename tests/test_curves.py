@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from phasebench.catalog import ATTENTION, CURVES, LENS, SIMILARITY
 from phasebench.curves import Curves
-from phasebench.names import ATTENTION, CURVES, LENS, SIMILARITY
 
 
 def measured(images: int = 6, layers: int = 5, seed: int = 0, first: int = 0) -> Curves:

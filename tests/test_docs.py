@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from phasebench.catalog import CURVES, FINDINGS
 from phasebench.models.loading import Loaded
-from phasebench.names import CURVES, FINDINGS
 from tests.conftest import Run, write_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +73,7 @@ def test_every_curve_is_told() -> None:
 @pytest.fixture
 def extended(run: Run, pytester: pytest.Pytester, cache: Path) -> Run:
     """A project that has all the examples of docs/extending.md in its conftest.py."""
-    from phasebench.models.tiny import tiny
+    from phasebench.models.bundled.tiny import tiny
 
     (pytester.path / "checkpoints").mkdir()
     (pytester.path / "checkpoints" / "llava-ft").symlink_to(tiny("tiny-llava", cache))
@@ -103,7 +103,7 @@ def test_each_of_the_examples_takes_less_than_twenty_lines() -> None:
 def test_the_notebook_example_runs(
     tiny_llava: Loaded, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phasebench.models.tiny import tiny
+    from phasebench.models.bundled.tiny import tiny
 
     folder = write_pictures(tmp_path / "pics", 3) / "val"
     for name, path in zip(("dog", "beach", "street"), sorted(folder.iterdir()), strict=True):
@@ -111,7 +111,7 @@ def test_the_notebook_example_runs(
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "llava-ft").symlink_to(tiny("tiny-llava", cache))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("phasebench.library.prompt_of", lambda processor: TINY)  # it has no chat template
+    monkeypatch.setattr("phasebench.api.prompt_of", lambda processor: TINY)  # it has no chat template
     names: dict[str, Any] = {}
     exec(blocks("docs/api.md", "python")[0], names)  # noqa: S102
     assert names["curves"].array("recall").shape == (3, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,41 +43,82 @@ def offenders(folder: str, *forbidden: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["judge", "report"])
-def test_judging_and_reporting_know_no_torch(folder: str) -> None:
-    assert not offenders(folder, "torch", "transformers", "phasebench.measure", "phasebench.models")
+FLOORS = (
+    {"errors", "files", "processes", "settings", "version", "curves", "catalog"},
+    {"datasets"},
+    {"models"},
+    {"measurement", "judge"},
+    {"report"},
+    {"api", "commands"},
+    {"plugin"},
+    {"__init__", "__main__"},
+)
+"""Packages and root modules, from the ground up: none imports one of a higher floor, or another of its own."""
+FOUNDATIONS = FLOORS[0]
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def test_measuring_knows_neither_pytest_nor_statistics() -> None:
-    assert not offenders(
-        "measure", "pytest", "_pytest", "syrupy", "scipy", "phasebench.judge", "phasebench.report"
-    )
+def wing(path: Path) -> str:
+    """The package, or the root module, that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("folder", ["models", "datasets"])
-def test_models_and_datasets_know_nothing_above_them(folder: str) -> None:
-    above = [
-        f"phasebench.{name}" for name in ("measure", "judge", "report", "session", "fixtures", "collector")
+def test_no_import_runs_upward() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    upward = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in MODULES
+        for name in sorted(imported(path))
+        if name.startswith("phasebench.") and (above := name.split(".")[1]) != wing(path)
+        if not (wing(path) in FOUNDATIONS and above in FOUNDATIONS)
+        if above in floor and floor[above] >= floor[wing(path)]
     ]
-    assert not offenders(folder, "pytest", *above)
+    assert upward == []
 
 
-def test_datasets_know_no_torch() -> None:
-    assert not offenders("datasets", "torch", "transformers", "phasebench.models")
+def test_every_module_stands_on_a_floor() -> None:
+    assert {wing(path) for path in MODULES} == set().union(*FLOORS)
 
 
-def test_nothing_imports_the_session_but_the_plugin_and_its_fixtures() -> None:
-    users = {Path(path).name for path in offenders(".", "phasebench.session")}
-    assert users == {"plugin.py", "fixtures.py", "comparison.py"}
+def test_the_root_holds_at_most_ten_modules() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
 
 
-def test_curves_know_nothing_of_the_house() -> None:
-    assert not any(name.startswith("phasebench") for name in imported(PACKAGE / "curves.py"))
+@pytest.mark.parametrize("folder", ["judge", "report", "datasets"])
+def test_arithmetic_and_data_know_no_torch(folder: str) -> None:
+    assert not offenders(folder, "torch", "transformers", "phasebench.models")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_is_longer_than_400_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+@pytest.mark.parametrize("folder", ["judge", "measurement", "models", "datasets"])
+def test_nothing_below_the_plugin_knows_pytest(folder: str) -> None:
+    assert not offenders(folder, "pytest", "_pytest", "syrupy")
+
+
+def test_measuring_knows_no_statistics() -> None:
+    assert not offenders("measurement", "scipy")
+
+
+@pytest.mark.parametrize(("folder", "other"), [("findings", "drift"), ("drift", "findings")])
+def test_findings_and_drift_share_statistics_alone(folder: str, other: str) -> None:
+    assert not offenders(f"judge/{folder}", f"phasebench.judge.{other}")
+
+
+def test_no_package_is_callable() -> None:
+    import phasebench
+
+    packages = [name for _, name, is_package in pkgutil.walk_packages(phasebench.__path__) if is_package]
+    assert packages
+    assert not any(callable(getattr(phasebench, name, None)) for name in packages)
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.stem for path in MODULES if path.name != "__init__.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
 
 
 def loaded_modules(tmp_path: Path, *args: str) -> set[str]:

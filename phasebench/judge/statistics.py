@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from phasebench.catalog import RECALLS
 from phasebench.curves import Array, Curves, members
 from phasebench.errors import InputError
-from phasebench.names import RECALLS
 
 RESAMPLES = 500
 LEVEL = 0.95

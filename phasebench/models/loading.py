@@ -17,7 +17,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import InputError
-from phasebench.models.adapter import forward
+from phasebench.models.anatomy.adapter import forward
+from phasebench.models.anatomy.parts import image_token_id, precision
+from phasebench.models.anatomy.shadow import reads
 from phasebench.models.checks import (
     check_folder,
     check_image_count,
@@ -28,10 +30,8 @@ from phasebench.models.checks import (
 from phasebench.models.converters import register_for
 from phasebench.models.devices import Placement, lacks_memory, no_room, plan_placement
 from phasebench.models.hub import Hub
-from phasebench.models.parts import image_token_id, precision
+from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.processors import load_processor
-from phasebench.models.registry import DEFAULT_PROMPT, ModelSpec
-from phasebench.models.shadow import reads
 
 BLOCK = 1 << 20
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")

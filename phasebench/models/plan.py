@@ -16,8 +16,8 @@ from accelerate.utils import get_max_memory
 from torch import nn
 
 from phasebench.errors import InputError
+from phasebench.models.anatomy.parts import encodes, find_layers, output_head, sequence_model
 from phasebench.models.devices import Placement
-from phasebench.models.parts import encodes, find_layers, output_head, sequence_model
 from phasebench.models.sizes import parameters
 
 TEXT = 24

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from phasebench.judge.phases import FOUR, WORDS
-from phasebench.names import FIRST_POSITIONS
+from phasebench.catalog import FIRST_POSITIONS
+from phasebench.judge.findings.phases import FOUR, WORDS
 from phasebench.report.figure_model import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
 from phasebench.report.results import Entry, Results
 

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from phasebench.names import FIRST_POSITIONS
+from phasebench.catalog import FIRST_POSITIONS
 from phasebench.report.figure_model import SOLID, Boundary, Figure, Heat, Line
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from phasebench.catalog import CURVES
 from phasebench.curves import Array, Curves
 from phasebench.judge.statistics import plain
-from phasebench.names import CURVES
 
 if TYPE_CHECKING:
-    from phasebench.measure.accumulate import Example
-    from phasebench.measure.run import Measurement
+    from phasebench.measurement.accumulate import Example
+    from phasebench.measurement.measure import Measurement
 
 SCHEMA = 1
 Entry = dict[str, Any]

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.names import PARTS
+from phasebench.catalog import PARTS
 from phasebench.report.figure_model import Boundary, Value
 from phasebench.report.figures import NAMES, cut
 from phasebench.report.results import Entry, Results, short

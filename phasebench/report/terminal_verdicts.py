@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.names import FINDINGS
+from phasebench.catalog import FINDINGS
 from phasebench.report.results import Entry, badness, short
 
 STYLES = {"holds": "green", "does not hold": "red", "undecided": "magenta"}

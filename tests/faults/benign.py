@@ -7,20 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from phasebench.cache import store_folder
-from phasebench.calibration.variations import PLAIN, Values, Variation, measure_as
+from phasebench.catalog import CURVES
+from phasebench.commands.variations import PLAIN, Values, Variation, measure_as
 from phasebench.curves import Curves
 from phasebench.datasets.sample import Sample, digest
-from phasebench.judge.drift import Difference, compare
-from phasebench.judge.record import OF_OTHERS, Record, record
-from phasebench.measure.run import measure
+from phasebench.files import store_folder
+from phasebench.judge.drift.difference import Difference, compare
+from phasebench.judge.drift.record import OF_OTHERS, Record, record
+from phasebench.measurement.measure import measure
 from phasebench.models.loading import Loaded, load
-from phasebench.models.registry import ModelSpec, bundled_models
-from phasebench.names import CURVES
+from phasebench.models.named_models import ModelSpec, bundled_models
 from phasebench.settings import Settings
 from tests.faults.harness import scenes
 from tests.faults.patient import copied
-from tests.synthetic import TOLERANCES
+from tests.support.synthetic import TOLERANCES
 
 IMAGES = 2
 SETS = (("scenes", 1), ("scenes", 2), ("scenes", 3), ("photos", 1))

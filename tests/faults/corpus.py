@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from phasebench.cache import cache_folder
+from phasebench.files import cache_folder
 from tests.faults import table
 from tests.faults.benign import MODELS, Harmless, harmless, precisions
 from tests.faults.catalogue import FAULTS

@@ -8,27 +8,27 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from phasebench.cache import store_folder
+from phasebench.catalog import CURVES, LENS
 from phasebench.curves import Curves
-from phasebench.datasets.registry import bundled_datasets
+from phasebench.datasets.named_datasets import bundled_datasets
 from phasebench.datasets.sample import Sample, digest
 from phasebench.datasets.selection import select
 from phasebench.errors import InputError
-from phasebench.judge.cause import cause
-from phasebench.judge.drift import Difference, compare
-from phasebench.judge.record import OF_OTHERS, Record, record
-from phasebench.measure.accumulate import RecallScorer, RowAccumulator
-from phasebench.measure.passes import probed_pass
-from phasebench.measure.run import measure
-from phasebench.measure.selftest import self_test
-from phasebench.models.adapter import Anatomy, dissect
+from phasebench.files import store_folder
+from phasebench.judge.drift.cause import cause
+from phasebench.judge.drift.difference import Difference, compare
+from phasebench.judge.drift.record import OF_OTHERS, Record, record
+from phasebench.measurement.accumulate import RecallScorer, RowAccumulator
+from phasebench.measurement.measure import measure
+from phasebench.measurement.passes import probed_pass
+from phasebench.measurement.selftest import self_test
+from phasebench.models.anatomy.adapter import Anatomy, dissect
 from phasebench.models.loading import Loaded, load
-from phasebench.models.registry import bundled_models, resolve_models
-from phasebench.names import CURVES, LENS
+from phasebench.models.named_models import bundled_models, resolve_models
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
 from tests.faults.patient import Patient, copied
-from tests.synthetic import TOLERANCES
+from tests.support.synthetic import TOLERANCES
 
 STEPS = (1, 2, 4, 8, 16, 50)
 """Images after which a look is taken."""

@@ -19,7 +19,7 @@ TEXT = "before the language model: text"
 HEAD = "final norm or output head"
 LENGTH = "missing or added"
 FIRST = "block 1, or"
-"""Parts of the sentence that ought to name the cause (``phasebench.judge.cause``)."""
+"""Parts of the sentence that ought to name the cause (``phasebench.judge.drift.cause``)."""
 
 Says = str | Callable[[Any, int], str]
 

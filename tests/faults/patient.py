@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from phasebench.models.anatomy.parts import find_layers, output_head, projector_of, sequence_model
 from phasebench.models.checks import WEIGHTS
 from phasebench.models.loading import Loaded
-from phasebench.models.parts import find_layers, output_head, projector_of, sequence_model
 
 Picture = Callable[[Image.Image], Image.Image]
 Tensors = dict[str, Tensor]

@@ -11,7 +11,7 @@ import numpy as np
 from phasebench.curves import Array
 from tests.oracles.plan import HEADS, Attention, Massive, Plan
 from tests.oracles.space import LENGTH
-from tests.synthetic import through
+from tests.support.synthetic import through
 
 LAST = 12
 """L of most oracles: small, and divisible into four phases of different lengths."""

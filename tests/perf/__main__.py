@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from phasebench.cache import cache_folder
+from phasebench.files import cache_folder
 from tests.perf import growth, job, memory, processes, screening, startup
 from tests.perf.routes import routes
 from tests.perf.timing import interleaved, milliseconds, plus, ratio, share_of_added
 from tests.perf.workloads import everything
-from tests.sections import main
+from tests.support.sections import main
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "performance.md"

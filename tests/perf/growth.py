@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from phasebench.measure.passes import probed_pass
+from phasebench.measurement.passes import probed_pass
 from tests.perf.routes import routes
 from tests.perf.timing import interleaved, milliseconds, minus, ratio
 from tests.perf.workloads import Size, Workload, llava

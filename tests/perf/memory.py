@@ -22,13 +22,13 @@ def peak(what: str, images: int = 1) -> float:
 
 def main(what: str, images: int) -> None:
     """Do it: ``WORKLOAD plain`` or ``WORKLOAD whole`` passes over one batch, or ``measure`` a tiny model."""
-    from phasebench.cache import cache_folder
+    from phasebench.files import cache_folder
 
     name, _, route = what.partition(" ")
     if name == "measure":
         _measure(images)
     else:
-        from phasebench.measure.passes import plain_pass, probed_pass
+        from phasebench.measurement.passes import plain_pass, probed_pass
         from tests.perf.workloads import Size, bundled, llava
 
         work = llava(Size()) if name == "llava" else bundled(name, cache_folder())
@@ -51,8 +51,8 @@ def _measure(images: int) -> None:
     from dataclasses import replace
     from itertools import cycle
 
-    from phasebench.cache import cache_folder
-    from phasebench.measure.run import measure
+    from phasebench.files import cache_folder
+    from phasebench.measurement.measure import measure
     from phasebench.settings import Settings
     from tests.conftest import load_tiny
     from tests.perf.workloads import bundled_scenes

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from torch import Tensor, distributed
 
-from phasebench.cache import cache_folder
-from phasebench.measure import shards
-from phasebench.measure.batches import PLAIN, PassRunner, rows_of
-from phasebench.measure.store import Store
+from phasebench.files import cache_folder
+from phasebench.measurement import shards
+from phasebench.measurement.batches import PLAIN, PassRunner, rows_of
+from phasebench.measurement.row_store import Store
 from tests.perf.workloads import Size, Workload, bundled_scenes, llava
 
 IMAGES, ROUNDS, COUNT = 12, 3, 2

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from phasebench.measure.passes import Row, watch
-from phasebench.models.tiny import word_tokenizer
+from phasebench.measurement.passes import Row, watch
+from phasebench.models.bundled.tiny import word_tokenizer
 from tests.perf.timing import interleaved
 from tests.perf.workloads import Size, Workload, llava
 

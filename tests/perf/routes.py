@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phasebench.measure.passes import plain_pass, probed_pass
-from phasebench.models.adapter import Anatomy, forward_options
+from phasebench.measurement.passes import plain_pass, probed_pass
+from phasebench.models.anatomy.adapter import Anatomy, forward_options
 from tests.perf.workloads import Workload
 
 CHUNK = 1024

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from phasebench.cache import cache_folder
-from phasebench.measure import lens, screen
+from phasebench.files import cache_folder
+from phasebench.measurement import lens, screen
 from tests.perf.timing import interleaved, milliseconds, ratio
 
 IMAGES, DIRECTIONS, ROUNDS = 12, (64, 128, 192, 256, 384), 5
@@ -22,7 +22,7 @@ IMAGES, DIRECTIONS, ROUNDS = 12, (64, 128, 192, 256, 384), 5
 @torch.inference_mode()
 def real_states(cache: Path, images: int) -> tuple[nn.Linear, list[Tensor]]:
     """smol-llava's head and, per scene, its normed visual states at every layer [L + 1, V, D]."""
-    from phasebench.models.adapter import dissect
+    from phasebench.models.anatomy.adapter import dissect
     from tests.conftest import load_tiny
     from tests.perf.routes import visual_rows
     from tests.perf.workloads import Workload, bundled_scenes

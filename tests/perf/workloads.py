@@ -17,8 +17,8 @@ from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip import CLIPVisionConfig
 
 from phasebench.datasets.sample import Sample
-from phasebench.measure.positions import Positions
-from phasebench.models.adapter import Anatomy, dissect
+from phasebench.measurement.positions import Positions
+from phasebench.models.anatomy.adapter import Anatomy, dissect
 
 PATCH = 14
 
@@ -79,7 +79,7 @@ def llava(size: Size, device: str = "cpu", dtype: torch.dtype = torch.float32) -
 
 def bundled_scenes(cache: Path) -> list[Sample]:
     """The bundled scenes, in their order."""
-    from phasebench.datasets.registry import bundled_datasets
+    from phasebench.datasets.named_datasets import bundled_datasets
 
     return next(one for one in bundled_datasets() if one.name == "scenes").read(cache)
 

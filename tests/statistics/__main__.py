@@ -8,9 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.sections import main
 from tests.statistics import coverage, shapes, verdicts
 from tests.statistics.populations import MODELS
+from tests.support.sections import main
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "statistics.md"

@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm, t
 
+from phasebench.catalog import RECALLS
 from phasebench.curves import Array, Curves
 from phasebench.judge.statistics import LEVEL, unseen_hits_error
-from phasebench.names import RECALLS
 from tests.statistics.populations import JUDGED, MODELS, recorded
 
 TAIL = (1 - LEVEL) / 2

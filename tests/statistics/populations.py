@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.record import item_of, numbers
+from phasebench.judge.drift.record import item_of, numbers
 
 BASELINES = Path(__file__).parents[2] / "baselines"
 MODELS = ("smol-llava", "smol-instructblip")

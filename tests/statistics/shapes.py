@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from phasebench.curves import Array
-from phasebench.judge.phases import FOUR
+from phasebench.judge.findings.phases import FOUR
 from tests.statistics.populations import Population
 
 PAPER, EVEN, BUNDLED = (2, 8, 25), (8, 15, 23), (5, 20, 29)

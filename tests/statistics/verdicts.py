@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 
 from phasebench.curves import Curves
-from phasebench.judge.finding import Condition, Outcome, verdict
-from phasebench.judge.phase_fit import PhaseFit, boundary_estimates
-from phasebench.judge.phases import FOUR, fit_pattern
-from phasebench.judge.similarity import four_verdict
+from phasebench.judge.findings.finding import Condition, Outcome, verdict
+from phasebench.judge.findings.phase_fit import PhaseFit, boundary_estimates
+from phasebench.judge.findings.phases import FOUR, fit_pattern
+from phasebench.judge.findings.similarity import four_verdict
 from phasebench.judge.statistics import estimates, percentile, resampled_means
 from tests.statistics import shapes
 from tests.statistics.populations import Population

@@ -30,7 +30,7 @@ from transformers.models.gptj.modeling_gptj import GPTJAttention
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrainedModel
 
 from phasebench.errors import InputError
-from phasebench.models.converters import parts
+from phasebench.models.converters import folder_parts as parts
 from phasebench.models.converters.official import Part, Piece, Source, pickled, shapes_on_meta
 
 PROMPT = "<image>A picture of"

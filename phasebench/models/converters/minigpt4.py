@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2QFormerConfig, Blip2VisionConfig
 
-from phasebench.models.converters import parts
+from phasebench.models.converters import folder_parts as parts
 from phasebench.models.converters.official import Part, Piece, pickled, renamed, shapes_on_meta
 
 PROMPT = "###Human: <Img><image></Img> Describe this image in detail. ###Assistant: "

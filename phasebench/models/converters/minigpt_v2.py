@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrainedModel
 
-from phasebench.models.converters import parts
+from phasebench.models.converters import folder_parts as parts
 from phasebench.models.converters.official import Part, Piece, Shape, Source, pickled, shapes_on_meta
 
 PROMPT = "[INST] <Img><image></Img> [caption] Describe this image in detail. [/INST]"

@@ -1,0 +1,1 @@
+"""``python -m phasebench``: one module a command."""

@@ -1,0 +1,180 @@
+"""Named datasets, and how a ``--dataset`` argument becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError, meant
+
+ASSETS = Path(__file__).parent / "assets"
+ENDINGS = (".jsonl", ".csv")
+"""How a file that lists images ends."""
+OFFICIAL = {
+    "coco": "COCO captions, the validation images",
+    "winoground": "Winoground: pairs of images whose captions have the same words",
+}
+"""Published datasets that are read from the user's copy or the hub, never bundled."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Images with captions that a model can be measured on.
+
+    Attributes:
+        name: how it is called, in ids and as its baselines' folder.
+        read: cache folder -> the samples that are drawn from.
+        note: one line about it.
+    """
+
+    name: str
+    read: Callable[[Path], list[Sample]]
+    note: str = ""
+
+
+def read(spec: DatasetSpec, cache: Path) -> list[Sample]:
+    """The samples of a data set, which may be read by a user's function.
+
+    Raises:
+        InputError: it cannot be read, or something else than samples came of it.
+    """
+    try:
+        samples = list(spec.read(cache))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot be read: {type(error).__name__}: {error}") from error
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise InputError(f"its function should give samples, not {type(sample).__name__}")
+    return samples
+
+
+def bundled_datasets() -> list[DatasetSpec]:
+    """The datasets that come with phasebench."""
+    return [
+        DatasetSpec("scenes", _scenes, "procedural scenes of one to three objects, COCO layout"),
+        DatasetSpec("scene-pairs", _scene_pairs, "the same with two objects swapped, Winoground form"),
+        DatasetSpec("photos", lambda _: read_folder(ASSETS / "photos"), "24 CC BY photographs from COCO"),
+    ]
+
+
+def _scenes(cache: Path) -> list[Sample]:
+    from phasebench.datasets.bundled_datasets import scenes_folder
+
+    return read_folder(scenes_folder(cache))
+
+
+def _scene_pairs(cache: Path) -> list[Sample]:
+    from phasebench.datasets.bundled_datasets import pairs_folder
+
+    return read_folder(pairs_folder(cache))
+
+
+def official_datasets(data_dir: Path | None, images: int, seed: int) -> list[DatasetSpec]:
+    """The published datasets: from a copy under ``data_dir``, else what is drawn of them from the hub."""
+    readers: dict[str, Callable[[Path], list[Sample]]]
+    if data_dir is None:
+        readers = {name: partial(_from_hub, name, images, seed) for name in OFFICIAL}
+    else:
+        readers = {name: partial(_from_copy, name, data_dir) for name in OFFICIAL}
+    return [DatasetSpec(name, readers[name], note) for name, note in OFFICIAL.items()]
+
+
+def _from_hub(name: str, images: int, seed: int, cache: Path) -> list[Sample]:
+    from phasebench.datasets import hub_datasets as hub
+
+    folder_of = {"coco": hub.coco_folder, "winoground": hub.winoground_folder}[name]
+    return read_folder(folder_of(cache, images, seed))
+
+
+def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
+    """Raises InputError unless ``data_dir`` or the folder ``name`` in it has the official files."""
+    from phasebench.datasets import coco, winoground
+
+    folder = data_dir.expanduser()
+    for place in (folder / name, folder):
+        captions = coco.official_captions(place)
+        examples = winoground.examples_folder(place)
+        if name == "coco" and captions is not None:
+            return coco.read_coco(place, [captions])
+        if name == "winoground" and examples is not None:
+            return winoground.read_winoground(examples)
+    wanted = {"coco": "annotations/captions_val2017.json (or val2014)", "winoground": winoground.EXAMPLES}
+    raise InputError(f"--data-dir {data_dir}: neither {folder / name} nor {folder} has {wanted[name]}")
+
+
+def read_folder(folder: str | Path) -> list[Sample]:
+    """The samples of a folder: Winoground's form, COCO's layout, a list of images, or images with texts.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    from phasebench.datasets import coco, image_list, winoground
+
+    folder = Path(folder)
+    examples, captions = winoground.examples_folder(folder), image_list.list_of(folder)
+    if examples is not None:
+        return winoground.read_winoground(examples)
+    if coco.annotation_files(folder):
+        return coco.read_coco(folder)
+    if captions is not None:
+        return image_list.read_list(captions)
+    if image_list.image_files(folder):
+        return image_list.read_folder_of_images(folder)
+    if (folder / "annotations").is_dir():
+        raise InputError(f"{folder}: its annotations have no captions_*.json, as COCO's layout has them")
+    deeper = [path for path in sorted(folder.iterdir()) if path.is_dir() and image_list.image_files(path)]
+    if deeper:
+        raise InputError(f"{folder}: its images lie in folders of their own; give one of them ({deeper[0]})")
+    raise InputError(
+        f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
+        "annotations/captions_*.json (COCO's layout), "
+        f"{' nor '.join(image_list.LISTS)} (a list), nor images"
+    )
+
+
+def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
+    """The datasets that ``--dataset`` arguments name: known, a folder or a list; doubled ones once.
+
+    Raises:
+        InputError: an argument is none of these; it lists the known names.
+    """
+    asked = {name if name in known else str(Path(name).resolve()): name for name in arguments}
+    specs = {argument: _resolve(argument, known) for argument in asked.values()}
+    names = [spec.name for spec in specs.values()]
+    for name in names:
+        if name != Path(name).name:
+            raise InputError(f"--dataset: {name!r} cannot name a baselines' folder")
+        if names.count(name) > 1:
+            raise InputError(f"--dataset: two different datasets called {name!r}; rename a folder")
+    return list(specs.values())
+
+
+def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
+    if argument in known:
+        return known[argument]
+    path = Path(argument).expanduser()
+    called_list = path.suffix in ENDINGS
+    if not path.is_dir() and not (called_list and path.is_file()):
+        place = "/" in argument or called_list
+        what = f"no such folder or {' or '.join(ENDINGS)} file" if place else "unknown dataset"
+        raise InputError(
+            f"--dataset {argument}: {what}{meant(argument, known)}; known: {', '.join(known)}; "
+            "or give a folder, FILE.jsonl or FILE.csv"
+        )
+    name = path.resolve().name if path.is_dir() else path.resolve().stem
+    if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
+        raise InputError(
+            f"--dataset {argument}: {name!r} is a dataset of that name already; rename the folder or file"
+        )
+    return DatasetSpec(name, partial(_read_path, path))
+
+
+def _read_path(path: Path, _cache: Path) -> list[Sample]:
+    from phasebench.datasets.image_list import read_list
+
+    return read_folder(path) if path.is_dir() else read_list(path)

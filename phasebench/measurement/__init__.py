@@ -1,0 +1,1 @@
+"""The instrumented forward pass, and what is read off it."""

@@ -1,0 +1,117 @@
+"""Controls: the same curves where the model has nothing to see, or nothing learnt to see with.
+
+The shape of a curve may be the language model's alone; only what differs from its control speaks
+of the image.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.measurement.batches import PassRunner
+from phasebench.measurement.passes import Row, watch
+from phasebench.measurement.positions import Positions
+from phasebench.measurement.row_store import names_of
+from phasebench.models.anatomy.adapter import Anatomy
+from phasebench.models.anatomy.parts import calculates, precision, projector_of, sequence_model
+from phasebench.models.loading import GREY, Loaded
+
+CONTROL_IMAGES = 24
+"""Images measured for each control on request; their means move little beyond."""
+
+
+def blank(passes: PassRunner, size: tuple[int, int]) -> Row:
+    """The row of one grey image of ``size``: no picture to see."""
+    return passes.rows_of_images([Image.new("RGB", size, GREY)])[0]
+
+
+def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
+    """See that the controls on request can be made, before anything is measured.
+
+    Raises:
+        InputError: there is no projector, it is offloaded or quantised, or the model has no image token.
+    """
+    weights = list(projector_of(anatomy.model).parameters())
+    if any(weight.is_meta for weight in weights):
+        raise InputError(f"{loaded.name}: its projector is offloaded, run without --controls")
+    if not all(map(calculates, weights)):
+        raise InputError(f"{loaded.name}: its projector is quantised, run without --controls")
+    if anatomy.image_token is None:
+        raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
+
+
+def untrained_projector(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
+    """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
+    with reinitialised(projector_of(passes.anatomy.model), seed):
+        for sample in samples[:CONTROL_IMAGES]:
+            yield from passes.rows_of_images([sample.open()], f"projector {seed}")
+
+
+@contextmanager
+def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
+    """Give every parameter of ``module`` a fresh value for the time of the block."""
+    kept = [parameter.detach().clone() for parameter in module.parameters()]
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        for name, parameter in module.named_parameters():
+            fresh = torch.zeros(parameter.shape)
+            if parameter.ndim > 1:
+                fresh.normal_(std=parameter[0].numel() ** -0.5, generator=generator)
+            elif not name.endswith("bias"):
+                fresh.fill_(1.0)  # the weight of a norm
+            parameter.copy_(fresh)
+        yield
+    finally:
+        for parameter, value in zip(module.parameters(), kept, strict=True):
+            parameter.copy_(value)
+
+
+def text_against_text(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
+    """Rows with a caption's tokens in the image's place: what two stretches of text do."""
+    loaded, anatomy = passes.loaded, passes.anatomy
+    decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
+    rng = random.Random(f"text/{seed}")
+    for sample in samples[:CONTROL_IMAGES]:
+        ids = loaded.inputs([sample.open()])["input_ids"][0]
+        said = rng.choice([caption for caption in sample.captions if caption.strip()])
+        positions, ids_BN = _with_caption(loaded, ids, said, image_token)
+        forward = partial(decoder, input_ids=ids_BN, use_cache=False, **_all_seen(anatomy.model, ids_BN))
+        watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
+        names = names_of("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
+        known = passes.store.known(names)
+        yield from passes.keep(names, watched()) if known is None else known
+
+
+def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
+    """The mask with which PaliGemma lets each position of a prompt see all others; its decoder makes none.
+
+    In later models the setting is a word, and their decoders act on it themselves.
+    """
+    if getattr(sequence_model(model).config, "use_bidirectional_attention", None) is not True:
+        return {}
+    shape = (1, 1, ids_BN.shape[1], ids_BN.shape[1])
+    return {"attention_mask": torch.zeros(shape, dtype=precision(model), device=ids_BN.device)}
+
+
+def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:
+    """The prompt's ids with the caption's in the first image token's place, the others dropped."""
+    tokens = loaded.processor.tokenizer(" " + caption, add_special_tokens=False)["input_ids"]
+    caption_C = torch.tensor(tokens, dtype=ids_N.dtype, device=ids_N.device)
+    start = int((ids_N == image_token).nonzero()[0, 0])
+    before, after = ids_N[:start], ids_N[start:]
+    after = after[after != image_token]
+    ids_BN = torch.cat([before, caption_C, after])[None]
+    visual_BN = torch.zeros_like(ids_BN, dtype=torch.bool)
+    visual_BN[:, start : start + len(caption_C)] = True
+    last_B = (~visual_BN).nonzero()[-1:, 1]
+    return Positions(visual_BN, ~visual_BN, last_B), ids_BN

@@ -1,0 +1,63 @@
+"""Which positions are visual, which are text: from the token ids, never from constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phasebench.errors import InputError
+from phasebench.models.anatomy.parts import MARKED
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Masks of a batch: visual [B, N], text [B, N], and t, the last text token of each row [B]."""
+
+    visual_BN: Tensor
+    text_BN: Tensor
+    last_B: Tensor
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Tensor], image_token: int | None) -> Positions:
+        """Read the positions off ``input_ids`` and ``attention_mask``; without a token off the marks.
+
+        Raises:
+            InputError: a row has no visual or no text position.
+        """
+        ids_BN = inputs["input_ids"]
+        real_BN = inputs.get("attention_mask", torch.ones_like(ids_BN)).bool()
+        marked_BN = inputs[MARKED].bool() if image_token is None else ids_BN == image_token
+        visual_BN = marked_BN & real_BN
+        text_BN = real_BN & ~visual_BN
+        for what, mask in (("image tokens", visual_BN), ("text tokens", text_BN)):
+            if not bool(mask.any(1).all()):
+                raise InputError(f"the prompt gives no {what} (image token id {image_token}); see --prompt")
+        order_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
+        return cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
+
+    @cached_property
+    def _padding_BN1(self) -> Tensor | None:
+        """True where a batch is filled up [B, N, 1]; None if nowhere."""
+        padding_BN1 = ~(self.visual_BN | self.text_BN)[..., None]
+        return padding_BN1 if bool(padding_BN1.any()) else None
+
+    def cleared(self, values_BNX: Tensor) -> Tensor:
+        """The same with 0 where a batch is filled up and anything may stand; of another length, as given."""
+        padding_BN1 = self._padding_BN1
+        if padding_BN1 is None or values_BNX.shape[:2] != padding_BN1.shape[:2]:
+            return values_BNX
+        return values_BNX.masked_fill(padding_BN1.to(values_BNX.device), 0.0)
+
+    def layout(self, row: int) -> dict[str, Any]:
+        """Length and spans [start, end) of one row, as plain data for the provenance."""
+        real = (self.visual_BN | self.text_BN)[row].nonzero()[:, 0]
+        visual = self.visual_BN[row, real].tolist()
+        starts = [i for i, v in enumerate(visual) if v and (i == 0 or not visual[i - 1])]
+        ends = [i + 1 for i, v in enumerate(visual) if v and (i + 1 == len(visual) or not visual[i + 1])]
+        spans = [list(span) for span in zip(starts, ends, strict=True)]
+        return {"length": len(visual), "visual": spans, "text": len(visual) - sum(visual)}

@@ -1,0 +1,58 @@
+"""The part of phasebench that is always loaded: one flag and the hook specifications.
+
+Everything heavy lives in ``phasebench.plugin.session``, which is registered only under ``--phasebench``, so
+that a project which merely has phasebench installed pays nothing and keeps its own ``--model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Claim ``--phasebench`` and nothing else."""
+    parser.getgroup("phasebench", "inside vision large language models").addoption(
+        "--phasebench",
+        action="store_true",
+        help="Measure models and judge the findings, drift and latency (see --phasebench --help).",
+    )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks even without the flag: a conftest.py may implement them in every run."""
+    from phasebench.plugin import hookspec
+
+    pluginmanager.add_hookspecs(hookspec)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None]:
+    """Under ``--phasebench``, take part; once conftest files have added theirs, all options are known."""
+    if not early_config.known_args_namespace.phasebench:
+        return (yield)
+    from phasebench.plugin.options import refuse_mistyped
+
+    _take_part(early_config, parser, args)
+    yield
+    if not early_config.known_args_namespace.help:
+        refuse_mistyped(parser, args)
+
+
+def _take_part(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Claim the other options and register the plugin that does the work."""
+    from phasebench.plugin import benchmarks, fixtures, listing, ranks, reporter, session
+    from phasebench.plugin.options import add_options
+    from phasebench.plugin.rootdir import settle_rootdir
+
+    try:
+        add_options(parser, html_taken=config.pluginmanager.has_plugin("html"))  # pytest-html's name
+    except ValueError as error:
+        told = "another plugin has an option of that name; leave it out with -p no:NAME"
+        raise pytest.UsageError(f"--phasebench: {error}: {told}") from error
+    settle_rootdir(config, parser, args)
+    for module in (ranks, session, reporter, fixtures, benchmarks, listing):
+        config.pluginmanager.register(module, module.__name__)

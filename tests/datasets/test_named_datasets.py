@@ -1,0 +1,283 @@
+"""Readers, registry and drawing: what is read, and what bad input says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from phasebench.datasets.coco import read_coco
+from phasebench.datasets.named_datasets import (
+    DatasetSpec,
+    bundled_datasets,
+    read,
+    read_folder,
+    resolve_datasets,
+)
+from phasebench.datasets.sample import Sample, digest, draw
+from phasebench.datasets.selection import select
+from phasebench.datasets.winoground import read_winoground
+from phasebench.errors import InputError
+from tests.conftest import write_pictures
+
+
+def known() -> dict:  # type: ignore[type-arg]
+    return {spec.name: spec for spec in bundled_datasets()}
+
+
+def samples(count: int, per_item: int = 1) -> list[Sample]:
+    return [Sample(str(i), Path(f"{i}.png"), ("a cat",), str(i // per_item)) for i in range(count)]
+
+
+def test_coco_is_read_by_file_name(tmp_path: Path) -> None:
+    read = read_coco(write_pictures(tmp_path / "set", 3))
+    assert [sample.id for sample in read] == ["0", "1", "2"]
+    assert all(sample.path.is_file() and len(sample.captions) == 5 for sample in read)
+
+
+def test_images_without_captions_are_read_and_have_none(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 3)
+    path = folder / "annotations" / "captions_val.json"
+    data = json.loads(path.read_text())
+    data["annotations"] = [row for row in data["annotations"] if row["image_id"] != 1]
+    path.write_text(json.dumps(data))
+    assert [len(sample.captions) for sample in read_coco(folder)] == [5, 0, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "captions_val.json is not JSON"),
+        ("{}", "not in the COCO captions layout"),
+        ("[1]", "COCO captions layout"),
+    ],
+)
+def test_a_broken_caption_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    folder = write_pictures(tmp_path / "set", 1)
+    (folder / "annotations" / "captions_val.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_coco(folder)
+
+
+def test_splits_whose_images_are_not_there_are_left_out(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 2)
+    (folder / "annotations" / "captions_train.json").write_text("never read")
+    assert len(read_coco(folder)) == 2
+
+
+def test_images_may_lie_in_a_folder_of_images(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 2)
+    (folder / "images").mkdir()
+    (folder / "val").rename(folder / "images" / "val")
+    assert all(sample.path.is_file() for sample in read_folder(folder))
+
+
+def test_captions_without_any_images_are_an_error(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 1)
+    (folder / "val").rename(folder / "other")
+    with pytest.raises(InputError, match=r"no folder of images: .*val"):
+        read_folder(folder)
+
+
+def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
+    read = read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)] * 2))
+    with pytest.raises(InputError, match="two images are called '0_0'"):
+        select(read, 400, seed=0)
+
+
+def test_a_coco_folder_without_captions_is_an_error(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", 1)
+    (folder / "annotations" / "captions_val.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(InputError, match="no captioned images"):
+        read_folder(folder)
+
+
+def winoground(folder: Path, lines: list[str]) -> Path:
+    (folder / "images").mkdir(parents=True)
+    for name in ("ex_0_img_0.png", "ex_0_img_1.png"):
+        Image.new("RGB", (8, 8)).save(folder / "images" / name)
+    (folder / "examples.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+ITEM = {"id": 0, "image_0": "ex_0_img_0", "image_1": "ex_0_img_1.png", "caption_0": "a b", "caption_1": "b a"}
+
+
+def test_winoground_gives_two_images_an_item(tmp_path: Path) -> None:
+    read = read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)]))
+    assert [(sample.id, sample.item, sample.captions) for sample in read] == [
+        ("0_0", "0", ("a b",)),
+        ("0_1", "0", ("b a",)),
+    ]
+    assert all(sample.path.is_file() for sample in read)
+
+
+def test_the_official_repositorys_folder_of_data_is_found(tmp_path: Path) -> None:
+    winoground(tmp_path / "w" / "data", [json.dumps(ITEM)])
+    assert [sample.path.name for sample in read_folder(tmp_path / "w")] == [
+        "ex_0_img_0.png",
+        "ex_0_img_1.png",
+    ]
+
+
+def test_packed_images_ask_to_be_unpacked(tmp_path: Path) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps(ITEM)])
+    (folder / "images").rename(folder / "elsewhere")
+    (folder / "images.zip").write_bytes(b"")
+    with pytest.raises(InputError, match=r"images\.zip is packed; unpack"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("line", ["{", '{"id": 3}', "[]"])
+def test_a_broken_winoground_line_is_named(tmp_path: Path, line: str) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps(ITEM), line])
+    with pytest.raises(InputError, match=r"examples\.jsonl, line 2"):
+        read_winoground(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"), [({"caption_0": None}, ["b a"]), ({"caption_0": ["a"]}, None), ({"id": None}, None)]
+)
+def test_captions_of_winoground_are_texts(tmp_path: Path, changed: dict[str, Any], left: Any) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps({**ITEM, **changed})])
+    if left is None:
+        with pytest.raises(InputError, match=r"line 1: .*'id' should be a name, a caption a text"):
+            read_winoground(folder)
+    else:
+        assert [text for sample in read_winoground(folder) for text in sample.captions] == left
+
+
+def test_an_empty_winoground_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no items"):
+        read_winoground(winoground(tmp_path / "w", []))
+
+
+def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither examples\.jsonl"):
+        read_folder(tmp_path)
+
+
+def test_images_in_folders_of_their_own_are_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pics", 1)
+    (tmp_path / "pics" / "annotations" / "captions_val.json").unlink()
+    with pytest.raises(InputError, match=r"its annotations have no captions_\*\.json"):
+        read_folder(str(tmp_path / "pics"))
+    (tmp_path / "pics" / "annotations").rmdir()
+    with pytest.raises(InputError, match=r"its images lie in folders of their own; .*val\)"):
+        read_folder(str(tmp_path / "pics"))
+
+
+def test_a_sample_as_people_write_it() -> None:
+    """A text alone is one caption, no row of letters."""
+    written = Sample("a", "pics/a.png", "a red dog", "a")  # type: ignore[arg-type]
+    assert (written.path, written.captions) == (Path("pics/a.png"), ("a red dog",))
+    assert Sample("a", Path("a"), ["one", "two"], "a").captions == ("one", "two")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (lambda _: None, "cannot be read: TypeError"),
+        (lambda _: [3], "its function should give samples, not int"),
+        (lambda _: 1 / 0, "cannot be read: ZeroDivisionError"),
+    ],
+)
+def test_a_users_function_that_gives_something_else_is_told(gives: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=told):
+        read(DatasetSpec("ours", gives), tmp_path)
+
+
+def test_a_users_function_may_give_samples_one_by_one(tmp_path: Path) -> None:
+    ones = [Sample("a", Path("a"), ("x",), "a")]
+    assert read(DatasetSpec("ours", lambda _: iter(ones)), tmp_path) == ones  # type: ignore[arg-type, return-value]
+
+
+def test_an_unknown_dataset_lists_the_known_ones() -> None:
+    with pytest.raises(
+        InputError, match=r"unknown dataset; did you mean scenes\?; known: scenes, scene-pairs, photos"
+    ):
+        resolve_datasets(["scene"], known())
+
+
+def test_a_missing_folder_is_named() -> None:
+    with pytest.raises(InputError, match="/no/such: no such folder"):
+        resolve_datasets(["/no/such"], known())
+
+
+def test_doubled_names_count_once_and_keep_their_order() -> None:
+    assert [spec.name for spec in resolve_datasets(["photos", "scenes", "photos"], known())] == [
+        "photos",
+        "scenes",
+    ]
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = [str(write_pictures(tmp_path / side / "pics", 1)) for side in "ab"]
+    with pytest.raises(InputError, match="two different datasets called 'pics'"):
+        resolve_datasets(folders, known())
+
+
+def test_one_folder_spelled_in_two_ways_counts_once(tmp_path: Path) -> None:
+    pics = write_pictures(tmp_path / "pics", 1)
+    assert len(resolve_datasets([str(pics), f"{pics.parent}/./pics"], known())) == 1
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Baselines lie in a folder of that name."""
+    spec = DatasetSpec("../outside", lambda _: [])
+    with pytest.raises(InputError, match=r"'\.\./outside' cannot name a baselines' folder"):
+        resolve_datasets(["../outside"], {"../outside": spec})
+
+
+def test_a_folder_is_a_dataset_named_after_it(tmp_path: Path) -> None:
+    (spec,) = resolve_datasets([str(write_pictures(tmp_path / "mine", 2))], known())
+    assert spec.name == "mine"
+    assert len(spec.read(tmp_path)) == 2
+
+
+def test_draw_takes_whole_items_with_the_seed() -> None:
+    drawn = draw(samples(40, per_item=2), 11, seed=3)
+    assert len(drawn) == 10
+    assert all([s.item for s in drawn].count(s.item) == 2 for s in drawn)
+    assert drawn == draw(samples(40, per_item=2), 11, seed=3)
+    assert drawn != draw(samples(40, per_item=2), 11, seed=4)
+
+
+def test_draw_keeps_the_order_and_takes_all_there_is() -> None:
+    drawn = draw(samples(40), 15, seed=0)
+    assert [int(s.id) for s in drawn] == sorted(int(s.id) for s in drawn)
+    assert draw(samples(5), 400, seed=0) == samples(5)
+
+
+def test_the_digest_follows_content_and_captions(tmp_path: Path) -> None:
+    read = read_coco(write_pictures(tmp_path / "set", 2))
+    before = [sample.digest() for sample in read]
+    assert [sample.digest() for sample in read] == before
+    assert len({digest(before), digest(before[:1]), digest(reversed(before))}) == 3
+    (seen, told), (again, other) = (
+        one.digest().split("-") for one in (read[0], replace(read[0], captions=("a cat",)))
+    )
+    assert seen == again
+    assert told != other
+    Image.new("RGB", (96, 96)).save(read[1].path)
+    assert [sample.digest() == known for sample, known in zip(read, before, strict=True)] == [True, False]
+
+
+def test_a_picture_compressed_in_another_way_is_the_same(tmp_path: Path) -> None:
+    """Two libraries of one format write other bytes: a machine's zlib would decide what is compared."""
+    (one, _) = read_coco(write_pictures(tmp_path / "set", 2))
+    before, content = one.digest(), one.path.read_bytes()
+    one.open().save(one.path, compress_level=1)
+    assert one.path.read_bytes() != content
+    assert one.digest() == before
+    one.path.write_bytes(content[:-30])  # no whole file: it is known by its bytes
+    assert one.digest() != before
+
+
+def test_the_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing.*y\.png"):
+        Sample("y", tmp_path / "y.png", ("a",), "y").digest()

@@ -1,0 +1,78 @@
+"""Registering, and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+)
+
+from phasebench.__main__ import main
+from phasebench.models import converters
+from tests.models.converters.given import Given, only
+from tests.support import official_files as files
+
+
+def test_registering_twice_does_nothing() -> None:
+    converters.register()
+    before = AutoModelForImageTextToText._model_mapping._extra_content.copy()
+    converters.register()
+    assert AutoModelForImageTextToText._model_mapping._extra_content == before
+    assert AutoConfig.for_model("minigpt_v2").model_type == "minigpt_v2"
+    assert AutoConfig.for_model("limber").model_type == "limber"
+
+
+def test_importing_the_package_imports_no_model() -> None:
+    code = "import sys, phasebench.__main__; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "llava"}', None])
+def test_other_folders_register_nothing(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converters, "register", lambda: pytest.fail("registered"))
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    converters.register_for(tmp_path)
+
+
+@only("limber")
+def test_the_command_converts(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "convert", "limber",
+        "--vision-model", str(given.path("beit")), "--language-model", str(given.path("gptj")),
+        "--projection", str(given.path("proj.ckpt")), "--out", str(given.path("out")),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"--model limber={given.path('out')}" in said
+    assert "'<image>A picture of'" in said
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"limber: {given.path('out')} is there already")
+
+
+@pytest.mark.parametrize("name", ["minigpt4", "minigpt-v2"])
+def test_the_command_names_the_file_at_fault(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.llama_folder(tmp_path / "llama")
+    options = {"vit": "eva.pth", "language-model": "llama", "checkpoint": "c.pth", "out": "out"}
+    if name == "minigpt4":
+        options["qformer"] = "q.pth"
+    arguments = [text for option, file in options.items() for text in (f"--{option}", str(tmp_path / file))]
+    assert main(["convert", name, *arguments]) == 2
+    assert capsys.readouterr().err == f"{name}: {tmp_path / 'eva.pth'}: no such file\n"
+
+
+def test_the_command_asks_for_every_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", "minigpt4"])
+    said = capsys.readouterr().err
+    assert "--vit, --qformer, --language-model, --checkpoint, --out" in said

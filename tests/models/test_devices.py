@@ -1,0 +1,87 @@
+"""Devices, precisions and memory: what is asked for, what is there, and what is said where it is not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from PIL import Image
+
+from phasebench.errors import InputError
+from phasebench.models.anatomy.adapter import dissect
+from phasebench.models.anatomy.parts import precision
+from phasebench.models.devices import parse_memory, pick_device, pick_dtype
+from phasebench.models.loading import Loaded, try_out
+
+
+def test_devices_and_precisions() -> None:
+    assert pick_device("cpu").type == "cpu"
+    assert pick_dtype("auto", torch.device("cpu")) is torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
+    assert pick_dtype("float16", torch.device("cpu")) is torch.float16
+    with pytest.raises(InputError, match="--device nonsense"):
+        pick_device("nonsense")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_each_process_of_a_launcher_takes_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert pick_device(device) == torch.device("cuda", 3)
+    assert taken == [3]
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(InputError, match="process 4 of this machine, which has 4 cuda devices"):
+        pick_device(device)
+
+
+def test_weights_stored_in_8_bits_are_not_what_is_calculated_in(tiny_llava: Loaded) -> None:
+    model = copy.deepcopy(tiny_llava.model).bfloat16()
+    for layer in model.get_decoder().layers:
+        weight = layer.mlp.down_proj.weight
+        layer.mlp.down_proj.weight = torch.nn.Parameter(weight.to(torch.float8_e4m3fn), requires_grad=False)
+        layer.mlp.up_proj = layer.mlp.gate_proj = torch.nn.Identity()
+    assert precision(model) is torch.bfloat16
+
+
+def test_memory_that_runs_out_at_the_first_image_is_told_as_that(
+    tiny_llava: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(type(tiny_llava.model), "forward", full)
+    with pytest.raises(InputError, match=r"tiny-llava: memory runs out with one image: .*--max-memory"):
+        try_out(tiny_llava)
+    inputs = tiny_llava.inputs([Image.new("RGB", (64, 64))])
+    with pytest.raises(InputError, match=r"llava: memory runs out with one image: .*--max-memory"):
+        dissect(tiny_llava.model, inputs)
+
+
+@pytest.mark.parametrize("text", ["20GiB", "gpu=3GiB", "0=", "cpu", "0=20potatoes"])
+def test_memory_that_is_not_of_that_form(text: str) -> None:
+    with pytest.raises(InputError, match=f"--max-memory {text}: say DEVICE=SIZE"):
+        parse_memory(text)
+
+
+def test_memory_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    assert parse_memory("0=20GiB, cpu=64GiB") == {0: "20GiB", "cpu": "64GiB"}
+    with pytest.raises(InputError, match="1=2GiB: accelerator 1 is not among the 1 here"):
+        parse_memory("1=2GiB")
+
+
+def test_workers_of_xdist_take_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    found = []
+    for worker in ("gw0", "gw1", "gw2", "master"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        found.append(str(pick_device("auto")))
+    assert found == ["cuda:0", "cuda:1", "cuda:0", "cuda"]

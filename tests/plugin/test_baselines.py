@@ -1,0 +1,210 @@
+"""What cases hold against what is told as it is, whatever else becomes of the case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from phasebench.judge.drift import baseline_folders
+from phasebench.files import packaged as packaged_folder
+from phasebench.judge.drift.tolerance import FILE
+from phasebench.plugin import session
+from tests.conftest import DRIFT, Run
+
+FAILED = pytest.ExitCode.TESTS_FAILED
+XFAIL = """
+import pytest
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name.endswith("max_logit]"):
+            item.add_marker(pytest.mark.xfail(reason="known"))
+"""
+
+
+@pytest.fixture
+def recorded(run: Run, pytester: pytest.Pytester) -> Path:
+    """Baselines of the four pictures."""
+    assert run("--snapshot-update").ret == 0
+    return pytester.path / "baselines" / "tiny-llava" / "pics"
+
+
+def images(folder: Path) -> set[int]:
+    return {json.loads(path.read_text())["provenance"]["images"] for path in folder.rglob("*.json")}
+
+
+def test_curves_and_verdicts_that_agree_are_not_told_to_differ(
+    run: Run, recorded: Path, pytester: pytest.Pytester
+) -> None:
+    path = pytester.makepyfile(
+        """
+        def test_mine(measurement, check_drift, judge):
+            check_drift("inter")
+            judge("four_phases")
+            assert measurement.curves.last == 5
+        """
+    )
+    result = run(str(path), "--results", "results.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["no drift in 1 curves; nearest: inter, *"])
+    result.stdout.no_fnmatch_line("drift in 1 of 1 *")
+
+
+def test_a_verdict_is_told_by_itself(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
+    """As red where it changed though its case was expected to fail, as green where only the case failed."""
+    path = pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.xfail(reason="known")
+        def test_first(measurement, judge):
+            judge("four_phases")
+        def test_second(measurement, judge):
+            judge("attention_sinks")
+            assert measurement.curves.last == 5
+        """
+    )
+    verdict = recorded / "verdicts" / "four_phases.json"
+    now = json.loads(verdict.read_text())["verdict"]
+    before = "undecided" if now == "holds" else "holds"
+    verdict.write_text(verdict.read_text().replace(f'"verdict": "{now}"', f'"verdict": "{before}"'))
+    result = run(str(path), "--color=yes")
+    result.assert_outcomes(failed=1, xfailed=1)
+    red = "\x1b[1;31m"
+    assert any(line.startswith(f"{red}four_phases ") for line in result.outlines)
+    assert any(line.startswith("attention_sinks ") for line in result.outlines)
+
+
+def test_what_is_not_recorded_is_red_under_strict_baselines(
+    run: Run, recorded: Path, pytester: pytest.Pytester
+) -> None:
+    (recorded / "max_logit.json").unlink()
+    pytester.makeconftest(XFAIL)
+    assert run("-m", "drift", "--strict-baselines", "--html", "report.html").ret == 0
+    report = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "✗ differs" in report
+
+
+def test_a_drift_that_is_expected_is_drift_all_the_same(
+    run: Run, recorded: Path, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(XFAIL)
+    result = run("--lens-norm", "off", "-m", "drift", "--html", "report.html")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"drift in 1 of {DRIFT} curves, worst first"])
+    assert "✗ differs" in (pytester.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_compared_stands_in_the_report(
+    run: Run, recorded: Path, pytester: pytest.Pytester
+) -> None:
+    (recorded / "max_logit.json").write_text("{")
+    pytester.makeconftest(XFAIL)
+    assert run("-m", "drift", "--html", "report.html").ret == 0
+    report = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "max_logit</th>" in report
+    assert "✗ differs" in report
+
+
+def test_a_verdict_in_a_curves_place_is_told_and_mended(run: Run, recorded: Path) -> None:
+    """The other curves' likely cause is read off all of them."""
+    (recorded / "inter.json").write_text((recorded / "verdicts" / "four_phases.json").read_text())
+    result = run("-m", "drift", "--lens-norm", "off")
+    result.assert_outcomes(passed=DRIFT - 2, failed=2, deselected=8)
+    result.stdout.fnmatch_lines(["*pics inter: the baseline of inter holds a verdict; rewrite it with --*"])
+    result.stdout.fnmatch_lines(["*max_logit drifted*", "likely cause: final norm or output head*"])
+    assert run("-m", "drift", "--snapshot-update").ret == 0
+    assert "layers" in json.loads((recorded / "inter.json").read_text())
+
+
+def test_fewer_images_in_a_precision_without_tolerance_take_no_place(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    """Two 16-bit precisions are not compared; that is no reason to write one over the other."""
+    folder = pytester.path / "baselines"
+    assert run("--dtype", "bfloat16", "--snapshot-update", "-m", "drift").ret == 0
+    refused = run("--dtype", "float16", "--images", "2", "--snapshot-update", "-m", "drift")
+    assert refused.ret == FAILED
+    refused.stdout.fnmatch_lines(
+        ["*inter differs from its baseline, but recorded on 4 images, measured on 2: raise --im*"]
+    )
+    refused.stdout.no_fnmatch_line("*likely cause*")
+    assert images(folder) == {4}
+
+
+def test_fewer_images_do_not_hide_what_is_packaged(
+    run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = recorded.parents[1].rename(pytester.path / "packaged")
+    shutil.copy(packaged_folder("baselines") / FILE, packaged)
+    monkeypatch.setattr(session, "Folders", lambda own, _: baseline_folders.Folders(own, packaged))
+    refused = run("--lens-norm", "off", "--images", "3", "--snapshot-update", "-m", "drift")
+    assert refused.ret == FAILED
+    refused.stdout.fnmatch_lines(
+        ["*max_logit differs from its baseline*raise --images, or name the model anew (--model *"]
+    )
+    assert not (pytester.path / "baselines").exists()
+
+
+OURS = """
+from dataclasses import replace
+import numpy as np
+from phasebench import Condition, Finding, estimate, verdict
+
+def judged(evidence):
+    last = estimate(evidence.curves, ("inter",), lambda means: means["inter"][..., -1])
+    return replace(verdict([Condition("inter at the end", last)], ""), data=DATA)
+
+def pytest_phasebench_findings(config):
+    return [Finding("ours", "Ours.", "here", judged)]
+"""
+
+
+def test_a_finding_whose_data_no_file_takes_is_named(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(OURS.replace("DATA", "{'peak': np.int64(3)}"))
+    result = run("-k", "own_finding", "--results", "results.json")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*finding ours: its verdict's data cannot be written as JSON: *int64*"])
+    assert (pytester.path / "results.json").is_file()
+
+
+def test_a_findings_data_beside_the_numbers_takes_no_name_of_theirs(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(OURS.replace("DATA", "{'run': 'left', 'kind': 'x', 'id': 'y', 'side': 'left'}"))
+    run("-k", "own_finding", "--results", "results.json", "--snapshot-update")
+    (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert (found["model"], found["dataset"]) == ("tiny-llava", "pics")
+    assert found["findings"]["ours"]["side"] == "left"
+
+
+def test_a_case_may_ask_for_the_model_alone(run: Run, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile("def test_mine(loaded): assert loaded.name == 'tiny-llava'")
+    run(str(path)).assert_outcomes(passed=1)
+
+
+def test_github_is_told_what_was_raised_not_the_code(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    path = pytester.makepyfile("def test_mine(measurement): assert measurement.curves.last == 5, 'too deep'")
+    result = run(str(path))
+    result.stdout.fnmatch_lines(["::error title=test_mine*::AssertionError: too deep"])
+
+
+def test_two_items_are_too_few_for_another_models(run: Run, recorded: Path) -> None:
+    recorded.parent.rename(recorded.parents[1] / "teacher")
+    result = run("--against", "teacher", "--images", "2", "-m", "drift", "-rs")
+    result.assert_outcomes(skipped=DRIFT, deselected=8)
+    result.stdout.fnmatch_lines(["*fewer than 3 items cannot be compared with others; raise --images*"])
+
+
+def test_two_recorded_items_are_too_few_for_others(run: Run, pytester: pytest.Pytester) -> None:
+    """More images of this model decide nothing."""
+    assert run("--images", "2", "--snapshot-update").ret == 0
+    folder = pytester.path / "baselines"
+    (folder / "tiny-llava").rename(folder / "teacher")
+    result = run("--against", "teacher", "-m", "drift", "-rs")
+    result.assert_outcomes(skipped=DRIFT, deselected=8)
+    result.stdout.fnmatch_lines(["*fewer than 3 items cannot be compared with others; record more of them*"])

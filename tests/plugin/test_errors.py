@@ -1,0 +1,383 @@
+"""Bad input: a clear message that names the option or file, before any long work; exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from phasebench.measurement import batches as measuring
+from phasebench.measurement.passes import probed_pass
+from phasebench.models.bundled.tiny import tiny
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
+
+USAGE, FAILED, NOTHING = (
+    pytest.ExitCode.USAGE_ERROR,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)
+
+
+@pytest.fixture
+def another(run: Run, pytester: pytest.Pytester) -> Path:
+    """A verdict that is recorded otherwise than it is judged, which is undecided."""
+    assert run("--snapshot-update").ret == 0
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": "another"}))
+    return path
+
+
+@pytest.mark.slow
+def test_a_verdict_that_fewer_images_leave_undecided_is_passed_over(run: Run, another: Path) -> None:
+    """Nothing is known to have changed."""
+    before = another.read_bytes()
+    for update in ((), ("--snapshot-update",)):
+        fewer = run("-m", "finding", "--images", "3", "-rs", *update)
+        assert fewer.ret == 0
+        fewer.stdout.fnmatch_lines(
+            [
+                "four_phases *undecided *another",
+                "*/four_phases: undecided, recorded on 4 images, measured on 3",
+            ]
+        )
+        assert another.read_bytes() == before
+    assert run("-k", "four_phases", "--images", "3").ret == NOTHING
+    assert run("-k", "four_phases", "--images", "3", "--strict-baselines").ret == FAILED
+
+
+def test_a_verdict_that_as_many_images_leave_undecided_is_red(run: Run, another: Path) -> None:
+    assert another.is_file()
+    all_of_them = run("-m", "finding")
+    assert all_of_them.ret == FAILED
+    all_of_them.stdout.fnmatch_lines(["*four_phases: recorded: another; now: undecided*"])
+    all_of_them.stdout.no_fnmatch_line("*recorded on 4 images*")
+
+
+def test_captions_that_are_not_json(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "pics" / "annotations" / "captions_val.json").write_text("no json")
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--dataset pics: *captions_val.json is not JSON*"])
+
+
+def test_captions_that_are_not_json_under_workers(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "pics" / "annotations" / "captions_val.json").write_text("no json")
+    result = run("-n", "2")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--dataset pics: *captions_val.json is not JSON*"])
+
+
+def test_results_that_cannot_be_written(run: Run) -> None:
+    result = run("--results", "pics")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--results pics: is a folder*"])
+
+
+def test_results_that_turn_out_not_to_be_writable_lose_no_table(run: Run) -> None:
+    """Whether a place takes a file is known for sure only when it is written; then the run is not green."""
+    result = run("--snapshot-update", "-m", "finding", "--results", "/proc/results.json")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(
+        ["*phasebench tiny-llava/pics*", "*--results /proc/results.json could not be written: *"]
+    )
+
+
+def test_timings_alone_do_not_make_missing_baselines_green(run: Run) -> None:
+    assert run("-m", "drift or latency").ret == NOTHING
+    assert run("-m", "latency").ret == 0
+
+
+def test_a_skip_beside_timings_leaves_them_green(run: Run, pytester: pytest.Pytester) -> None:
+    """The first case of a place carries its measurement, whatever becomes of the case."""
+    pytester.makeconftest(
+        """
+        import pytest
+        def pytest_collection_modifyitems(items):
+            first = next(item for item in items if item.get_closest_marker("latency"))
+            first.obj = lambda **_: pytest.skip("not this one")
+        """
+    )
+    result = run("-m", "latency")
+    result.assert_outcomes(passed=LATENCY - 1, skipped=1, deselected=DRIFT + FINDING)
+    assert result.ret == 0
+
+
+def test_one_image_decides_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    run("--images", "1", "-m", "finding", "--results", "r.json")
+    (found,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    verdicts = {name: verdict["verdict"] for name, verdict in found["findings"].items()}
+    assert set(verdicts.values()) == {"undecided"}
+
+
+REASONS = {"remove": "missing", "garble": "no image", "cut": "truncated", "say nothing": "without captions"}
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Make the third of the pictures unusable."""
+    path, captions = folder / "val" / "2.png", folder / "annotations" / "captions_val.json"
+    if how == "remove":
+        path.unlink()
+    elif how == "say nothing":
+        data = json.loads(captions.read_text())
+        data["annotations"] = [row for row in data["annotations"] if row["image_id"] != 2]
+        captions.write_text(json.dumps(data))
+    else:
+        path.write_bytes(b"no image" if how == "garble" else path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_an_image_that_cannot_be_measured_is_skipped_and_told(
+    run: Run, pytester: pytest.Pytester, how: str
+) -> None:
+    spoil(pytester.path / "pics", how)
+    result = run("-k", "four_phases", "--results", "r.json", "--snapshot-update")
+    assert result.ret == 0
+    told = f"phasebench: pics: 1 image skipped, 3 measured: 1 {REASONS[how]} (*pics/val/2.png)"
+    result.stdout.fnmatch_lines([told])
+    (found,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert found["images"] == ["0", "1", "3"]
+    assert found["provenance"]["images"] == 3
+    (skip,) = found["skipped"]
+    assert (skip["id"], skip["reason"]) == ("2", REASONS[how])
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_strict_data_turns_a_skip_into_an_error(run: Run, pytester: pytest.Pytester, how: str) -> None:
+    spoil(pytester.path / "pics", how)
+    result = run("--strict-data")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset pics: 1 image skipped; the first: *pics/val/2.png* (--strict-data)"]
+    )
+
+
+def test_strict_data_says_nothing_of_good_data(run: Run) -> None:
+    result = run("--strict-data", "-k", "four_phases", "--snapshot-update")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*skipped, *")
+
+
+@pytest.mark.slow
+def test_workers_skip_what_one_process_skips(run: Run, pytester: pytest.Pytester) -> None:
+    spoil(pytester.path / "pics", "cut")
+    result = run("-n", "2", "-k", "four_phases", "--results", "r.json", "--snapshot-update")
+    result.stdout.fnmatch_lines(["phasebench: pics: 1 image skipped, 3 measured: 1 truncated (*2.png)"])
+    assert json.loads((pytester.path / "r.json").read_text())["runs"][0]["images"] == ["0", "1", "3"]
+
+
+@pytest.mark.parametrize("dataset", ["coco", "winoground"])
+def test_a_data_dir_without_the_dataset(run: Run, dataset: str) -> None:
+    result = run("--data-dir", "pics", dataset=dataset)
+    assert result.ret == USAGE
+    told = f"*--dataset {dataset}: --data-dir pics: neither pics/{dataset} nor pics has*"
+    result.stderr.fnmatch_lines([told])
+
+
+def test_the_hub_without_its_library(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    result = run(dataset="winoground")
+    assert result.ret == USAGE
+    told = "*--dataset winoground: *needs the library `datasets`: pip install*--data-dir*"
+    result.stderr.fnmatch_lines([told])
+
+
+def test_a_dataset_of_which_nothing_is_left(run: Run, pytester: pytest.Pytester) -> None:
+    for path in (pytester.path / "pics" / "val").iterdir():
+        path.write_bytes(b"")
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset pics: no image is left to measure, 4 images skipped; the first: *0.png*"]
+    )
+
+
+def test_a_prompt_without_an_image(run: Run) -> None:
+    result = run("--prompt", "describe the picture", "-k", "four_phases")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*the processor refuses the prompt 'describe the picture' (see --prompt)*"])
+
+
+def test_a_failure_is_told_once_without_what_led_to_it(run: Run) -> None:
+    told = run("--prompt", "no image here", "-k", "four_phases").stdout.str()
+    assert told.count("the processor refuses the prompt") == 1
+    assert "another exception" not in told
+
+
+def test_a_baselines_folder_that_is_not_there(run: Run) -> None:
+    result = run("--phasebench-baselines", "nowhere")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--phasebench-baselines nowhere: no such folder*"])
+
+
+def test_a_baseline_that_is_not_json(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    (pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json").write_text("<<<<<<< ours")
+    result = run("-m", "drift")
+    result.assert_outcomes(passed=DRIFT - 1, failed=1, deselected=FINDING + LATENCY)
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava/pics inter: baseline *inter.json is not JSON*--snapshot-update*"]
+    )
+    run("-m", "drift", "--snapshot-update").assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)
+
+
+def test_a_baseline_of_other_layers(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json"
+    record = json.loads(path.read_text())
+    images = {key: values[:-2] for key, values in record["images"].items()}
+    path.write_text(json.dumps({**record, "layers": record["layers"][:-2], "images": images}))
+    result = run("-m", "drift", "-k", "inter and drift and not nosink")
+    result.stdout.fnmatch_lines(["*inter: recorded with 4 layers, measured with 6*"])
+    assert result.ret == FAILED
+
+
+def test_a_dtype_that_was_not_calibrated(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "inter.json"
+    path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "float8"'))
+    result = run("-m", "drift")
+    result.assert_outcomes(passed=DRIFT - 1, failed=1, deselected=FINDING + LATENCY)
+    result.stdout.fnmatch_lines(["*: no tolerance of inter for float32/float8 in *calibrate --dtype float8*"])
+
+
+def test_a_verdict_that_changed(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    path = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json"
+    record = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**record, "verdict": "holds" if record["verdict"] != "holds" else "undecided"})
+    )
+    result = run("-m", "finding")
+    result.assert_outcomes(passed=FINDING - 1, failed=1, deselected=DRIFT + LATENCY)
+    result.stdout.fnmatch_lines(["*tiny-llava/pics four_phases: recorded: *; now: *"])
+
+
+def test_without_a_recorded_verdict_the_papers_claim_is_what_must_hold(run: Run) -> None:
+    result = run("-m", "finding")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*tiny-llava/pics attention_sinks does not hold: *"])
+    result.assert_outcomes(failed=FINDING, deselected=DRIFT + LATENCY)
+
+
+def test_without_baselines_nothing_is_compared(run: Run) -> None:
+    result = run("-m", "drift")
+    assert result.ret == NOTHING
+    result.assert_outcomes(skipped=DRIFT, deselected=FINDING + LATENCY)
+    result.stdout.fnmatch_lines(["phasebench: nothing was measured or compared"])
+
+
+@pytest.mark.slow
+def test_where_baselines_are_required_a_missing_one_fails(run: Run, pytester: pytest.Pytester) -> None:
+    result = run("-m", "drift or finding", "--strict-baselines")
+    assert result.ret == FAILED
+    result.assert_outcomes(failed=DRIFT + FINDING, deselected=LATENCY)
+    result.stdout.fnmatch_lines(["*drift in 18 of 18 curves*"])
+    result.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/inter; write it with --snapshot-update*"])
+    run("--snapshot-update", "--strict-baselines")
+    assert run("-m", "drift or finding", "--strict-baselines").ret == 0
+    (pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json").unlink()
+    lacking = run("-m", "drift or finding", "--strict-baselines")
+    lacking.assert_outcomes(passed=DRIFT + FINDING - 1, failed=1, deselected=LATENCY)
+    lacking.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/verdicts/four_phases; write it with*"])
+
+
+def test_an_empty_selection_is_never_green(run: Run) -> None:
+    assert run("-k", "no_such_case").ret == NOTHING
+
+
+def test_a_dataset_of_too_few_images(run: Run) -> None:
+    result = run("--images", "1", "--dataset", "scene-pairs", "-k", "four_phases", dataset=None)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(
+        ["*--dataset scene-pairs: no images drawn: an item has more than 1; raise --images*"]
+    )
+
+
+def test_a_stale_baseline_is_told_and_kept(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update")
+    stale = pytester.path / "baselines" / "tiny-llava" / "pics" / "old_curve.json"
+    stale.write_text("{}")
+    result = run()
+    result.stdout.fnmatch_lines([f"phasebench: no case asks for the baseline {stale}*"])
+    assert result.ret == 0
+    assert stale.exists()
+
+
+def test_a_checkpoint_that_cannot_be_loaded(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for name in ("config.json", "processor_config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
+    result = run("-k", "four_phases", model=str(folder))
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*--model broken: cannot load *"])
+
+
+def test_an_incomplete_checkpoint_stops_before_anything_is_read(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
+    result = run(model=str(folder))
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--model broken: *broken lacks its processor's files*"])
+
+
+def test_an_unknown_model_stops_before_workers_start(run: Run) -> None:
+    result = run("-n", "2", model="smol-lava")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*--model smol-lava: unknown model*"])
+
+
+@pytest.mark.parametrize(
+    ("tensor", "where"),
+    [
+        ("layers.2.mlp.down_proj.weight", "layer 3 (model.language_model.layers.2)"),
+        ("multi_modal_projector.linear_2.bias", "layer 0 (what enters the first block)"),
+    ],
+)
+def test_a_nan_is_told_with_the_module_it_comes_from(
+    run: Run, pytester: pytest.Pytester, cache: Path, tensor: str, where: str
+) -> None:
+    run("--snapshot-update")
+    before = {path: path.read_bytes() for path in sorted((pytester.path / "baselines").rglob("*.json"))}
+    spoilt = Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "spoilt"))
+    weights = load_file(spoilt / "model.safetensors")
+    name = next(name for name in weights if name.endswith(tensor))
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, spoilt / "model.safetensors", metadata={"format": "pt"})
+    result = run("--snapshot-update", model=f"tiny-llava={spoilt}")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines([f"*llava, first images: states are not finite from {where} on; *--dtype*"])
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_image_that_overflows_fails_every_case_and_nothing_is_recorded(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def overflowing(*args: Any, **kwargs: Any) -> Any:
+        rows = probed_pass(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 3:
+            rows[0].curves["inter"][2:] = float("nan")
+        return rows
+
+    monkeypatch.setattr(measuring, "probed_pass", overflowing)
+    result = run("--snapshot-update", "-m", "drift or finding", "--results", "results.json")
+    assert result.ret == FAILED
+    result.assert_outcomes(failed=DRIFT + FINDING, deselected=LATENCY)
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava/pics: 1 of 4 images are broken; the first, 2: states are not finite from layer 2 (*"]
+    )
+    assert not (pytester.path / "baselines").exists()
+    (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert list(found["broken"]) == ["2"]

@@ -1,0 +1,187 @@
+"""The line that is told while a model is measured: how far, how fast, how long still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from phasebench.measurement.batches import ProgressUpdate
+from phasebench.plugin.progress import Progress, progress_line
+from phasebench.settings import Settings
+from tests.conftest import Run
+
+
+class Reporter:
+    """Keeps what is written to a terminal or a log."""
+
+    def __init__(self, verbosity: int, terminal: bool) -> None:
+        self.verbosity, self.isatty = verbosity, terminal
+        self.lines: list[str] = []
+
+    def ensure_newline(self) -> None:
+        pass
+
+    def write_line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def rewrite(self, text: str, erase: bool = False) -> None:
+        if erase:
+            self.lines.append(text)
+        else:
+            assert text == ""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that stands still; call it with the seconds that pass."""
+    now = [100.0]
+    monkeypatch.setattr("phasebench.plugin.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    return passes
+
+
+def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Reporter]:
+    reporter = Reporter(verbosity, terminal)
+    plugins = {
+        "terminalreporter": reporter,
+        "capturemanager": SimpleNamespace(global_and_fixture_disabled=nullcontext),
+    }
+    config = SimpleNamespace(
+        pluginmanager=SimpleNamespace(get_plugin=plugins.__getitem__), get_verbosity=lambda: verbosity
+    )
+    return Progress(config, "m on d"), reporter  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("done", "busy", "line"),
+    [
+        (ProgressUpdate(3, 3, 4), 1.5, "3/4 images, 2/s, 0 s left"),
+        (ProgressUpdate(2, 2, 62), 4.0, "2/62 images, 0.5/s, 2 min left"),
+        (ProgressUpdate(1, 1, 401), 60.0, "1/401 images, 0.0167/s, 6.7 h left"),
+        (ProgressUpdate(12, 4, 60), 8.0, "12/60 images (8 from the store), 0.5/s, 96 s left"),
+        (ProgressUpdate(9, 0, 60), 0.0, "9/60 images (9 from the store)"),
+        (ProgressUpdate(60, 60, 60), 30.0, "60/60 images, 2/s"),
+        (ProgressUpdate(6, 6, 24, control="text"), 3.0, "control text: 6/24 images, 2/s, 9 s left"),
+    ],
+)
+def test_what_is_told(done: ProgressUpdate, busy: float, line: str) -> None:
+    assert progress_line(done, busy) == line
+
+
+def test_images_from_the_store_are_no_measure_of_the_rate(clock: Callable[[float], None]) -> None:
+    """Two images that take ten seconds each, the first after thirty that come back at once."""
+    shown, reporter = progress()
+    shown(ProgressUpdate(0, 0, 32))
+    for images in range(1, 31):
+        clock(0.01)
+        shown(ProgressUpdate(images, 0, 32))
+    for images in (31, 32):
+        clock(10.0)
+        shown(ProgressUpdate(images, images - 30, 32))
+    assert reporter.lines == [
+        "m on d: 1/32 images (1 from the store)",
+        "m on d: 31/32 images (30 from the store), 0.1/s, 10 s left",
+        "m on d: 32/32 images (30 from the store), 0.1/s",
+    ]
+
+
+def test_the_clock_starts_with_the_first_image_not_with_the_loading(clock: Callable[[float], None]) -> None:
+    shown, reporter = progress()
+    clock(100.0)
+    shown(ProgressUpdate(0, 0, 2))
+    clock(2.0)
+    shown(ProgressUpdate(1, 1, 2))
+    assert reporter.lines == ["m on d: 1/2 images, 0.5/s, 2 s left"]
+
+
+def test_a_second_round_has_a_clock_of_its_own(clock: Callable[[float], None]) -> None:
+    """Of several processes the first goes over its share, then over everything."""
+    shown, reporter = progress()
+    for seconds in (50.0, 1.0):
+        shown(ProgressUpdate(0, 0, 1))
+        clock(seconds)
+        shown(ProgressUpdate(1, 1, 1))
+    assert reporter.lines == ["m on d: 1/1 images, 0.02/s", "m on d: 1/1 images, 1/s"]
+
+
+@pytest.mark.parametrize("verbosity", [0, -1])
+def test_a_worker_of_xdist_tells_it_in_lines(capsys: pytest.CaptureFixture[str], verbosity: int) -> None:
+    plugins = {
+        "terminalreporter": None,
+        "capturemanager": SimpleNamespace(global_and_fixture_disabled=nullcontext),
+    }
+    manager = SimpleNamespace(get_plugin=plugins.__getitem__)
+    worker = SimpleNamespace(pluginmanager=manager, get_verbosity=lambda: verbosity, workerinput={})
+    shown = Progress(worker, "m on d")  # type: ignore[arg-type]
+    shown.say("loading")
+    shown(ProgressUpdate(0, 0, 1))
+    shown(ProgressUpdate(1, 0, 1))
+    lines = ["m on d: loading", "m on d: 1/1 images (1 from the store)"]
+    assert capsys.readouterr().err.splitlines() == (lines if verbosity == 0 else [])
+
+
+def test_a_control_that_is_interrupted_leaves_the_images_measured(clock: Callable[[float], None]) -> None:
+    shown, reporter = progress()
+    shown(ProgressUpdate(5, 5, 5))
+    shown(ProgressUpdate(0, 0, 24, control="text"))
+    clock(20.0)
+    shown(ProgressUpdate(2, 2, 24, control="text"))
+    assert reporter.lines[-1].startswith("m on d: control text: 2/24 images, 0.1/s")
+    assert "5 of 5 images are measured" in shown.interrupted(Settings())
+
+
+def test_a_log_has_a_line_every_ten_seconds_a_terminal_five_a_second(clock: Callable[[float], None]) -> None:
+    for terminal, lines in ((False, 3), (True, 6)):
+        shown, reporter = progress(terminal=terminal)
+        for images in range(6):
+            shown(ProgressUpdate(images, images, 5))
+            clock(4.0)
+        assert len(reporter.lines) == lines - terminal
+        assert reporter.lines[-1] == ("" if terminal else "m on d: 5/5 images, 0.25/s")
+
+
+def test_quiet_is_quiet(clock: Callable[[float], None]) -> None:
+    shown, reporter = progress(verbosity=-1)
+    shown.say("self-test")
+    shown(ProgressUpdate(1, 1, 1))
+    assert reporter.lines == []
+
+
+@pytest.mark.parametrize(
+    ("done", "left"),
+    [
+        (None, "interrupted before an image of m on d was measured"),
+        (
+            ProgressUpdate(2, 1, 4),
+            "interrupted; of m on d 2 of 4 images are measured and kept in s; "
+            "the same command resumes from there",
+        ),
+        (
+            ProgressUpdate(2, 1, 4, "No space left"),
+            "interrupted; of m on d 2 of 4 images are measured, not all of them kept: No space left",
+        ),
+    ],
+)
+def test_what_an_interrupted_measurement_leaves(done: ProgressUpdate | None, left: str) -> None:
+    shown, _ = progress(verbosity=-1)
+    if done:
+        shown(done)
+    assert shown.interrupted(Settings(store=Path("s"))) == left
+    fresh = left.replace("the same command resumes", "the same command without --fresh resumes")
+    assert shown.interrupted(Settings(store=Path("s"), fresh=True)) == fresh
+
+
+def test_a_run_tells_what_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phasebench.plugin.progress.EVERY", 0.0)
+    result = run("-m", "finding", "--snapshot-update")
+    result.stdout.fnmatch_lines(
+        ["*tiny-llava: loading", "*tiny-llava on pics: self-test", "*on pics: 1/4 images, */s, * s left"]
+    )
+    result.stdout.fnmatch_lines(["*tiny-llava on pics: 4/4 images, */s"])

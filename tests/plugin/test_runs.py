@@ -1,0 +1,337 @@
+"""Whole runs on the tiny models: what turns red, what stays green, what is told to people and machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from phasebench.catalog import CURVES, FINDINGS
+from phasebench.datasets.sample import Sample
+from phasebench.measurement.batches import ProgressUpdate
+from phasebench.models.bundled.tiny import tiny
+from phasebench.plugin.progress import Progress
+from tests.conftest import DRIFT, FINDING, LATENCY, Run
+
+
+@pytest.fixture
+def checkpoint(cache: Path, pytester: pytest.Pytester) -> Path:
+    """A copy of the tiny checkpoint, to be changed."""
+    return Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "ckpt"))
+
+
+def change(folder: Path, name: str, factor: float) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    (key,) = [key for key in tensors if key.endswith(name)]
+    tensors[key] = tensors[key] * factor
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, checkpoint: Path) -> None:
+    assert run("--snapshot-update").ret == 0
+    change(checkpoint, "projector.linear_2.weight", 1.1)
+    result = run("-m", "drift", model=f"tiny-llava={checkpoint}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.parseoutcomes()["failed"] >= 5
+    result.stdout.fnmatch_lines(
+        [
+            "*tiny-llava/pics inter: inter drifted at * of 7 layers; worst at layer *",
+            "*checkpoint differs: *",
+            "drift in * of 18 curves*",
+        ]
+    )
+
+
+def test_images_read_as_bgr_are_drift(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("--snapshot-update").ret == 0
+    rightly = Sample.open
+
+    def wrongly(sample: Sample) -> Image.Image:
+        red, green, blue = rightly(sample).split()
+        return Image.merge("RGB", (blue, green, red))
+
+    monkeypatch.setattr(Sample, "open", wrongly)
+    result = run("-m", "drift")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*tiny-llava/pics inter: inter drifted at * of 7 layers; worst at layer *"])
+
+
+def test_curves_that_depend_on_the_draw_are_said_to_be_compared_with_others(run: Run) -> None:
+    assert run("--snapshot-update").ret == 0
+    result = run("--images", "3", "-m", "drift")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["*compared with other images or captions, within the sampling error: *lift*"]
+    )
+
+
+@pytest.mark.parametrize(
+    "benign",
+    [
+        ("--batch-size", "3"),
+        pytest.param(("--batch-size", "4"), marks=pytest.mark.slow),
+        pytest.param(("--controls",), marks=pytest.mark.slow),
+    ],
+)
+def test_what_changes_nothing_stays_green(run: Run, benign: tuple[str, ...]) -> None:
+    assert run("--snapshot-update").ret == 0
+    assert run(*benign).ret == 0
+
+
+@pytest.mark.slow
+def test_threads_change_nothing(run: Run) -> None:
+    assert run("--snapshot-update").ret == 0
+    torch.set_num_threads(2)
+    try:
+        assert run().ret == 0
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+def test_resaved_and_resharded_weights_change_nothing(run: Run, checkpoint: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    assert run("--snapshot-update").ret == 0
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    model.save_pretrained(checkpoint, max_shard_size="100KB")
+    assert len(list(checkpoint.glob("*.safetensors"))) > 1
+    assert run("-m", "drift or finding", model=f"tiny-llava={checkpoint}").ret == 0
+
+
+def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update", "--controls", "--results", "out/results.json")
+    data = json.loads((pytester.path / "out" / "results.json").read_text())
+    assert data["schema"] == 1
+    (found,) = data["runs"]
+    assert (found["model"], found["dataset"]) == ("tiny-llava", "pics")
+    assert set(found["curves"]) == set(CURVES)
+    for curve in found["curves"].values():
+        assert curve["layer"] == list(range(7))
+        assert set(curve) == {"layer", "mean", "se", "n"}
+    assert set(found["findings"]) == set(FINDINGS)
+    for verdict in found["findings"].values():
+        assert verdict["verdict"] in {"holds", "does not hold", "undecided"}
+        assert {"value", "low", "high", "detail", "controls"} <= set(verdict)
+    assert set(found["drift"]) == set(CURVES)
+    assert set(found["controls"]) == {"blank", "projector", "text"}
+    assert found["timing"]["pass"] > 0
+    assert [len(row) for row in found["heatmap"]] == [25] * 6
+    assert [[len(row) for row in one] for one in found["heatmaps"].values()] == [[25] * 6] * 2
+    assert found["selftest"]["bit_equal"] is True
+    assert found["layout"] == {"length": 25, "visual": [[3, 19]], "text": 9}
+    assert {"checkpoint", "data", "dtype", "device", "torch", "transformers", "seed"} <= set(
+        found["provenance"]
+    )
+
+
+def test_the_same_seed_gives_the_same_numbers(run: Run, pytester: pytest.Pytester) -> None:
+    curves = []
+    for _ in range(2):
+        run("--images", "3", "--seed", "5", "-m", "finding", "--results", "r.json")
+        curves.append(json.loads((pytester.path / "r.json").read_text())["runs"][0]["curves"])
+    assert curves[0] == curves[1]
+
+
+def test_junit_has_the_scalars(run: Run, pytester: pytest.Pytester) -> None:
+    run("--snapshot-update", "--junitxml", "junit.xml", "-W", "error")
+    tree = ET.parse(pytester.path / "junit.xml")  # noqa: S314 (written by this test)
+    case = next(case for case in tree.iter("testcase") if case.get("name", "").startswith("test_four_phases"))
+    properties = {p.get("name"): p.get("value") for p in case.iter("property")}
+    assert properties["phasebench.run"] == "tiny-llava/pics"
+    assert properties["phasebench.id"] == "four_phases"
+    assert properties["phasebench.verdict"] in {"holds", "does not hold", "undecided"}
+
+
+@pytest.mark.slow
+def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester) -> None:
+    results = []
+    for extra in ((), ("-n", "2")):
+        outcome = run(
+            "--model",
+            "tiny-instructblip",
+            "-m",
+            "finding or drift",
+            "--snapshot-update",
+            *extra,
+            "--results",
+            "r.json",
+        )
+        assert outcome.ret == 0
+        results.append(json.loads((pytester.path / "r.json").read_text())["runs"])
+        shutil.rmtree(pytester.path / "baselines")
+    for alone, shared in zip(*results, strict=True):
+        assert alone["curves"] == shared["curves"]
+        assert alone["findings"] == shared["findings"]
+
+
+def test_two_names_of_one_checkpoint_are_timed_each(run: Run, pytester: pytest.Pytester, cache: Path) -> None:
+    """What lies between their times is what the machine makes of it."""
+    names = [word for name in "ab" for word in ("--model", f"{name}={cache / 'tiny-llava-1'}")]
+    run(*names, "-m", "latency", "--fresh", "--results", "r.json", model=None)
+    one, other = (found["timing"] for found in json.loads((pytester.path / "r.json").read_text())["runs"])
+    assert one["total"] != other["total"]
+
+
+ALONE = """
+def test_before(): pass
+def test_alone(loaded): pass
+def test_both(loaded, measurement): pass
+def test_again(loaded): pass
+def test_after(): pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [(), ("-n", "2")])
+def test_cases_that_ask_for_the_model_alone_load_none_again(
+    run: Run, pytester: pytest.Pytester, extra: tuple[str, ...]
+) -> None:
+    path = pytester.makepyfile(ALONE)
+    result = run(str(path), "--model", "tiny-instructblip", "--setup-show", "-v", *extra)
+    result.assert_outcomes(passed=8)
+    if not extra:
+        ran = [line.partition("::")[2].split()[0] for line in result.outlines if " PASSED" in line]
+        assert (ran[0], ran[-1]) == ("test_before", "test_after")
+        assert sum("SETUP    S loaded" in line for line in result.outlines) == 2
+    workers = {
+        (line[1:4], model)
+        for line in result.outlines
+        for model in ("tiny-llava", "tiny-instructblip")
+        if line.startswith("[gw") and f"[{model}" in line
+    }
+    assert len(workers) == (2 if extra else 0)
+
+
+@pytest.mark.slow
+def test_each_model_goes_to_one_worker(run: Run) -> None:
+    result = run("--model", "tiny-instructblip", "--snapshot-update", "-n", "2", "-v")
+    workers: dict[str, set[str]] = {}
+    for line in result.outlines:
+        if line.startswith("[gw") and "[tiny-" in line:
+            model = "tiny-llava" if "[tiny-llava" in line else "tiny-instructblip"
+            workers.setdefault(model, set()).add(line[1:4])
+    assert {len(names) for names in workers.values()} == {1}
+    assert workers["tiny-llava"] != workers["tiny-instructblip"]
+
+
+def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
+    run("--snapshot-update")
+    result = run("--color=yes")
+    told = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str()).splitlines()
+    screen = told[next(n for n, line in enumerate(told) if "= phasebench tiny-llava/pics =" in line) :]
+    pytest.LineMatcher(screen).fnmatch_lines(
+        [
+            "model   llava, checkpoint *",
+            "images  4, each 16 tokens at * of 25 positions",
+            "inter_below_intra *[[]*, *[]]*same",
+            "no drift in 18 curves; *",
+            "timing: * ms an image, * x the plain forward pass*",
+            "inter: similarity between image and text, by layer",
+            "inter * [▁▂▃▄▅▆▇█]*",
+        ]
+    )
+    end = next(n for n, line in enumerate(screen) if line.startswith("---"))
+    assert all(len(line) <= 80 for line in screen[:end])
+    assert "\x1b[32mno drift in 18 curves" in result.stdout.str()
+
+
+def test_quiet_is_quiet(run: Run) -> None:
+    run("--snapshot-update")
+    assert "phasebench tiny-llava/pics" not in run("-q").stdout.str()
+
+
+def test_verbose_draws_every_curve(run: Run) -> None:
+    run("--snapshot-update")
+    text = run("-v", "-m", "finding").stdout.str()
+    assert all(f"\n{name} " in text for name in CURVES)
+
+
+def test_durations_are_handed_to_pytest_benchmark(run: Run, pytester: pytest.Pytester) -> None:
+    run("-m", "latency", "--benchmark-json", "b.json", "--results", "r.json")
+    data = json.loads((pytester.path / "b.json").read_text())
+    found = {bench["fullname"]: bench for bench in data["benchmarks"]}
+    assert set(found) == {"phasebench::pass[tiny-llava/pics]", "phasebench::plain[tiny-llava/pics]"}
+    passed = found["phasebench::pass[tiny-llava/pics]"]
+    timing = json.loads((pytester.path / "r.json").read_text())["runs"][0]["timing"]
+    assert len(passed["stats"]["data"]) == 4
+    assert passed["stats"]["mean"] == pytest.approx(timing["pass"], rel=1e-6)
+    assert passed["extra_info"]["dtype"] == "float32"
+    assert data["machine_info"]["phasebench"]["device"] == "cpu"
+
+
+@pytest.mark.slow
+def test_timing_is_told_against_the_benchmark_saved_last(run: Run, pytester: pytest.Pytester) -> None:
+    run("-m", "latency", "--benchmark-save", "first")
+    (path,) = (pytester.path / ".benchmarks").glob("*/0001_first.json")
+    saved = json.loads(path.read_text())
+    for bench in saved["benchmarks"]:
+        bench["stats"]["mean"] = 2.0
+    path.write_text(json.dumps(saved))
+    told = "against the stored benchmark: pass -9*% (2000 ms), plain -9*% (2000 ms)"
+    run("-m", "latency").stdout.fnmatch_lines([told])
+    others = run("-m", "latency", "--images", "3", "--benchmark-compare", "0001")
+    others.stdout.no_fnmatch_line("against the stored benchmark*")
+
+
+@pytest.mark.slow
+def test_benchmarks_can_be_compared(run: Run, pytester: pytest.Pytester) -> None:
+    assert run("-m", "latency", "--benchmark-save", "first").ret == 0
+    result = run("-m", "latency", "--benchmark-compare", "--benchmark-compare-fail", "mean:100000%")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["pass[[]tiny-llava/pics[]] (0001_first) *"])
+
+
+def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from phasebench.measurement import measure as running
+    from phasebench.models import loading
+
+    calls: list[str] = []
+    for module, name in ((loading, "load"), (running, "measure")):
+        original = getattr(module, name)
+
+        def counted(
+            *args: object, _name: str = name, _original: object = original, **kwargs: object
+        ) -> object:
+            calls.append(_name)
+            return _original(*args, **kwargs)  # type: ignore[operator]
+
+        monkeypatch.setattr(module, name, counted)
+    run("--dataset", "scene-pairs", "--images", "4", "--snapshot-update").assert_outcomes(
+        passed=2 * (DRIFT + FINDING + LATENCY)
+    )
+    assert calls == ["load", "measure", "measure"]
+
+
+def test_ctrl_c_tells_what_is_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
+) -> None:
+    def interrupted(progress: Progress, done: ProgressUpdate) -> None:
+        if "scene-pairs" in progress._label and done.images == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "__call__", interrupted)
+    result = run(
+        "--dataset",
+        "scene-pairs",
+        "--images",
+        "4",
+        "--snapshot-update",
+        "--results",
+        "r.json",
+        no_reraise_ctrlc=True,
+    )
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*phasebench tiny-llava/pics*", "*KeyboardInterrupt*"])
+    (finished,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert finished["dataset"] == "pics"
+    assert set(finished["findings"]) == set(FINDINGS)

@@ -1,0 +1,195 @@
+"""--snapshot-update: it writes what it measured, and never deletes or rewrites anything else.
+
+The command lines are those that lose baselines when syrupy is left to discover them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from phasebench.catalog import CURVES
+from phasebench.files import packaged
+from phasebench.models.bundled.tiny import tiny
+from tests.conftest import DRIFT, FINDING, LATENCY, Run, write_pictures
+from tests.plugin.test_against import change, moved
+
+pytestmark = pytest.mark.slow
+
+BOTH = ("--model", "tiny-instructblip", "--dataset", "more")
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves its baselines for the others."""
+    return tmp_path_factory.mktemp("template") / "baselines"
+
+
+@pytest.fixture
+def recorded(run: Run, pytester: pytest.Pytester, template: Path) -> Path:
+    """Baselines of two models on two data sets, with notes of the user's among them."""
+    write_pictures(pytester.path / "more", 3)
+    folder = pytester.path / "baselines"
+    if not template.exists():
+        assert run(*BOTH, "--snapshot-update").ret == 0
+        (folder / "tiny-llava" / "pics" / "README.md").write_text("ours")
+        (folder / "notes.json").write_text("{}")
+        folder.rename(template)
+    return Path(shutil.copytree(template, folder))
+
+
+CASES = str(packaged("cases"))
+
+LINES = [
+    (),
+    BOTH,
+    (*BOTH, "-k", "attention"),
+    (*BOTH, CASES),
+    (*BOTH, f"{CASES}/test_drift.py::test_drift[tiny-llava-pics-inter]"),
+    (*BOTH, "-k", "inter"),
+    (*BOTH, "-m", "finding"),
+    (*BOTH, "-m", "drift"),
+    (*BOTH, "-k", "tiny-llava"),
+    (*BOTH, "--deselect", "test_drift.py"),
+    (*BOTH, "-x"),
+    (*BOTH, "-n", "2"),
+    ("-n", "2"),
+    (*BOTH, "--images", "2", "-k", "nothing_of_the_kind"),
+    (*BOTH, "--snapshot-update-new-only"),
+    (*BOTH, "--snapshot-no-cleanup"),
+    (*BOTH, "--collect-only"),
+]
+
+
+@pytest.mark.parametrize("update", [False, True], ids=["plain", "update"])
+@pytest.mark.parametrize("line", LINES, ids=str)
+def test_what_did_not_change_is_left_as_it_is(
+    run: Run, recorded: Path, line: tuple[str, ...], update: bool
+) -> None:
+    before = contents(recorded)
+    result = run(*line, *(["--snapshot-update"] if update else []))
+    empty = "nothing_of_the_kind" in line
+    assert result.ret == (pytest.ExitCode.NO_TESTS_COLLECTED if empty else pytest.ExitCode.OK)
+    assert contents(recorded) == before
+
+
+@pytest.mark.parametrize("extra", [(), ("-x",), ("-n", "2")], ids=["all", "-x", "-n 2"])
+def test_a_model_that_fails_keeps_its_baselines(
+    run: Run, recorded: Path, pytester: pytest.Pytester, cache: Path, extra: tuple[str, ...]
+) -> None:
+    broken = Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "broken"))
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    before = contents(recorded)
+    assert run(*BOTH, "--snapshot-update", *extra, model=f"tiny-llava={broken}").ret != 0
+    after = contents(recorded)
+    assert set(after) == set(before)
+    assert {name: after[name] for name in after if "tiny-llava/" in name} == {
+        name: before[name] for name in before if "tiny-llava/" in name
+    }
+
+
+def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
+    path = recorded / "tiny-llava" / "pics" / "inter.json"
+    change(path, moved(0.5))
+    before = contents(recorded)
+    run(*BOTH).assert_outcomes(passed=4 * (DRIFT + FINDING + LATENCY) - 1, failed=1)
+    assert contents(recorded) == before
+    assert run(*BOTH, "--snapshot-update").ret == 0
+    changed = {name for name, content in contents(recorded).items() if content != before[name]}
+    assert changed == {"tiny-llava/pics/inter.json"}
+    assert run(*BOTH).ret == 0
+
+
+def images_of(folder: Path) -> set[int]:
+    """On how many images the baselines of tiny-llava on pics say they rest, the verdicts' too."""
+    records = [json.loads(path.read_text()) for path in (folder / "tiny-llava" / "pics").rglob("*.json")]
+    return {record["provenance"]["images"] for record in records}
+
+
+def test_more_images_are_recorded_though_nothing_drifted(run: Run, pytester: pytest.Pytester) -> None:
+    """And fewer are not, which would say less."""
+    folder = pytester.path / "baselines"
+    assert run("--images", "3", "--snapshot-update").ret == 0
+    assert images_of(folder) == {3}
+    more = run("--images", "4", "--snapshot-update")
+    assert more.ret == 0
+    more.stdout.fnmatch_lines(["baselines written: *"])
+    more.stdout.no_fnmatch_line("no drift in *")
+    assert images_of(folder) == {4}
+    before = contents(folder)
+    fewer = run("--images", "3", "--snapshot-update", "-m", "drift")
+    fewer.stdout.fnmatch_lines(["no baseline written: recorded on 4 images, measured on 3"])
+    for line in (("--images", "3", "--snapshot-update"), ("--snapshot-update-new-only",), ()):
+        assert run(*line, "-m", "drift").ret == 0  # of fewer images a verdict may be another, and refused
+        assert contents(folder) == before
+
+
+def test_fewer_images_do_not_take_the_place_of_more(run: Run, recorded: Path) -> None:
+    """What they leave alone would be of another checkpoint, and the next whole run red."""
+    path = recorded / "tiny-llava" / "pics" / "inter.json"
+    change(path, moved(0.5))
+    before = contents(recorded)
+    refused = run("--images", "3", "-m", "drift", "--snapshot-update")
+    assert refused.ret == pytest.ExitCode.TESTS_FAILED
+    refused.stdout.fnmatch_lines(
+        ["*tiny-llava/pics inter differs from its baseline, but recorded on 4 images, measured on 3: *"]
+    )
+    assert contents(recorded) == before
+
+
+def test_other_images_are_recorded_though_nothing_drifted(run: Run, recorded: Path) -> None:
+    before = contents(recorded)
+    shutil.rmtree(recorded.parent / "pics")
+    write_pictures(recorded.parent / "pics", 4, seed=1)
+    assert run("-m", "drift").ret == 0
+    assert contents(recorded) == before
+    assert run("-m", "drift", "--snapshot-update").ret == 0
+    changed = {name for name, content in contents(recorded).items() if content != before[name]}
+    assert changed == {f"tiny-llava/pics/{curve}.json" for curve in CURVES}
+
+
+def test_new_only_writes_what_is_missing(run: Run, recorded: Path) -> None:
+    path = recorded / "tiny-llava" / "pics" / "inter.json"
+    text = path.read_bytes()
+    path.unlink()
+    assert run("--snapshot-update-new-only").ret == 0
+    assert path.read_bytes() == text
+
+
+def test_baselines_elsewhere_by_option_and_ini(run: Run, pytester: pytest.Pytester) -> None:
+    assert run("--snapshot-update", "--phasebench-baselines", "kept", "-m", "drift").ret == 0
+    assert (pytester.path / "kept" / "tiny-llava" / "pics" / "inter.json").is_file()
+    assert not (pytester.path / "baselines").exists()
+    pytester.makeini("[pytest]\nphasebench_baselines = kept\n")
+    run("-m", "drift").assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)
+
+
+def test_packaged_baselines_are_read_but_never_written(
+    run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = recorded.rename(pytester.path / "packaged")
+    shutil.copy(packaged("baselines") / "tolerances.json", ours)
+    monkeypatch.setattr(
+        "phasebench.plugin.session.packaged", lambda name: ours if name == "baselines" else packaged(name)
+    )
+    before = contents(ours)
+    assert run().ret == 0
+    path = ours / "tiny-llava" / "pics" / "inter.json"
+    change(path, moved(0.5))
+    before = contents(ours)
+    assert run("--snapshot-update").ret == 0
+    assert contents(ours) == before
+    assert [p.name for p in (pytester.path / "baselines").rglob("*.json")] == ["inter.json"]
+    assert run().ret == 0

@@ -1,0 +1,339 @@
+"""The report: one file, nothing fetched, the numbers of the results file, a slider that changes the words."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+
+from phasebench.report import figures as drawing
+from phasebench.report import outputs, plotly_figures
+from phasebench.report.figure_model import CONTROL, Figure, Line
+from phasebench.report.html_page import embedded, page
+from phasebench.report.results import Results
+from tests.conftest import Run
+from tests.support.entries import measurement
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class Page(HTMLParser):
+    """Elements in order; fails on one that is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def attributes(self, *names: str) -> list[str]:
+        return [value or "" for _, attrs in self.elements for key, value in attrs.items() if key in names]
+
+    @property
+    def data(self) -> Any:
+        return json.loads(
+            re.findall(r'<script type="application/json" id="data">(.*?)</script>', self.text)[0]
+        )
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture
+def made(kept: Path, run: Run) -> Path:
+    """The folder of a run of two models with its report and results, made once."""
+    if not (kept / "r.html").exists():
+        models = ("--model", "tiny-instructblip")
+        targets = ("--results", str(kept / "r.json"), "--html", str(kept / "r.html"))
+        assert run(*models, "--snapshot-update", "-m", "drift or finding").ret == 0
+        result = run(*models, "-m", "drift or finding", *targets)
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["phasebench: report written to *r.html"])
+    return kept
+
+
+@pytest.fixture
+def shown(made: Path) -> Page:
+    return Page((made / "r.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def found(made: Path) -> list[dict[str, Any]]:
+    runs: list[dict[str, Any]] = json.loads((made / "r.json").read_text())["runs"]
+    return runs
+
+
+def test_every_element_is_closed_and_every_id_is_one_elements(shown: Page) -> None:
+    assert shown.open == []
+    ids = shown.attributes("id")
+    assert len(ids) == len(set(ids))
+    targets = [link[1:] for link in shown.attributes("href") if link.startswith("#")]
+    assert set(targets) | set(shown.attributes("for", "aria-labelledby")) <= set(ids)
+
+
+def test_nothing_is_fetched(shown: Page) -> None:
+    assert all(link.startswith(("#", "data:")) for link in shown.attributes("src", "href"))
+    (policy,) = [
+        a["content"] for tag, a in shown.elements if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    assert not re.search(r"@import|url\(", shown.text[: shown.text.index("</style>")])
+
+
+def test_every_control_can_be_reached_and_has_a_name(shown: Page) -> None:
+    assert not [a for tag, a in shown.elements if "tabindex" in a]
+    labelled = {a["for"] for tag, a in shown.elements if tag == "label" and "for" in a}
+    sliders = [a for tag, a in shown.elements if tag == "input" and a["type"] == "range"]
+    assert len(sliders) == 4
+    assert {slider["id"] for slider in sliders} <= labelled
+    assert all(a.get("alt") for tag, a in shown.elements if tag == "img")
+    assert all(a.get("aria-label") for tag, a in shown.elements if a.get("role") == "img")
+
+
+def test_both_themes(shown: Page) -> None:
+    style = shown.text[: shown.text.index("</style>")]
+    assert "color-scheme: light dark" in style
+    assert all("light-dark(" in value for value in re.findall(r"--(?:page|ink|link|good|bad): (.*);", style))
+    assert "theme" in shown.attributes("id")
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_csv_of_curves_is_the_results_file_to_the_last_digit(
+    shown: Page, found: list[dict[str, Any]]
+) -> None:
+    told = {
+        (row["model"], row["source"], row["curve"], row["layer"]): [row[key] for key in ("mean", "se", "n")]
+        for row in rows(shown.data["csv"]["curves"])
+    }
+    wanted = {}
+    for one in found:
+        sources = {"measured": one["curves"]}
+        sources |= {f"control {name}": curves for name, curves in one["controls"].items()}
+        sources["baseline"] = {name: drift["baseline"] for name, drift in one["drift"].items()}
+        for source, curves in sources.items():
+            for name, table in curves.items():
+                for layer, *values in zip(*(table[key] for key in ("layer", "mean", "se", "n")), strict=True):
+                    cells = ["" if value is None else json.dumps(value) for value in values]
+                    wanted[one["model"], source, name, str(layer)] = cells
+    assert told == wanted
+
+
+def test_the_other_tables_are_the_results_files(shown: Page, found: list[dict[str, Any]]) -> None:
+    data = shown.data["csv"]
+    for one in found:
+        mine = {name: [r for r in rows(text) if r["model"] == one["model"]] for name, text in data.items()}
+        verdicts = {r["finding"]: (r["verdict"], r["value"]) for r in mine["findings"] if not r["control"]}
+        assert verdicts == {
+            name: (f["verdict"], "" if f["value"] is None else json.dumps(f["value"]))
+            for name, f in one["findings"].items()
+        }
+        assert {r["curve"]: r["excess"] for r in mine["drift"]} == {
+            name: json.dumps(d["excess"]) for name, d in one["drift"].items()
+        }
+        assert [int(r["layer"]) for r in mine["phases"]] == one["findings"]["four_phases"]["phases"]["layers"]
+        mean = [r for r in mine["attention"] if not r["image"]]
+        assert [[r[str(j)] for j in range(len(one["heatmap"][0]))] for r in mean] == [
+            [json.dumps(value) for value in row] for row in one["heatmap"]
+        ]
+
+
+def test_words_of_every_layer_are_there(shown: Page, found: list[dict[str, Any]]) -> None:
+    words = shown.data["words"]
+    for one in found:
+        for image, layers in one["words"].items():
+            assert words[f"{one['model']}/pics/{image}"]["words"] == layers
+            assert len(layers) == len(one["curves"]["inter"]["layer"])
+
+
+def test_words_lie_over_the_picture_only_where_they_are_patches(shown: Page) -> None:
+    grids = {name.split("/")[0]: one["grid"] for name, one in shown.data["words"].items()}
+    assert grids["tiny-llava"]["rows"] == 4
+    assert grids["tiny-instructblip"] is None
+    assert sum(a.get("class") == "stage" for _, a in shown.elements) == 2
+
+
+def test_the_papers_figures_with_baseline_and_other_model(shown: Page) -> None:
+    figures = shown.data["figures"]
+    for place in ("tiny-llava/pics", "tiny-instructblip/pics"):
+        for name in ("1", "3", "4-heatmap", "4-heatmap-1", "4-heatmap-2", "4-lines", "4-shares", "5"):
+            assert f"{place}/figure-{name}" in figures
+        named = {trace.get("name") for trace in figures[f"{place}/figure-1"]["data"]}
+        assert {"image to text", "image to text, baseline", "image to text, blank image"} <= named
+    both = {trace.get("name") for trace in figures["models/pics/models-inter"]["data"]}
+    assert {"tiny-llava", "tiny-instructblip"} <= both
+    for figure in figures.values():
+        go.Figure(figure)  # plotly checks every key
+        assert figure["layout"]["xaxis"]["title"]["text"]
+        assert figure["layout"]["yaxis"]["title"]["text"]
+
+
+def test_lines_of_one_colour_differ_in_dash_or_marker(shown: Page) -> None:
+    for figure in shown.data["figures"].values():
+        looks = [
+            (trace["line"]["dash"], trace["marker"]["symbol"], trace["meta"]["colour"])
+            for trace in figure["data"]
+            if trace["type"] == "scatter" and "name" in trace
+        ]
+        assert len(looks) == len(set(looks))
+
+
+@pytest.mark.slow
+def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> None:
+    both = [Figure("f", "t", "c", "y", 4, [Line(str(k), [0], [0.5]) for k in range(n)]) for n in (2, 7)]
+    few, many = (plotly_figures.drawn(figure)["layout"] for figure in both)
+    assert few["legend"]["orientation"] == "v"
+    assert many["margin"]["b"] - few["margin"]["b"] == 5 * plotly_figures.ROW
+    assert many["height"] - many["margin"]["b"] == few["height"] - few["margin"]["b"]
+
+
+def test_controls_are_told_apart() -> None:
+    table = {"layer": [0, 1], "mean": [0.1, 0.2], "se": [0.0, 0.0], "n": [4, 4]}
+    controls = {name: {"inter": table} for name in ("blank", "projector", "text")}
+    nosink = {"inter_nosink": table} | {f"intra_{kind}_nosink": table for kind in ("visual", "text")}
+    entry = measurement(controls=controls, heatmap=None, heatmaps={})
+    entry["curves"] |= nosink
+    figure = next(drawing.of_run(Results.of([entry]), "m/d"))
+    dotted = [line for line in figure.lines if line.dash == CONTROL]
+    assert len({line.colour for line in dotted}) == 3
+
+
+@pytest.mark.slow
+def test_figures_for_a_paper(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    run("--model", "tiny-instructblip", "-m", "finding", "--snapshot-update", "--figures", str(folder))
+    names = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.pdf")}
+    assert {"tiny-llava/pics/figure-1", "tiny-llava/pics/figure-5", "by-model/pics/models-inter"} <= names
+    for name in names:
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_model_or_caption_says_is_text() -> None:
+    assert "</script" not in embedded({"words": "</script><b>"})
+    entry: dict[str, Any] = {
+        "kind": "finding", "run": "<m>/d", "id": "four_phases", "verdict": "holds", "recorded": None,
+        "value": 1.0, "low": None, "high": 2.0, "passed": True, "detail": "<script>", "controls": [],
+        "margin": None, "images_needed": None,
+    }  # fmt: skip
+    text = page(Results.of([entry]))
+    assert html.escape("<m>/d") in text
+    assert "<script>" not in text.replace("<script>\n", "").split('id="data"')[0]
+    assert Page(text).open == []
+
+
+def test_names_with_spaces_can_be_pointed_at(run: Run, pytester: pytest.Pytester) -> None:
+    """An attribute that names ids takes a space for the end of one."""
+    (pytester.path / "pics").rename(pytester.path / "my own pics")
+    run("-m", "finding", "--html", "r.html", dataset="my own pics")
+    found = Page((pytester.path / "r.html").read_text())
+    ids, links = found.attributes("id"), [link for link in found.attributes("href") if link[0] == "#"]
+    assert "#tiny-llava/my_own_pics" in links
+    assert {link[1:] for link in links} | set(found.attributes("aria-labelledby", "for")) <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_run_that_measured_nothing_says_so() -> None:
+    assert "Nothing was measured." in page(Results.of([]))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--html", "pics", "--html pics: is a folder; name a file"),
+        ("--html", "file.txt/x/r.html", "--html file.txt/x/r.html: file.txt is a file; name another folder"),
+        ("--figures", "file.txt", "--figures file.txt: is a file; name a folder"),
+        ("--figures", "file.txt/x", "--figures file.txt/x: file.txt is a file; name another folder"),
+    ],
+)
+def test_targets_that_cannot_be_written(
+    run: Run, pytester: pytest.Pytester, option: str, value: str, message: str
+) -> None:
+    (pytester.path / "file.txt").write_text("x")
+    result = run(option, value)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+@pytest.mark.parametrize(("option", "library"), [("--html", "plotly"), ("--figures", "matplotlib")])
+def test_a_missing_library_is_told_before_any_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch, option: str, library: str
+) -> None:
+    monkeypatch.setattr(outputs, "find_spec", lambda name: None if name == library else True)
+    result = run(option, "somewhere")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{option} needs {library}: pip install 'phasebench[[]report[]]'"])
+
+
+def test_where_another_plugin_has_the_option(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(theirs="def pytest_addoption(parser): parser.addoption('--html')")
+    pytester.syspathinsert()
+    from _pytest.config import PytestPluginManager
+
+    has = PytestPluginManager.has_plugin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PytestPluginManager, "has_plugin", lambda s, name: name == "html" or has(s, name))
+        result = run("-p", "theirs", "--phasebench-html", "pics")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*html pics: is a folder; name a file"])
+
+
+def browsed(path: Path, fragment: str, profile: Path) -> tuple[str, str]:
+    """The document as Chromium has it after its scripts, and what it logged."""
+    assert CHROMIUM is not None
+    flags = (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--enable-logging=stderr", "--v=0", "--virtual-time-budget=10000", "--dump-dom",
+    )  # fmt: skip
+    done = subprocess.run(
+        [CHROMIUM, *flags, f"--user-data-dir={profile}", f"file://{path}#{fragment}"],
+        capture_output=True, text=True, check=True, timeout=240,
+    )  # fmt: skip
+    return done.stdout, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_in_a_browser(made: Path, shown: Page, found: list[dict[str, Any]], tmp_path: Path) -> None:
+    seen = {}
+    for layer in (0, 3):
+        text, log = browsed(made / "r.html", f"all&theme=dark&layer={layer}", tmp_path / str(layer))
+        assert "CONSOLE" not in log
+        assert 'data-ready="yes"' in text
+        assert 'data-theme="dark"' in text
+        body = text[: text.index('id="data"')]
+        assert len(re.findall(r'class="[^"]*svg-container', body)) == len(shown.data["figures"])
+        tokens = re.findall(r'title="image token \d+: (.*?)"', body)
+        seen[layer] = [html.unescape(token) for token in tokens]
+        words = [one["words"][image][layer] for one in reversed(found) for image in one["words"]]
+        assert len(tokens) == sum(map(len, words))
+        assert f"layer {layer} of 6" in body
+    assert seen[0] != seen[3]

@@ -1,0 +1,232 @@
+"""The library call: the numbers of ``pytest --phasebench``, without pytest, files or traces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import phasebench
+from phasebench import api as library
+from phasebench.catalog import ATTENTION, CURVES, RECALLS
+from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError
+from phasebench.measurement import batches
+from phasebench.measurement.measure import measure as measured_by_pytest
+from phasebench.measurement.passes import Row, probed_pass
+from phasebench.models.loading import Loaded
+from phasebench.settings import Settings
+from tests.support.paths import ROOT
+
+
+def test_the_numbers_are_those_of_a_run(tiny: Loaded, samples: list[Sample]) -> None:
+    captions = [sample.captions for sample in samples]
+    run = measured_by_pytest(tiny, "pics", samples, Settings(), lambda done: None).curves
+    paths = [sample.path for sample in samples]
+    for images in (paths, [str(path) for path in paths], [sample.open() for sample in samples]):
+        curves = library.measure(tiny.model, tiny.processor, images, captions, prompt=tiny.prompt)
+        assert list(curves.items) == ["0", "1", "2", "3", "4"]
+        assert curves.names == list(CURVES)
+        assert np.array_equal(curves.table.to_numpy(), run.table.to_numpy(), equal_nan=True)
+
+
+def test_each_process_of_a_launcher_measures_its_own_model(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sharing is for a run of cases: elsewhere other processes may do anything else meanwhile."""
+    alone = phasebench.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    one_of_two = phasebench.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
+    )
+    assert one_of_two.table.equals(alone.table)
+
+
+def test_findings_are_judged_without_pytest(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    images = [sample.path for sample in samples]
+    model, processor, prompt = tiny_llava.model, tiny_llava.processor, tiny_llava.prompt
+    curves = phasebench.measure(model, processor, images, prompt=prompt, batch_size=None)
+    evidence = phasebench.Evidence(curves, {})
+    verdicts = {name: finding.verdict(evidence) for name, finding in phasebench.FINDINGS.items()}
+    assert verdicts["lens_recall_peak"].outcome is phasebench.Outcome.UNDECIDED
+    assert "not measured" in verdicts["lens_recall_peak"].detail
+    assert np.isfinite(verdicts["inter_below_intra"].value)
+
+
+def test_without_captions_there_is_everything_but_recall(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    told: list[tuple[int, int]] = []
+    curves = phasebench.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].open()], prompt=tiny_llava.prompt,
+        progress=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    empty = {name for name in curves.names if np.isnan(curves.array(name)).all()}
+    assert empty == set(RECALLS)
+    assert np.isfinite(curves.array("inter")).all()
+    assert np.isfinite(curves.array(ATTENTION[0])[:, 1:]).all()
+    assert told == [(0, 1), (1, 1)]
+    assert curves.provenance["checkpoint"] == ""
+
+
+def test_the_same_picture_has_the_same_digest_and_another_another(samples: list[Sample]) -> None:
+    images = [samples[0].open(), samples[0].open(), samples[1].open()]
+    one, same, other = (sample.digest() for sample in library._samples(images, ["a", "a", "a"]))
+    assert one == same != other
+    assert library._samples(images[:1], ["b"])[0].digest() != one
+
+
+def test_a_part_of_a_model_and_a_wrapper_are_told(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
+    with pytest.raises(InputError, match="LlavaModel gives no logits; give the whole model"):
+        library.measure(model.model, processor, [image], prompt=tiny_llava.prompt)
+    with pytest.raises(InputError, match=r"DataParallel has no configuration; .*\(model\.module\)"):
+        library.measure(nn.DataParallel(model), processor, [image], prompt=tiny_llava.prompt)
+    with pytest.raises(InputError, match="progress: a function of the images done"):
+        library.measure(model, processor, [image], progress=True)  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
+    with pytest.raises(InputError, match="captions: 2 for 1 images"):
+        library.measure(model, processor, [image], ["a", "b"])
+    with pytest.raises(InputError, match="there are no images to measure"):
+        library.measure(model, processor, [])
+    with pytest.raises(InputError, match="missing"):
+        library.measure(model, processor, ["gone.png"], prompt=tiny_llava.prompt)
+    model.train()
+    try:
+        with pytest.raises(InputError, match=r"training mode.*model\.eval"):
+            library.measure(model, processor, [image])
+    finally:
+        model.eval()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"images": [np.zeros((8, 8, 3))]}, "images: pictures of PIL or paths; image 0 is ndarray"),
+        ({"captions": "a"}, "captions: one entry an image is wanted, this is a single text"),
+        ({"captions": [None]}, "captions: a text, or a list of texts, for image 0, not None"),
+        ({"captions": [[3]]}, "captions: a text, or a list of texts, for image 0"),
+        ({"batch_size": 0}, "batch_size: 1 or more, or None for as many as fit, not 0"),
+        ({"batch_size": "auto"}, "batch_size: 1 or more, or None for as many as fit, not 'auto'"),
+        ({"lens_norm": "off"}, "lens_norm: True or False, not 'off'"),
+        ({"model": "folder"}, "model, processor: transformers' own, loaded, with a tokenizer; not str and"),
+        ({"processor": "folder"}, "model, processor: .* and str"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_words(
+    tiny_llava: Loaded, samples: list[Sample], changed: dict[str, Any], told: str
+) -> None:
+    given = {"model": tiny_llava.model, "processor": tiny_llava.processor, "images": [samples[0].path]}
+    with pytest.raises(InputError, match=told):
+        phasebench.measure(**{**given, **changed})
+
+
+def test_a_picture_that_breaks_off_is_named(
+    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.png"
+    path.write_bytes(samples[0].path.read_bytes()[:-200])
+    with Image.open(path) as cut, pytest.raises(InputError, match="image 0: cannot be read"):
+        phasebench.measure(tiny_llava.model, tiny_llava.processor, [cut], prompt=tiny_llava.prompt)
+
+
+def test_images_may_come_one_by_one(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    paths = (sample.path for sample in samples[:2])
+    curves = phasebench.measure(tiny_llava.model, tiny_llava.processor, paths, prompt=tiny_llava.prompt)
+    assert list(curves.items) == ["0", "1"]
+
+
+def test_a_single_image_is_refused_in_words(tiny_llava: Loaded, samples: list[Sample]) -> None:
+    with pytest.raises(InputError, match="a list of pictures is wanted"):
+        library.measure(tiny_llava.model, tiny_llava.processor, samples[0].path)  # type: ignore[arg-type]
+
+
+def test_images_with_infinite_states_are_named(
+    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(*args: Any, **options: Any) -> list[Row]:
+        rows = probed_pass(*args, **options)
+        rows[0].curves["inter"][2:] = np.nan
+        return rows
+
+    monkeypatch.setattr(batches, "probed_pass", overflowing)
+    curves = library.measure(
+        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
+    )
+    assert "not finite from layer 2" in curves.provenance["broken"]["0"]
+    assert curves.table.isna().all(axis=None)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_an_image_that_overflows_is_named_in_any_batch(
+    tiny_llava: Loaded, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """White overflows in the third block, as a picture might in float16; the others do not."""
+    white: list[Tensor] = []
+
+    def note(_: nn.Module, __: Any, kwargs: Any) -> None:
+        white[:] = [kwargs["pixel_values"].flatten(1).amin(1) > 1]
+
+    def overflow(_: nn.Module, __: Any, result: Any) -> None:
+        (result[0] if isinstance(result, tuple) else result)[white[0]] = torch.inf
+
+    colours = ("red", "white", "green", "blue")
+    pictures = [Image.new("RGB", (96, 96), colour) for colour in colours]
+    hooks = [
+        tiny_llava.model.register_forward_pre_hook(note, with_kwargs=True),
+        tiny_llava.model.get_decoder().layers[2].register_forward_hook(overflow),
+    ]
+    try:
+        curves = library.measure(
+            tiny_llava.model, tiny_llava.processor, pictures, prompt=tiny_llava.prompt, batch_size=size
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert list(curves.provenance["broken"]) == ["1"]
+    assert "not finite from layer 3" in curves.provenance["broken"]["1"]
+    assert np.isfinite(curves.array("inter")[[0, 2, 3]]).all()
+
+
+FRESH = """
+import sys, phasebench
+assert set(phasebench.__all__) <= set(dir(phasebench))
+assert not {"torch", "numpy", "pandas", "transformers", "PIL"} & {n.partition(".")[0] for n in sys.modules}
+first = phasebench.measure
+import phasebench.measurement.measure
+assert callable(first) and callable(phasebench.measure)
+for name in phasebench.__all__:
+    getattr(phasebench, name)
+try:
+    phasebench.nothing
+except AttributeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_importing_it_is_light_and_every_name_is_there(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "module 'phasebench' has no attribute 'nothing'\n"), (
+        done.stderr
+    )
+
+
+def test_the_public_names_are_listed_once_each() -> None:
+    homes = [name for names in phasebench.HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == sorted(phasebench.__all__)
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in phasebench.__all__ if f"`{name}" not in api] == []

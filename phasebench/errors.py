@@ -1,4 +1,4 @@
-"""The one exception that a user's input can cause; its message names the option or file and the way out."""
+"""The one exception that a user's input can cause."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """A model, dataset, file or option that cannot be used as given."""
+    """A model, dataset, file or setting that cannot be used as given.
+
+    The message gives the reason and names the file or the value. It mentions no option of a command line: a
+    notebook has none. Where a setting would help, ``remedy`` names it, and ``settings.with_option`` adds what
+    the option is called.
+
+    Attributes:
+        remedy: a key of ``settings.REMEDIES``; empty if no setting helps.
+    """
+
+    def __init__(self, reason: str, *, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
-def meant(given: str, known: Iterable[str], before: str = "") -> str:
-    """``; did you mean NAME?`` of the nearest known name, with ``before`` it; empty where none is near."""
+def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean NAME?`` with the nearest known name behind ``prefix``; empty where none is near."""
     near = get_close_matches(given, list(known), 1)
-    return f"; did you mean {before}{near[0]}?" if near else ""
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 OF_TRANSFORMERS = (

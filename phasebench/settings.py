@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from phasebench.errors import InputError
+
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_IMAGES = 400
 """As many as the paper draws; a bundled dataset that has fewer is taken whole."""
@@ -32,3 +34,26 @@ class Settings:
     """Measure every image, whatever is in the store."""
     shared: bool = False
     """The processes that a launcher started measure a share of the images each."""
+
+
+REMEDIES = {
+    "allow_pickle": "allow pickled weights with --allow-pickle, or convert them",
+    "cache": "name another folder: --phasebench-cache",
+    "controls": "run without --controls",
+    "data_dir": "name a local copy's folder with --data-dir",
+    "device": "name one with --device",
+    "dtype": "see --dtype",
+    "float32": "see --dtype float32",
+    "images": "raise --images",
+    "max_memory": "spread the model with --max-memory, or see --dtype",
+    "prompt": "see --prompt",
+    "remote_code": "read it, then allow it with --trust-remote-code",
+    "strict_data": "without --strict-data they are left out",
+    "update": "rewrite it with --snapshot-update",
+}
+"""What a command line says of a setting that would help, by ``InputError.remedy``."""
+
+
+def with_option(error: InputError) -> str:
+    """The error's message for a person at a command line: with the option that would help."""
+    return f"{error}; {REMEDIES[error.remedy]}" if error.remedy else str(error)

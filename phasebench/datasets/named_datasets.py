@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from phasebench.datasets.sample import Sample
-from phasebench.errors import InputError, meant
+from phasebench.errors import InputError, did_you_mean
 
 ASSETS = Path(__file__).parent / "assets"
 ENDINGS = (".jsonl", ".csv")
@@ -163,7 +163,7 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
         place = "/" in argument or called_list
         what = f"no such folder or {' or '.join(ENDINGS)} file" if place else "unknown dataset"
         raise InputError(
-            f"--dataset {argument}: {what}{meant(argument, known)}; known: {', '.join(known)}; "
+            f"--dataset {argument}: {what}{did_you_mean(argument, known)}; known: {', '.join(known)}; "
             "or give a folder, FILE.jsonl or FILE.csv"
         )
     name = path.resolve().name if path.is_dir() else path.resolve().stem

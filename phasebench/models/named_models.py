@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from phasebench.catalog import SAFE
-from phasebench.errors import InputError, meant
+from phasebench.errors import InputError, did_you_mean
 from phasebench.models.hub import Hub, fetch
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
@@ -217,6 +217,6 @@ def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Pat
         return Hub(repository, revision or None)
     what = "no such folder" if "/" in location else "unknown model"
     raise InputError(
-        f"--model {argument}: {what}{meant(location, known)}; known: {', '.join(known)}; or give a folder, "
+        f"--model {argument}: {what}{did_you_mean(location, known)}; known: {', '.join(known)}; or give a folder, "
         "or OWNER/NAME on the hub"
     )

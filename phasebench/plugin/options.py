@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phasebench import processes
-from phasebench.errors import InputError, meant
+from phasebench.errors import InputError, did_you_mean
 from phasebench.files import store_folder
 from phasebench.settings import DEFAULT_IMAGES, DEFAULT_MODELS, Settings
 
@@ -170,7 +170,7 @@ def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
     options = [name.removeprefix("--") for name in parser.optparser._option_string_actions]
     for given in parser.parse_known_and_unknown_args(list(args))[1]:
         name = given.partition("=")[0]
-        if near := meant(name.lstrip("-"), options, "--"):
+        if near := did_you_mean(name.lstrip("-"), options, "--"):
             raise pytest.UsageError(f"{name}: there is no such option{near}")
 
 

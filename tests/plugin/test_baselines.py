@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from phasebench.judge.drift import baseline_folders
 from phasebench.files import packaged as packaged_folder
+from phasebench.judge.drift import baseline_folders
 from phasebench.judge.drift.tolerance import FILE
 from phasebench.plugin import session
 from tests.conftest import DRIFT, Run

@@ -1,1 +1,1 @@
-"""The cases: one file a finding, one for drift, one for latency."""
+"""The cases: one file for each finding, one for drift, one for latency."""

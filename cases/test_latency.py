@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasebench.judge.drift.baseline_folders import RUN_ID
-from phasebench.plugin.benchmarks import Clock, replay, stored
-from phasebench.plugin.reporter import attach
+from phasebench.plugin.benchmarks import Clock, last_mean, replay
+from phasebench.plugin.run import attach, case_of
+from phasebench.report.entries import TimingEntry
 
 if TYPE_CHECKING:
     from phasebench.measurement.measure import Measurement
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("route", ["pass", "plain"])
 def test_latency(request: pytest.FixtureRequest, measurement: Measurement, route: str) -> None:
     if not request.config.pluginmanager.has_plugin("benchmark"):
-        pytest.skip("pytest-benchmark is not there")
+        pytest.skip("pytest-benchmark is not installed")
     seconds = measurement.seconds if route == "pass" else measurement.plain_seconds
     if not seconds:
         pytest.skip("every image came from the store; --fresh measures and times them again")
-    provenance = measurement.curves.provenance
+    provenance, run_id = measurement.curves.provenance, case_of(request.node).run_id
     extra = {key: provenance[key] for key in ("device", "dtype", "batch_size", "checkpoint", "data")}
-    benchmark: Any = request.getfixturevalue("benchmark")  # it warns where it was asked for in vain
-    replay(benchmark, route, request.node.stash[RUN_ID], seconds, extra)
-    before = stored(request.config, route, request.node.stash[RUN_ID], extra)
-    told = {"route": route, "seconds": sum(seconds) / len(seconds), "stored": before}
-    attach(request.node, {"kind": "timing", **told})
+    benchmark: Any = request.getfixturevalue(
+        "benchmark"
+    )  # not a parameter: it would warn when the case is skipped
+    replay(benchmark, route, run_id, seconds, extra)
+    before = last_mean(request.config, route, run_id, extra)
+    attach(request.node, TimingEntry(route=route, seconds=sum(seconds) / len(seconds), stored=before))

@@ -1,7 +1,7 @@
 """phasebench: what happens inside a vision large language model, and whether that changed.
 
-``__all__`` is the public API, told in docs/api.md. Each name is imported when it is first asked for: that
-phasebench is installed costs other projects' pytest runs nothing.
+``__all__`` is the public API, described in docs/api.md. Each name is imported when it is first used, so that
+an installed phasebench costs other projects' pytest runs nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from phasebench.datasets.named_datasets import DatasetSpec, read_folder
     from phasebench.datasets.sample import Sample
     from phasebench.errors import InputError
-    from phasebench.judge.findings import FINDINGS
-    from phasebench.judge.findings.finding import Condition, Evidence, Finding, Outcome, Verdict, verdict
-    from phasebench.judge.statistics import Estimate, estimate, resampled_means
+    from phasebench.judge.findings.contrast import Contrast, contrasts
+    from phasebench.judge.findings.finding import FINDINGS, Evidence, Finding, finding
+    from phasebench.judge.findings.verdict import Condition, Outcome, Verdict, verdict
+    from phasebench.judge.statistics import Estimate, estimate, estimates, resampled_means
     from phasebench.models.named_models import ModelSpec
     from phasebench.report.dataframes import load_results
 
@@ -26,6 +27,7 @@ from phasebench.version import __version__
 __all__ = [
     "FINDINGS",
     "Condition",
+    "Contrast",
     "Curves",
     "DatasetSpec",
     "Estimate",
@@ -37,7 +39,10 @@ __all__ = [
     "Sample",
     "Verdict",
     "__version__",
+    "contrasts",
     "estimate",
+    "estimates",
+    "finding",
     "load_results",
     "measure",
     "read_folder",
@@ -49,9 +54,10 @@ HOMES = {
     "datasets.named_datasets": ("DatasetSpec", "read_folder"),
     "datasets.sample": ("Sample",),
     "errors": ("InputError",),
-    "judge.findings.finding": ("Condition", "Evidence", "Finding", "Outcome", "Verdict", "verdict"),
-    "judge.findings": ("FINDINGS",),
-    "judge.statistics": ("Estimate", "estimate", "resampled_means"),
+    "judge.findings.contrast": ("Contrast", "contrasts"),
+    "judge.findings.finding": ("FINDINGS", "Evidence", "Finding", "finding"),
+    "judge.findings.verdict": ("Condition", "Outcome", "Verdict", "verdict"),
+    "judge.statistics": ("Estimate", "estimate", "estimates", "resampled_means"),
     "api": ("measure",),
     "models.named_models": ("ModelSpec",),
     "report.dataframes": ("load_results",),

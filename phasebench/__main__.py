@@ -1,4 +1,4 @@
-"""``python -m phasebench``: the store, calibration, and official files converted."""
+"""``python -m phasebench``: manage the store, calibrate tolerances, convert official files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; the exit code."""
+    """Run a command and return its exit code."""
     parser = argparse.ArgumentParser("python -m phasebench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
-    for name, (module, told) in COMMANDS.items():
-        command = commands.add_parser(name, help=told)
+    for name, (module, description) in COMMANDS.items():
+        command = commands.add_parser(name, help=description)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    asked = parser.parse_args(arguments)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns of is checked, or told by us
-    return int(asked.run(asked))
+    parsed_arguments = parser.parse_args(arguments)
+    # phasebench checks what transformers warns about, or reports it itself.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    return int(parsed_arguments.run(parsed_arguments))
 
 
 if __name__ == "__main__":

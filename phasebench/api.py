@@ -18,7 +18,7 @@ from phasebench.measurement import measure as run
 from phasebench.measurement.batches import ProgressUpdate
 from phasebench.models.anatomy.parts import image_token_id
 from phasebench.models.checks import check_image_token
-from phasebench.models.loading import Loaded, prompt_of, try_out
+from phasebench.models.loading import LoadedModel, default_prompt, try_out
 from phasebench.settings import Settings
 
 Picture = Image.Image | Path | str
@@ -26,8 +26,8 @@ Captions = str | Sequence[str]
 
 
 @dataclass(frozen=True)
-class _InMemory(Sample):
-    """A picture that lies in no file."""
+class _InMemorySample(Sample):
+    """A picture without a file."""
 
     image: Image.Image
 
@@ -53,30 +53,30 @@ def measure(
     lens_norm: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Curves:
-    """The curves of a transformers image-text-to-text model, those of ``pytest --phasebench``.
+    """The curves of a transformers image-text-to-text model, as ``pytest --phasebench`` measures them.
 
-    Nothing is kept on disk, and the model is left as it is. In the curves images are called ``"0"``,
-    ``"1"``, ... in the order given. An image whose states are not finite has no values and is named in
-    ``provenance["broken"]``; what the self-test takes out is NaN and named in ``provenance["unmeasured"]``.
+    Nothing is kept on disk, and the model is not changed. In the curves, images are called ``"0"``, ``"1"``,
+    ... in their order. An image whose states are not finite has no values and is named in
+    ``provenance["broken"]``; what the self-test refuses is NaN and named in ``provenance["unmeasured"]``.
 
     Args:
         model: in evaluation mode, on the device and in the precision that it is to be measured in.
-        processor: the one that belongs to it.
+        processor: the model's own.
         images: pictures, or paths of them.
         captions: one or several sentences for each image; without them ``recall`` and ``lift`` are NaN.
         prompt: as the processor wants it, with its image token; by default one image and 'Describe the
             image.' in the processor's chat template.
-        batch_size: images a pass; None for as many as fit.
-        lens_norm: the final norm before the output head in the LogitLens.
-        progress: called with the images done and the images in all.
+        batch_size: images per pass; None for as many as fit into memory.
+        lens_norm: whether the LogitLens applies the final norm before the output head.
+        progress: called with the number of images that are done and the number of all images.
 
     Raises:
-        InputError: an image cannot be read, or the model cannot be measured rightly.
+        InputError: an image cannot be read, or the model cannot be measured correctly.
     """
 
-    def tell(done: ProgressUpdate) -> None:
+    def on_progress(update: ProgressUpdate) -> None:
         if progress is not None:
-            progress(done.images, done.total)
+            progress(update.images, update.total)
 
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size: 1 or more, or None for as many as fit, not {batch_size!r}")
@@ -86,23 +86,26 @@ def measure(
         raise InputError(f"progress: a function of the images done and the images in all, not {progress!r}")
     samples = _samples(images, captions)
     settings = Settings(batch_size=batch_size, lens_norm=lens_norm)
-    measured = run.measure(_taken(model, processor, prompt), "images", samples, settings, tell)
-    broken = {"broken": dict(measured.broken)} if measured.broken else {}
-    return replace(measured.curves, provenance={**measured.curves.provenance, **broken})
+    loaded = _loaded_model(model, processor, prompt)
+    measurement = run.measure(loaded, "images", samples, settings, on_progress)
+    broken = {"broken": dict(measurement.broken)} if measurement.broken else {}
+    return replace(measurement.curves, provenance={**measurement.curves.provenance, **broken})
 
 
-def _taken(model: Any, processor: Any, prompt: str | None) -> Loaded:
-    """As if it had been loaded here; without a checkpoint's digest no row is kept."""
+def _loaded_model(model: Any, processor: Any, prompt: str | None) -> LoadedModel:
+    """The caller's model as if phasebench had loaded it; without a checkpoint's digest no row is kept."""
     name = type(model).__name__
     if not isinstance(model, nn.Module) or not hasattr(processor, "tokenizer"):
-        given = f"{name} and {type(processor).__name__}"
-        raise InputError(f"model, processor: transformers' own, loaded, with a tokenizer; not {given}")
+        types = f"{name} and {type(processor).__name__}"
+        raise InputError(f"model, processor: transformers' own, loaded, with a tokenizer; not {types}")
     if not hasattr(model, "config"):
-        raise InputError(f"{name} has no configuration; of a wrapper give the model within (model.module)")
+        raise InputError(
+            f"{name} has no configuration; if it is a wrapper, pass the model inside (model.module)"
+        )
     if model.training:
         raise InputError(f"{name} is in training mode, dropout would be measured; call model.eval() first")
-    check_image_token(name, model.config, processor.tokenizer, image_token_id(model))
-    loaded = Loaded(name, model, processor, prompt or prompt_of(processor), checkpoint="")
+    check_image_token(model.config, processor.tokenizer, image_token_id(model))
+    loaded = LoadedModel(name, model, processor, prompt or default_prompt(processor), checkpoint="")
     try_out(loaded)
     return loaded
 
@@ -112,19 +115,19 @@ def _samples(images: Iterable[Picture], captions: Iterable[Captions] | None) -> 
         raise InputError("images: a list of pictures is wanted, this is a single one")
     images = list(images)
     if isinstance(captions, str):
-        raise InputError("captions: one entry an image is wanted, this is a single text")
-    texts = [()] * len(images) if captions is None else list(captions)
-    if len(texts) != len(images):
-        raise InputError(f"captions: {len(texts)} for {len(images)} images; give one entry an image")
-    return [_sample(str(index), *pair) for index, pair in enumerate(zip(images, texts, strict=True))]
+        raise InputError("captions: one entry per image is wanted, this is a single text")
+    entries = [()] * len(images) if captions is None else list(captions)
+    if len(entries) != len(images):
+        raise InputError(f"captions: {len(entries)} for {len(images)} images; give one entry per image")
+    return [_sample(str(index), *pair) for index, pair in enumerate(zip(images, entries, strict=True))]
 
 
 def _sample(name: str, image: Picture, captions: Captions) -> Sample:
     if not isinstance(captions, Sequence) or not all(isinstance(text, str) for text in captions):
         raise InputError(f"captions: a text, or a list of texts, for image {name}, not {captions!r:.80}")
-    said = (captions,) if isinstance(captions, str) else tuple(captions)
+    texts = (captions,) if isinstance(captions, str) else tuple(captions)
     if isinstance(image, Image.Image):
-        return _InMemory(name, Path(), said, name, image)
+        return _InMemorySample(name, Path(), texts, name, image)
     if not isinstance(image, str | Path):
         raise InputError(f"images: pictures of PIL or paths; image {name} is {type(image).__name__}")
-    return Sample(name, Path(image), said, name)
+    return Sample(name, Path(image), texts, name)

@@ -169,12 +169,6 @@ PARTS: dict[Part, tuple[str, ...]] = {curve.part: of_part(curve.part) for curve 
 """Part -> its curves."""
 OF_CAPTIONS = tuple(curve.name for curve in CATALOG if curve.captions is not Captions.NONE)
 """Curves that a forward pass alone does not give."""
-SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-"""Letters of what names files: of models and findings."""
+OF_OTHER_CAPTIONS = tuple(curve.name for curve in CATALOG if curve.captions is Captions.OTHERS)
+"""Curves whose values depend on which other images were drawn."""
 SIMILARITY, ATTENTION, LENS = PARTS["similarity"], PARTS["attention"], PARTS["lens"]
-FINDINGS = (
-    "inter_below_intra", "four_phases", "attention_sinks", "attention_rise_and_drop",
-    "lens_recall_peak", "lens_follows_phases",
-)  # fmt: skip
-MAX_LOGIT = "max_logit"
-RECALLS = OF_CAPTIONS

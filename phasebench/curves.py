@@ -1,6 +1,6 @@
-"""Curves: the one data structure that crosses the walls between measuring, judging and reporting.
+"""Curves: the data structure that measuring hands to judging and reporting.
 
-A table of numbers per image and layer, with what was measured beside it. Column names:
+It is a table of numbers per image and layer, with a description of the measurement. Column names:
 
 ==========================================  ==========================================================
 ``inter``, ``intra_visual``, ``intra_text``  contextualization (paper eq. 1), -1..1
@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[np.float64]
 
@@ -31,11 +33,12 @@ Array = npt.NDArray[np.float64]
 class Curves:
     """Values per image and layer.
 
-    ``table`` has the index (``image``, ``layer``), images in the order of ``items`` and layers
-    0..L; a curve that does not exist at a layer (attention at layer 0) is NaN there. ``items``
-    maps an image's id to the item it belongs to: images of one item are not independent.
-    ``provenance`` is plain data: what was measured, with what, on what. ``contents`` maps an image's id
-    to the digest of its content, by which it is known again in another measurement.
+    Attributes:
+        table: the values, with the index (``image``, ``layer``): images in the order of ``items``, layers
+            0..L. A curve that does not exist at a layer (attention at layer 0) is NaN there.
+        items: id of an image -> the item that it belongs to; images of one item are not independent.
+        provenance: plain data that describes the measurement: model, settings, versions, data.
+        contents: id of an image -> the digest of its content, which identifies it in other measurements.
     """
 
     table: pd.DataFrame
@@ -52,6 +55,8 @@ class Curves:
         contents: Mapping[str, str] | None = None,
     ) -> Curves:
         """Build the table from one array [images, layers] per curve, images ordered as in ``items``."""
+        import pandas as pd  # takes a second, which collecting cases need not spend
+
         layers = {values.shape[1] for values in arrays.values()}
         if len(layers) != 1:
             raise ValueError(f"curves of different lengths: {sorted(layers)}")
@@ -86,9 +91,11 @@ class Curves:
 
     def summary(self, name: str) -> pd.DataFrame:
         """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""
+        import pandas as pd
+
         values = self.array(name)
-        of_items, _ = _means(values, members(list(self.items.values())))
-        (spread,), (count,) = _means((of_items - _means(of_items)[0]) ** 2)
+        item_means, _ = _means(values, members(list(self.items.values())))
+        (spread,), (count,) = _means((item_means - _means(item_means)[0]) ** 2)
         (mean,), (n,) = _means(values)
         with np.errstate(divide="ignore", invalid="ignore"):
             se = np.sqrt(spread / (count - 1))
@@ -97,9 +104,10 @@ class Curves:
 
 def known_mean(values: Array, axis: int = 0) -> Array:
     """Mean of the finite values along an axis; NaN where there is none."""
-    known = np.isfinite(values)
+    is_finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis), dtype=np.float64)
+        mean = np.where(is_finite, values, 0).sum(axis=axis) / is_finite.sum(axis=axis)
+    return np.asarray(mean, dtype=np.float64)
 
 
 def members(items: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -109,12 +117,12 @@ def members(items: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 def _means(values: Array, groups: npt.NDArray[np.int64] | None = None) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Mean of what is known in each group of rows, and how many there are [groups, L + 1]; NaN of none."""
+    """Mean of the values in each group of rows, NaN left out, and their number [groups, L + 1]."""
     member = np.zeros(len(values), dtype=np.int64) if groups is None else groups
-    known = ~np.isnan(values)
+    has_value = ~np.isnan(values)
     totals = np.zeros((member.max() + 1, values.shape[1]))
     counts = np.zeros_like(totals, dtype=np.int64)
-    np.add.at(totals, member, np.where(known, values, 0.0))
-    np.add.at(counts, member, known)
+    np.add.at(totals, member, np.where(has_value, values, 0.0))
+    np.add.at(counts, member, has_value)
     with np.errstate(invalid="ignore"):
         return totals / counts, counts

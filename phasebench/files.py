@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; the cache folder; phasebench's own cases and baselines."""
+"""Writing files atomically; the cache folder; the folders of phasebench's own cases and baselines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import platformdirs
 from phasebench.errors import InputError
 
 ENVIRONMENT = "PHASEBENCH_CACHE"
-UNWRITABLE = f"cannot write into the cache folder (name another: --phasebench-cache, {ENVIRONMENT})"
+UNWRITABLE = f"cannot write into the cache folder (the variable {ENVIRONMENT} names another)"
+
+SAFE_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+"""Letters of the names of models and findings, which become names of files."""
 
 
 def cache_folder() -> Path:
@@ -24,19 +27,27 @@ def cache_folder() -> Path:
     return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_cache_dir("phasebench"))
 
 
-def store_folder(asked: Path | None) -> Path:
-    """Where finished images are kept: ``--store``, or in the cache folder."""
-    return asked or cache_folder() / "store"
+def store_folder(folder: Path | None) -> Path:
+    """The folder for rows of finished images: ``folder``, by default ``store`` in the cache folder."""
+    return folder or cache_folder() / "store"
 
 
-def made_once(folder: Path, make: Callable[[Path], None], unwritable: str = UNWRITABLE) -> Path:
-    """``folder``, filled by ``make`` if it is not there yet.
+def make_folder_once(
+    folder: Path, make: Callable[[Path], None], unwritable: str = UNWRITABLE, remedy: str = "cache"
+) -> Path:
+    """``folder``, filled by ``make`` if it does not exist yet.
 
-    ``make`` fills a folder beside it that is then renamed, so that a killed process leaves nothing
-    half made and of two processes at once one wins.
+    ``make`` fills a temporary folder beside it, which is then renamed. So a killed process leaves nothing
+    unfinished in place, and if two processes do this at once, one of them wins.
+
+    Args:
+        folder: the folder to make.
+        make: fills the folder at a path.
+        unwritable: beginning of the message if nothing can be written there.
+        remedy: the setting that would help then, a key of ``settings.REMEDIES``.
 
     Raises:
-        InputError: nothing can be written there; ``unwritable`` says where, and the way out.
+        InputError: nothing can be written there.
     """
     if folder.is_dir():
         return folder
@@ -44,7 +55,7 @@ def made_once(folder: Path, make: Callable[[Path], None], unwritable: str = UNWR
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise InputError(f"{unwritable}: {error}") from error
+        raise InputError(f"{unwritable}: {error}", remedy=remedy) from error
     try:
         make(partial)
         for path in (partial, *partial.rglob("*")):  # mkdtemp and safetensors make them private
@@ -60,15 +71,15 @@ def made_once(folder: Path, make: Callable[[Path], None], unwritable: str = UNWR
 
 
 def utf8(text: str) -> bytes:
-    """The text in UTF-8; what a file's name has that is none as ``\\udce9``."""
+    """The text in UTF-8; lone surrogates, as in names of files that are not UTF-8, as ``\\udce9``."""
     return text.encode(errors="backslashreplace")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside ``path`` and rename: what was there stays until all of ``data`` is, whoever else writes.
+    """Write a file atomically: the old content stays in place until all of ``data`` is written.
 
     Raises:
-        OSError: it cannot be written; nothing is left beside it.
+        OSError: it cannot be written; no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
@@ -81,9 +92,9 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def packaged(name: str) -> Path:
+def packaged_folder(name: str) -> Path:
     """The folder ``cases`` or ``baselines`` of phasebench itself, in a checkout or installed."""
-    found = importlib.util.find_spec(f"phasebench.{name}")
-    if found is not None and found.submodule_search_locations:
-        return Path(found.submodule_search_locations[0])
+    spec = importlib.util.find_spec(f"phasebench.{name}")
+    if spec is not None and spec.submodule_search_locations:
+        return Path(spec.submodule_search_locations[0])
     return Path(__file__).resolve().parents[1] / name

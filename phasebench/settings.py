@@ -36,6 +36,21 @@ class Settings:
     """The processes that a launcher started measure a share of the images each."""
 
 
+@dataclass(frozen=True)
+class BaselineMode:
+    """What a run may do with baselines.
+
+    Attributes:
+        create: write what is not recorded.
+        update: also write what differs from its record.
+        strict: fail what has nothing to be compared with.
+    """
+
+    create: bool = False
+    update: bool = False
+    strict: bool = False
+
+
 REMEDIES = {
     "allow_pickle": "allow pickled weights with --allow-pickle, or convert them",
     "cache": "name another folder: --phasebench-cache",
@@ -49,6 +64,8 @@ REMEDIES = {
     "prompt": "see --prompt",
     "remote_code": "read it, then allow it with --trust-remote-code",
     "strict_data": "without --strict-data they are left out",
+    "more_recorded": "record more of them",
+    "record": "write it with --snapshot-update",
     "update": "rewrite it with --snapshot-update",
 }
 """What a command line says of a setting that would help, by ``InputError.remedy``."""

@@ -1,7 +1,7 @@
-"""What the tests share: tiny models, small data sets on disk, and runs of the plugin inside pytest.
+"""Shared fixtures: tiny models, small datasets on disk, and runs of the plugin inside pytest.
 
-``pytest --phasebench`` reads this file too when it is called in a checkout, so that nothing heavy is imported
-and nothing is set before a test asks for it.
+``pytest --phasebench`` in a checkout reads this file too, so nothing heavy is imported and nothing is set before
+a test needs it.
 """
 
 from __future__ import annotations
@@ -11,47 +11,50 @@ import importlib
 import os
 import pkgutil
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from phasebench.catalog import CURVES, FINDINGS
+from tests.support.checkpoints import load_tiny
+from tests.support.pictures import write_pictures
+from tests.support.runs import Run
 
 if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
 
     from phasebench.datasets.sample import Sample
     from phasebench.measurement.passes import Row
-    from phasebench.models.loading import Loaded
+    from phasebench.models.loading import LoadedModel
 
-DRIFT, FINDING, LATENCY = len(CURVES), len(FINDINGS), 2
-"""Cases of one model on one dataset, by marker."""
-LATER = ("phasebench.cases", "phasebench.baselines")
+NOT_IMPORTED = ("phasebench.cases", "phasebench.baselines")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _settled() -> None:
-    """Imports and threads, once for all tests.
+def _common_setup() -> None:
+    """Import all modules and set the number of threads, once for all tests.
 
-    A pytest run inside a test forgets what it was the first to import; what is imported now stays one.
-    What was made at import stays for good: each run inside collects garbage among the rest only. Tiny
-    products cost more on several threads, above all on a busy machine.
+    A pytest run inside a test removes the modules that it imported first; those imported here stay. The objects
+    made at import are frozen, so that garbage collection in the runs skips them. Tiny products are slower on
+    several threads, above all on a busy machine.
     """
     import torch
 
     import phasebench
 
     for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
-        if not module.name.startswith(LATER):
+        if not module.name.startswith(NOT_IMPORTED):
             importlib.import_module(module.name)
-    for name in ("blip_2", "llava_next", "opt", "t5"):  # of the tiny-random models
+    for name in ("blip_2", "llava_next", "opt", "t5"):  # those of the tiny-random models
         importlib.import_module(f"transformers.models.{name}.modeling_{name}")
-    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):  # inside there is no CI
+    for name in (
+        "CI",
+        "BUILD_NUMBER",
+        "GITHUB_ACTIONS",
+        "GITHUB_STEP_SUMMARY",
+    ):  # runs inside tests are not in CI
         os.environ.pop(name, None)
     gc.collect()
     gc.freeze()
@@ -60,7 +63,7 @@ def _settled() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run inside a test is no worker of pytest-xdist, wherever the test itself runs."""
+    """Let runs inside tests be no workers of pytest-xdist, even if the test itself runs in one."""
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
@@ -76,27 +79,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["PHASEBENCH_CACHE"] = before
 
 
-def load_tiny(name: str, cache: Path) -> Loaded:
-    from phasebench.models.loading import load
-    from phasebench.models.named_models import bundled_models
-
-    spec = next(spec for spec in bundled_models() if spec.name == name)
-    return load(spec, cache, device="cpu")
-
-
 @pytest.fixture(scope="session")
-def tiny_llava(cache: Path) -> Loaded:
+def tiny_llava(cache: Path) -> LoadedModel:
     return load_tiny("tiny-llava", cache)
 
 
 @pytest.fixture(scope="session")
-def tiny_instructblip(cache: Path) -> Loaded:
+def tiny_instructblip(cache: Path) -> LoadedModel:
     return load_tiny("tiny-instructblip", cache)
 
 
 @pytest.fixture(scope="session", params=["tiny-llava", "tiny-instructblip"])
-def tiny(request: pytest.FixtureRequest, cache: Path) -> Loaded:
-    return load_tiny(request.param, cache)
+def tiny(request: pytest.FixtureRequest) -> LoadedModel:
+    loaded: LoadedModel = request.getfixturevalue(request.param.replace("-", "_"))
+    return loaded
 
 
 @pytest.fixture(scope="session")
@@ -104,20 +100,6 @@ def pictures() -> list[Image.Image]:
     from phasebench.datasets.scenes import render, scenes
 
     return [render(scene) for scene in islice(scenes("held_out", 7), 6)]
-
-
-def write_pictures(folder: Path, count: int, split: str = "val", seed: int = 5) -> Path:
-    """A data set of ``count`` scenes in COCO's layout."""
-    from phasebench.datasets.coco import write_coco
-    from phasebench.datasets.scenes import SIZE, captions, render, scenes
-
-    (folder / split).mkdir(parents=True)
-    drawn = list(islice(scenes("held_out", seed), count))
-    names = [f"{index}.png" for index in range(count)]
-    for name, scene in zip(names, drawn, strict=True):
-        render(scene).save(folder / split / name)
-    write_coco(folder, split, [(name, SIZE, SIZE) for name in names], [captions(scene) for scene in drawn])
-    return folder
 
 
 @pytest.fixture
@@ -128,8 +110,8 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 
 @pytest.fixture
-def row(tiny_llava: Loaded, samples: list[Sample]) -> Row:
-    """What a pass over the first of ``samples`` gives."""
+def row(tiny_llava: LoadedModel, samples: list[Sample]) -> Row:
+    """The row of a pass over the first of ``samples``."""
     from phasebench.measurement.passes import probed_pass
     from phasebench.models.anatomy.adapter import dissect
 
@@ -137,20 +119,17 @@ def row(tiny_llava: Loaded, samples: list[Sample]) -> Row:
     return probed_pass(dissect(tiny_llava.model, inputs), inputs)[0]
 
 
-Run = Callable[..., pytest.RunResult]
-
-
 @pytest.fixture
 def run(
     pytester: pytest.Pytester,
-    tiny_llava: Loaded,
-    tiny_instructblip: Loaded,
+    tiny_llava: LoadedModel,
+    tiny_instructblip: LoadedModel,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
     """``run("--model", "tiny-llava", ...)``: the plugin on four pictures, in an empty project.
 
-    Every image is measured, unless a ``store`` is given. The tiny models are loaded before, so that
-    what a run imports stays imported after it.
+    Every image is measured, unless a ``store`` is given. The tiny models are loaded before, so that the modules
+    they need stay imported after a run.
     """
     write_pictures(pytester.path / "pics", 4)
 
@@ -161,46 +140,39 @@ def run(
         store: Path | None = None,
         **inline: bool,
     ) -> pytest.RunResult:
-        kept = ("--store", str(store or tmp_path_factory.mktemp("store")))
-        chosen = [*(["--model", model] if model else []), *(["--dataset", dataset] if dataset else [])]
-        # In this process phasebench is imported before pytest could rewrite its assertions.
-        imported = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-        given = ("-p", "phasebench.plugin", "--phasebench", *chosen, "-p", "no:cacheprovider", *kept, *args)
-        return pytester.runpytest_inprocess(*given, *imported, **inline)
+        names = [*(["--model", model] if model else []), *(["--dataset", dataset] if dataset else [])]
+        options = [
+            *("-p", "phasebench.plugin", "--phasebench", "-p", "no:cacheprovider"),
+            *("--store", str(store or tmp_path_factory.mktemp("store"))),
+            # phasebench is imported in this process before pytest could rewrite its assertions.
+            *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+        ]
+        return pytester.runpytest_inprocess(*options, *names, *args, **inline)
 
     return phasebench
 
 
-@contextmanager
-def planted(loaded: Loaded, factor: float) -> Iterator[None]:
-    """The projector's last weight tensor scaled for the time of the block."""
-    import torch
-
-    from phasebench.models.anatomy.parts import projector_of
-
-    weight = [p for name, p in projector_of(loaded.model).named_parameters() if name.endswith("weight")][-1]
-    kept = weight.clone()
-    with torch.no_grad():
-        weight.mul_(factor)
-        try:
-            yield
-        finally:
-            weight.copy_(kept)
+@pytest.fixture(scope="session")
+def recorded_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The baselines that ``recorded`` copies; the first test that uses it writes them."""
+    return tmp_path_factory.mktemp("recorded") / "baselines"
 
 
 @pytest.fixture
-def folder(tiny_llava: Loaded, cache: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint that a test may break."""
-    from phasebench.models.bundled.tiny import tiny
+def recorded(run: Run, pytester: pytest.Pytester, recorded_template: Path) -> Path:
+    """Baselines of tiny-llava on the four pictures of ``run``, in its project."""
+    baselines = pytester.path / "baselines"
+    if not recorded_template.exists():
+        assert run("--snapshot-update").ret == 0
+        shutil.copytree(baselines, recorded_template)
+    else:
+        shutil.copytree(recorded_template, baselines)
+    return baselines / "tiny-llava" / "pics"
 
-    return Path(shutil.copytree(tiny("tiny-llava", cache), tmp_path / "mine"))
 
+@pytest.fixture
+def folder(tiny_llava: LoadedModel, cache: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint that a test may change."""
+    from phasebench.models.bundled.tiny import make_tiny_model
 
-def spoil(folder: Path, change: Callable[[dict[str, Tensor], str], None]) -> None:
-    """Change the tensors of a checkpoint, given the name of one of them."""
-    from safetensors.torch import load_file, save_file
-
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    change(tensors, next(key for key in tensors if key.endswith("projector.linear_2.weight")))
-    save_file(tensors, path, metadata={"format": "pt"})
+    return Path(shutil.copytree(make_tiny_model("tiny-llava", cache), tmp_path / "mine"))

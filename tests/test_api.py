@@ -14,33 +14,33 @@ from PIL import Image
 from torch import Tensor, nn
 
 import phasebench
-from phasebench import api as library
-from phasebench.catalog import ATTENTION, CURVES, RECALLS
+from phasebench import api
+from phasebench.catalog import ATTENTION, CURVES, OF_CAPTIONS
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measurement import batches
 from phasebench.measurement.measure import measure as measured_by_pytest
 from phasebench.measurement.passes import Row, probed_pass
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import LoadedModel
 from phasebench.settings import Settings
 from tests.support.paths import ROOT
 
 
-def test_the_numbers_are_those_of_a_run(tiny: Loaded, samples: list[Sample]) -> None:
+def test_the_numbers_are_those_of_a_run(tiny: LoadedModel, samples: list[Sample]) -> None:
     captions = [sample.captions for sample in samples]
     run = measured_by_pytest(tiny, "pics", samples, Settings(), lambda done: None).curves
     paths = [sample.path for sample in samples]
     for images in (paths, [str(path) for path in paths], [sample.open() for sample in samples]):
-        curves = library.measure(tiny.model, tiny.processor, images, captions, prompt=tiny.prompt)
+        curves = api.measure(tiny.model, tiny.processor, images, captions, prompt=tiny.prompt)
         assert list(curves.items) == ["0", "1", "2", "3", "4"]
         assert curves.names == list(CURVES)
         assert np.array_equal(curves.table.to_numpy(), run.table.to_numpy(), equal_nan=True)
 
 
 def test_each_process_of_a_launcher_measures_its_own_model(
-    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    tiny_llava: LoadedModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sharing is for a run of cases: elsewhere other processes may do anything else meanwhile."""
+    """Only a run of cases is shared: another process may do anything else while a notebook measures."""
     alone = phasebench.measure(
         tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
     )
@@ -52,7 +52,7 @@ def test_each_process_of_a_launcher_measures_its_own_model(
     assert one_of_two.table.equals(alone.table)
 
 
-def test_findings_are_judged_without_pytest(tiny_llava: Loaded, samples: list[Sample]) -> None:
+def test_findings_are_judged_without_pytest(tiny_llava: LoadedModel, samples: list[Sample]) -> None:
     images = [sample.path for sample in samples]
     model, processor, prompt = tiny_llava.model, tiny_llava.processor, tiny_llava.prompt
     curves = phasebench.measure(model, processor, images, prompt=prompt, batch_size=None)
@@ -63,58 +63,60 @@ def test_findings_are_judged_without_pytest(tiny_llava: Loaded, samples: list[Sa
     assert np.isfinite(verdicts["inter_below_intra"].value)
 
 
-def test_without_captions_there_is_everything_but_recall(tiny_llava: Loaded, samples: list[Sample]) -> None:
-    told: list[tuple[int, int]] = []
+def test_without_captions_there_is_everything_but_recall(
+    tiny_llava: LoadedModel, samples: list[Sample]
+) -> None:
+    updates: list[tuple[int, int]] = []
     curves = phasebench.measure(
         tiny_llava.model, tiny_llava.processor, [samples[0].open()], prompt=tiny_llava.prompt,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: updates.append((done, total)),
     )  # fmt: skip
     empty = {name for name in curves.names if np.isnan(curves.array(name)).all()}
-    assert empty == set(RECALLS)
+    assert empty == set(OF_CAPTIONS)
     assert np.isfinite(curves.array("inter")).all()
     assert np.isfinite(curves.array(ATTENTION[0])[:, 1:]).all()
-    assert told == [(0, 1), (1, 1)]
+    assert updates == [(0, 1), (1, 1)]
     assert curves.provenance["checkpoint"] == ""
 
 
-def test_the_same_picture_has_the_same_digest_and_another_another(samples: list[Sample]) -> None:
+def test_pictures_in_memory_have_digests_of_their_pixels_and_captions(samples: list[Sample]) -> None:
     images = [samples[0].open(), samples[0].open(), samples[1].open()]
-    one, same, other = (sample.digest() for sample in library._samples(images, ["a", "a", "a"]))
-    assert one == same != other
-    assert library._samples(images[:1], ["b"])[0].digest() != one
+    first, same, other = (sample.digest() for sample in api._samples(images, ["a", "a", "a"]))
+    assert first == same != other
+    assert api._samples(images[:1], ["b"])[0].digest() != first
 
 
-def test_a_part_of_a_model_and_a_wrapper_are_told(tiny_llava: Loaded, samples: list[Sample]) -> None:
+def test_a_part_of_a_model_and_a_wrapper_are_refused(tiny_llava: LoadedModel, samples: list[Sample]) -> None:
     model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
     with pytest.raises(InputError, match="LlavaModel gives no logits; give the whole model"):
-        library.measure(model.model, processor, [image], prompt=tiny_llava.prompt)
+        api.measure(model.model, processor, [image], prompt=tiny_llava.prompt)
     with pytest.raises(InputError, match=r"DataParallel has no configuration; .*\(model\.module\)"):
-        library.measure(nn.DataParallel(model), processor, [image], prompt=tiny_llava.prompt)
+        api.measure(nn.DataParallel(model), processor, [image], prompt=tiny_llava.prompt)
     with pytest.raises(InputError, match="progress: a function of the images done"):
-        library.measure(model, processor, [image], progress=True)  # type: ignore[arg-type]
+        api.measure(model, processor, [image], progress=True)  # type: ignore[arg-type]
 
 
-def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> None:
+def test_wrong_arguments_are_named(tiny_llava: LoadedModel, samples: list[Sample]) -> None:
     model, processor, image = tiny_llava.model, tiny_llava.processor, samples[0].open()
     with pytest.raises(InputError, match="captions: 2 for 1 images"):
-        library.measure(model, processor, [image], ["a", "b"])
+        api.measure(model, processor, [image], ["a", "b"])
     with pytest.raises(InputError, match="there are no images to measure"):
-        library.measure(model, processor, [])
+        api.measure(model, processor, [])
     with pytest.raises(InputError, match="missing"):
-        library.measure(model, processor, ["gone.png"], prompt=tiny_llava.prompt)
+        api.measure(model, processor, ["gone.png"], prompt=tiny_llava.prompt)
     model.train()
     try:
         with pytest.raises(InputError, match=r"training mode.*model\.eval"):
-            library.measure(model, processor, [image])
+            api.measure(model, processor, [image])
     finally:
         model.eval()
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("arguments", "message"),
     [
         ({"images": [np.zeros((8, 8, 3))]}, "images: pictures of PIL or paths; image 0 is ndarray"),
-        ({"captions": "a"}, "captions: one entry an image is wanted, this is a single text"),
+        ({"captions": "a"}, "captions: one entry per image is wanted, this is a single text"),
         ({"captions": [None]}, "captions: a text, or a list of texts, for image 0, not None"),
         ({"captions": [[3]]}, "captions: a text, or a list of texts, for image 0"),
         ({"batch_size": 0}, "batch_size: 1 or more, or None for as many as fit, not 0"),
@@ -124,36 +126,34 @@ def test_what_is_wrong_is_named(tiny_llava: Loaded, samples: list[Sample]) -> No
         ({"processor": "folder"}, "model, processor: .* and str"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_words(
-    tiny_llava: Loaded, samples: list[Sample], changed: dict[str, Any], told: str
+def test_arguments_of_a_wrong_type_are_named(
+    tiny_llava: LoadedModel, samples: list[Sample], arguments: dict[str, Any], message: str
 ) -> None:
-    given = {"model": tiny_llava.model, "processor": tiny_llava.processor, "images": [samples[0].path]}
-    with pytest.raises(InputError, match=told):
-        phasebench.measure(**{**given, **changed})
+    defaults = {"model": tiny_llava.model, "processor": tiny_llava.processor, "images": [samples[0].path]}
+    with pytest.raises(InputError, match=message):
+        phasebench.measure(**{**defaults, **arguments})
 
 
-def test_a_picture_that_breaks_off_is_named(
-    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
-) -> None:
-    path = tmp_path / "cut.png"
+def test_a_truncated_picture_is_named(tiny_llava: LoadedModel, samples: list[Sample], tmp_path: Path) -> None:
+    path = tmp_path / "truncated.png"
     path.write_bytes(samples[0].path.read_bytes()[:-200])
-    with Image.open(path) as cut, pytest.raises(InputError, match="image 0: cannot be read"):
-        phasebench.measure(tiny_llava.model, tiny_llava.processor, [cut], prompt=tiny_llava.prompt)
+    with Image.open(path) as truncated, pytest.raises(InputError, match="image 0: cannot be read"):
+        phasebench.measure(tiny_llava.model, tiny_llava.processor, [truncated], prompt=tiny_llava.prompt)
 
 
-def test_images_may_come_one_by_one(tiny_llava: Loaded, samples: list[Sample]) -> None:
+def test_images_may_be_a_generator(tiny_llava: LoadedModel, samples: list[Sample]) -> None:
     paths = (sample.path for sample in samples[:2])
     curves = phasebench.measure(tiny_llava.model, tiny_llava.processor, paths, prompt=tiny_llava.prompt)
     assert list(curves.items) == ["0", "1"]
 
 
-def test_a_single_image_is_refused_in_words(tiny_llava: Loaded, samples: list[Sample]) -> None:
+def test_a_single_image_is_refused(tiny_llava: LoadedModel, samples: list[Sample]) -> None:
     with pytest.raises(InputError, match="a list of pictures is wanted"):
-        library.measure(tiny_llava.model, tiny_llava.processor, samples[0].path)  # type: ignore[arg-type]
+        api.measure(tiny_llava.model, tiny_llava.processor, samples[0].path)  # type: ignore[arg-type]
 
 
 def test_images_with_infinite_states_are_named(
-    tiny_llava: Loaded, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    tiny_llava: LoadedModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overflowing(*args: Any, **options: Any) -> list[Row]:
         rows = probed_pass(*args, **options)
@@ -161,25 +161,23 @@ def test_images_with_infinite_states_are_named(
         return rows
 
     monkeypatch.setattr(batches, "probed_pass", overflowing)
-    curves = library.measure(
-        tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt
-    )
+    curves = api.measure(tiny_llava.model, tiny_llava.processor, [samples[0].path], prompt=tiny_llava.prompt)
     assert "not finite from layer 2" in curves.provenance["broken"]["0"]
     assert curves.table.isna().all(axis=None)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_an_image_that_overflows_is_named_in_any_batch(
-    tiny_llava: Loaded, monkeypatch: pytest.MonkeyPatch, size: int
+    tiny_llava: LoadedModel, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """White overflows in the third block, as a picture might in float16; the others do not."""
-    white: list[Tensor] = []
+    is_white: list[Tensor] = []
 
     def note(_: nn.Module, __: Any, kwargs: Any) -> None:
-        white[:] = [kwargs["pixel_values"].flatten(1).amin(1) > 1]
+        is_white[:] = [kwargs["pixel_values"].flatten(1).amin(1) > 1]
 
     def overflow(_: nn.Module, __: Any, result: Any) -> None:
-        (result[0] if isinstance(result, tuple) else result)[white[0]] = torch.inf
+        (result[0] if isinstance(result, tuple) else result)[is_white[0]] = torch.inf
 
     colours = ("red", "white", "green", "blue")
     pictures = [Image.new("RGB", (96, 96), colour) for colour in colours]
@@ -188,7 +186,7 @@ def test_an_image_that_overflows_is_named_in_any_batch(
         tiny_llava.model.get_decoder().layers[2].register_forward_hook(overflow),
     ]
     try:
-        curves = library.measure(
+        curves = api.measure(
             tiny_llava.model, tiny_llava.processor, pictures, prompt=tiny_llava.prompt, batch_size=size
         )
     finally:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from phasebench.catalog import CURVES, FINDINGS
-from phasebench.models.loading import Loaded
-from tests.conftest import Run, write_pictures
+from phasebench.catalog import CURVES
+from phasebench.models.loading import LoadedModel
+from tests.support.pictures import write_pictures
+from tests.support.runs import FINDING_IDS, Run
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -40,7 +41,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     assert loaded == []
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
+@pytest.mark.parametrize("finding", FINDING_IDS)
 def test_each_finding_has_a_page_with_claim_definition_limits_and_figure(finding: str) -> None:
     text = (DOCS / "findings" / f"{finding}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {finding}\n")
@@ -53,7 +54,7 @@ MODELS = ("smol-llava", "smol-instructblip")
 VERDICT = re.compile(r"`(smol-\w+)` on `([\w-]+)`: \*\*([a-z ]+)\*\*(?:, (-?\d+(?:\.\d+)?))?")
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
+@pytest.mark.parametrize("finding", FINDING_IDS)
 def test_a_findings_page_tells_the_recorded_verdicts(finding: str) -> None:
     text = (DOCS / "findings" / f"{finding}.md").read_text(encoding="utf-8")
     told = VERDICT.findall(text)
@@ -73,45 +74,53 @@ def test_every_curve_is_told() -> None:
 @pytest.fixture
 def extended(run: Run, pytester: pytest.Pytester, cache: Path) -> Run:
     """A project that has all the examples of docs/extending.md in its conftest.py."""
-    from phasebench.models.bundled.tiny import tiny
+    from phasebench.models.bundled.tiny import make_tiny_model
 
     (pytester.path / "checkpoints").mkdir()
-    (pytester.path / "checkpoints" / "llava-ft").symlink_to(tiny("tiny-llava", cache))
+    (pytester.path / "checkpoints" / "llava-ft").symlink_to(make_tiny_model("tiny-llava", cache))
     pictures = pytester.path / "pictures"
     pictures.mkdir()
     for path in (pytester.path / "pics" / "val").iterdir():
         path.rename(pictures / path.name)
         (pictures / path.name).with_suffix(".txt").write_text("a dog on a red background")
-    pytester.makeconftest("\n".join(blocks("docs/extending.md", "python")))
+    examples = blocks("docs/extending.md", "python")
+    (case,) = (example for example in examples if example.startswith("# cases/"))
+    (pytester.path / "cases").mkdir()
+    (pytester.path / case.splitlines()[0].removeprefix("# ")).write_text(case)
+    pytester.makeconftest("\n".join(example for example in examples if example != case))
     return run
 
 
-def test_the_examples_add_a_model_a_dataset_and_a_finding(extended: Run) -> None:
+def test_the_examples_add_a_model_a_dataset_findings_and_an_output(
+    extended: Run, pytester: pytest.Pytester
+) -> None:
     result = extended("--prompt", TINY, "-m", "finding", model="our-llava", dataset="our-pictures")
-    result.stdout.fnmatch_lines(["*phasebench our-llava/our-pictures*", "sees_more_late*"])
+    result.stdout.fnmatch_lines(["*phasebench our-llava/our-pictures*", "ends_high*", "sees_more_late*"])
     assert result.ret in (0, 1)
-    told = result.parseoutcomes()
-    assert told.get("passed", 0) + told.get("failed", 0) == 7
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("passed", 0) + outcomes.get("failed", 0) == len(FINDING_IDS) + 2
+    verdicts = json.loads((pytester.path / "verdicts.json").read_text())["our-llava/our-pictures"]
+    assert {*FINDING_IDS, "sees_more_late", "ends_high"} == set(verdicts)
 
 
 def test_each_of_the_examples_takes_less_than_twenty_lines() -> None:
     examples = blocks("docs/extending.md", "python")
-    assert len(examples) == 3
+    assert len(examples) == 5
     assert all(len(example.splitlines()) < 20 for example in examples)
 
 
 def test_the_notebook_example_runs(
-    tiny_llava: Loaded, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_llava: LoadedModel, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phasebench.models.bundled.tiny import tiny
+    from phasebench.models.bundled.tiny import make_tiny_model
 
     folder = write_pictures(tmp_path / "pics", 3) / "val"
     for name, path in zip(("dog", "beach", "street"), sorted(folder.iterdir()), strict=True):
         path.rename(tmp_path / f"{name}.png")
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "llava-ft").symlink_to(tiny("tiny-llava", cache))
+    (tmp_path / "checkpoints" / "llava-ft").symlink_to(make_tiny_model("tiny-llava", cache))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("phasebench.api.prompt_of", lambda processor: TINY)  # it has no chat template
+    monkeypatch.setattr("phasebench.api.default_prompt", lambda processor: TINY)  # it has no chat template
     names: dict[str, Any] = {}
     exec(blocks("docs/api.md", "python")[0], names)  # noqa: S102
     assert names["curves"].array("recall").shape == (3, 7)

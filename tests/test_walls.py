@@ -53,7 +53,7 @@ FLOORS = (
     {"plugin"},
     {"__init__", "__main__"},
 )
-"""Packages and root modules, from the ground up: none imports one of a higher floor, or another of its own."""
+"""Packages and root modules, from the ground up: none imports one of its own floor or of a higher one."""
 FOUNDATIONS = FLOORS[0]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,1 +1,1 @@
-"""``python -m phasebench``: one module a command."""
+"""The commands of ``python -m phasebench``, a module for each."""

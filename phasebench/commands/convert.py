@@ -1,4 +1,4 @@
-"""``python -m phasebench convert MODEL ...``: official files into a standard folder."""
+"""``python -m phasebench convert MODEL ...``: convert official files into a standard folder."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ FILES = {
         "projection": "LiMBeR's limber_weights/beit_linear/proj.ckpt",
     },
 }
-"""Model to the options of its converter."""
+"""Model -> the options of its converter, with their help."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One subcommand a model, each file an option that must be given."""
+    """Declare a subcommand for each model, with a required option for each file."""
     models = parser.add_subparsers(dest="model", required=True, metavar="|".join(FILES))
     for model, files in FILES.items():
         command = models.add_parser(model, help=f"{len(files)} files of its authors into one folder")
-        for option, explained in files.items():
-            command.add_argument(f"--{option}", type=Path, required=True, metavar="PATH", help=explained)
+        for option, description in files.items():
+            command.add_argument(f"--{option}", type=Path, required=True, metavar="PATH", help=description)
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Convert; 0, or 2 with the reason on stderr."""
-    module = import_module(f"phasebench.models.converters.{asked.model.replace('-', '_')}")
+def run(arguments: argparse.Namespace) -> int:
+    """Convert and return the exit code: 0, or 2 with the reason on stderr."""
+    model = arguments.model
+    module = import_module(f"phasebench.models.converters.{model.replace('-', '_')}")
     convert: Callable[..., Path] = module.convert
-    names = [option.replace("-", "_") for option in (*FILES[asked.model], "out")]
+    names = [option.replace("-", "_") for option in (*FILES[model], "out")]
     try:
-        folder = convert(**{name: getattr(asked, name) for name in names})
+        folder = convert(**{name: getattr(arguments, name) for name in names})
     except InputError as error:
-        sys.stderr.write(f"{asked.model}: {error}\n")
+        sys.stderr.write(f"{model}: {error}\n")
         return 2
-    told = f"{folder}: pytest --phasebench --model {asked.model}={folder}\nprompt: {module.PROMPT!r}\n"
-    sys.stdout.write(told)
+    sys.stdout.write(f"{folder}: pytest --phasebench --model {model}={folder}\nprompt: {module.PROMPT!r}\n")
     return 0

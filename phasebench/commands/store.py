@@ -1,4 +1,4 @@
-"""``python -m phasebench store``: what the store holds, and how to make room in it."""
+"""``python -m phasebench store``: list the rows in the store, or remove some."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = 86400.0
 
 @dataclass(frozen=True)
 class StoreFolder:
-    """The rows that one model left with one set of definitions, precision, device and versions."""
+    """The rows of one model with one set of definitions, precision, device and versions."""
 
     folder: Path
     about: dict[str, object]
@@ -33,7 +33,7 @@ class StoreFolder:
 
 
 def store_folders(root: Path) -> Iterator[StoreFolder]:
-    """Every folder of the store."""
+    """Every folder of the store, in turn."""
     from phasebench.measurement.row_store import keys
 
     for folder, about in keys(root):
@@ -45,24 +45,24 @@ def store_folders(root: Path) -> Iterator[StoreFolder]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Endings and sizes; a run that writes takes names away meanwhile."""
+    """Suffixes and sizes of the files; a run that is writing may rename some meanwhile."""
     with suppress(FileNotFoundError):
         for path in folder.iterdir():
             with suppress(FileNotFoundError):
                 yield path.suffix, path.stat()
 
 
-def _table(found: Sequence[StoreFolder]) -> Table:
+def _table(folders: Sequence[StoreFolder]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("model", "checkpoint", "dtype", "device", "transformers", "rows", "MB", "days", "folder"):
         table.add_column(column, overflow="fold")
-    for kept in found:
-        told = [
-            str(kept.about.get(key, "?"))
+    for entry in folders:
+        names = [
+            str(entry.about.get(key, "?"))
             for key in ("model", "checkpoint", "dtype", "device", "transformers")
         ]
-        size = [str(kept.images), f"{kept.size / 1e6:.2f}", f"{kept.age:.1f}"]
-        table.add_row(*told, *size, kept.folder.name)
+        sizes = [str(entry.images), f"{entry.size / 1e6:.2f}", f"{entry.age:.1f}"]
+        table.add_row(*names, *sizes, entry.folder.name)
     return table
 
 
@@ -70,27 +70,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
     add("--store", type=Path, metavar="DIR", help="its folder (default: in the cache folder)")
-    add("--model", metavar="NAME", help="only what was measured of this model")
-    add("--older-than", type=float, metavar="DAYS", help="only what was not added to since")
-    add("--clean", action="store_true", help="remove it instead of listing it")
+    add("--model", metavar="NAME", help="only rows of this model")
+    add("--older-than", type=float, metavar="DAYS", help="only folders without a new row for so many days")
+    add("--clean", action="store_true", help="remove them instead of listing them")
 
 
-def run(asked: argparse.Namespace) -> int:
-    """List or clean; the exit code."""
-    root = store_folder(asked.store)
-    if asked.store and not root.is_dir():
+def run(arguments: argparse.Namespace) -> int:
+    """List or remove rows and return the exit code."""
+    root = store_folder(arguments.store)
+    if arguments.store and not root.is_dir():
         sys.stderr.write(f"--store {root}: no such folder\n")
         return 2
-    found = [
-        kept
-        for kept in store_folders(root)
-        if asked.model in (None, kept.about.get("model"))
-        and (asked.older_than is None or kept.age > asked.older_than)
+    folders = [
+        entry
+        for entry in store_folders(root)
+        if arguments.model in (None, entry.about.get("model"))
+        and (arguments.older_than is None or entry.age > arguments.older_than)
     ]
-    Console(width=None if sys.stdout.isatty() else 140).print(_table(found))
-    total = f"{sum(kept.images for kept in found)} rows, {sum(kept.size for kept in found) / 1e6:.2f} MB"
-    if asked.clean:
-        for kept in found:
-            shutil.rmtree(kept.folder)
-    sys.stdout.write(f"{total} {'removed from' if asked.clean else 'in'} {root}\n")
+    Console(width=None if sys.stdout.isatty() else 140).print(_table(folders))
+    rows, megabytes = sum(entry.images for entry in folders), sum(entry.size for entry in folders) / 1e6
+    if arguments.clean:
+        for entry in folders:
+            shutil.rmtree(entry.folder)
+    preposition = "removed from" if arguments.clean else "in"
+    sys.stdout.write(f"{rows} rows, {megabytes:.2f} MB {preposition} {root}\n")
     return 0

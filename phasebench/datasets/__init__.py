@@ -1,1 +1,1 @@
-"""Images with captions: the readers, the registry, the bundled sets."""
+"""Images with captions: readers of file layouts, the named datasets, the bundled datasets."""

@@ -1,4 +1,4 @@
-"""The measured scenes and pairs, written once into the cache in the layouts of the real sets."""
+"""The bundled scenes and scene pairs, written once into the cache in the layouts of COCO and Winoground."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from pathlib import Path
 
 from phasebench.datasets import scenes as generator
 from phasebench.datasets.coco import write_coco
-from phasebench.datasets.scenes import SIZE, Scene, article, captions, relation, render, scenes, swapped
+from phasebench.datasets.scenes import SIZE, Scene, article, captions, relation, render, scenes, swap_nouns
 from phasebench.datasets.sprites import SHEET
 from phasebench.datasets.winoground import EXAMPLES
-from phasebench.files import made_once
+from phasebench.files import make_folder_once
 
 SCENES = 60
 PAIRS = 20
 SEED = 2411_00646
-"""The paper's number; the stream of training scenes has other seeds, and another split."""
+"""The paper's arXiv number. Training scenes have other seeds, and another split."""
 
 
 def scenes_folder(cache: Path) -> Path:
     """``SCENES`` held-out scenes with five captions each, in COCO's layout."""
-    return made_once(cache / f"scenes-{_version()}", _write_scenes)
+    return make_folder_once(cache / f"scenes-{_version()}", _write_scenes)
 
 
 def pairs_folder(cache: Path) -> Path:
     """``PAIRS`` items of two held-out scenes with two objects exchanged, in Winoground's form."""
-    return made_once(cache / f"scene-pairs-{_version()}", _write_pairs)
+    return make_folder_once(cache / f"scene-pairs-{_version()}", _write_pairs)
 
 
 def measured_scenes() -> list[Scene]:
-    """The scenes behind ``scenes``."""
+    """The scenes of the dataset ``scenes``."""
     return list(islice(scenes("held_out", SEED), SCENES))
 
 
 def measured_pairs() -> list[tuple[Scene, Scene]]:
-    """The scenes behind ``scene-pairs``: of two objects that overlap neither way round."""
+    """The scenes of the dataset ``scene-pairs``, each with its swapped scene; all have two objects."""
     stream = scenes("held_out", SEED + 1, counts=(2,))
-    pairs = ((scene, swapped(scene)) for scene in stream if len(scene.things) == 2)
+    pairs = ((scene, swap_nouns(scene)) for scene in stream if len(scene.things) == 2)
     return list(islice(pairs, PAIRS))
 
 
 def pair_captions(scene: Scene) -> tuple[str, str]:
-    """What is true of the scene and what is true of its swapped one: the same words."""
+    """A caption of the scene, and one of its swapped scene with the same words."""
     first, second = scene.things
     between = relation(first, second)
     names = article(first.noun), article(second.noun)
@@ -51,18 +51,20 @@ def pair_captions(scene: Scene) -> tuple[str, str]:
 
 
 def _version() -> str:
-    """Changes with the generator and the sprites, so that a cache never serves old pictures."""
+    """Checksum of the generator and the sprites, so that outdated images in the cache are not used."""
     sources = Path(generator.__file__).read_bytes(), Path(__file__).read_bytes(), SHEET.read_bytes()
     return f"{zlib.crc32(b''.join(sources)):08x}"
 
 
 def _write_scenes(folder: Path) -> None:
     (folder / "scenes").mkdir()
-    drawn = measured_scenes()
-    names = [f"{index:06d}.png" for index in range(len(drawn))]
-    for name, scene in zip(names, drawn, strict=True):
+    measured = measured_scenes()
+    names = [f"{index:06d}.png" for index in range(len(measured))]
+    for name, scene in zip(names, measured, strict=True):
         render(scene).save(folder / "scenes" / name)
-    write_coco(folder, "scenes", [(name, SIZE, SIZE) for name in names], [captions(s) for s in drawn])
+    write_coco(
+        folder, "scenes", [(name, SIZE, SIZE) for name in names], [captions(scene) for scene in measured]
+    )
 
 
 def _write_pairs(folder: Path) -> None:

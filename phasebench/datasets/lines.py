@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, and tables; what is wrong with a line is told with file and number."""
+"""Reading files with one JSON object per line, and tables; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 NAMES = ("image", "file_name")
-"""What an image's path may be called; the second is of Hugging Face's imagefolder."""
+"""Names for an image's path; the second is that of Hugging Face's imagefolder."""
 Row = dict[str, Any]
-Numbered = Iterable[tuple[int, Callable[[], Row]]]
-"""A line's number, and what reads it: what is wrong with a line is found when its number is known."""
+NumberedRows = Iterable[tuple[int, Callable[[], Row]]]
+"""A line's number, and a function that parses it, so that an error in parsing can name the line."""
 
 
-def read_lines(path: Path, what: str, samples_of: Callable[[Row], list[Sample]]) -> list[Sample]:
-    """The samples of every line, of a ``.csv`` of every row; blank ones are none.
+def read_lines(path: Path, content: str, parse: Callable[[Row], list[Sample]]) -> list[Sample]:
+    """The samples of every line, or of every row of a ``.csv``; blank lines are skipped.
 
     Args:
         path: the file.
-        what: what a line should be, for the error.
-        samples_of: line -> samples; a KeyError, TypeError or ValueError of it is the line's fault.
+        content: what a line should hold, for the message.
+        parse: line -> samples; it raises KeyError, TypeError or ValueError for a faulty line.
 
     Raises:
-        InputError: the file cannot be read, a line is not what it should be, or there is none.
+        InputError: the file cannot be read, a line is faulty, or there are no lines.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -40,22 +40,22 @@ def read_lines(path: Path, what: str, samples_of: Callable[[Row], list[Sample]])
     samples = []
     for number, row in _rows(path, text) if path.suffix == ".csv" else _objects(text):
         try:
-            samples += samples_of(row())
+            samples += parse(row())
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not {what}: {error!r}") from error
+            raise InputError(f"{path}, line {number}: not {content}: {error!r}") from error
     if not samples:
         raise InputError(f"no items in {path}")
     return samples
 
 
-def _objects(text: str) -> Numbered:
+def _objects(text: str) -> NumberedRows:
     lines = text.split("\n")  # splitlines() would split captions too
     return ((number, partial(json.loads, line)) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _rows(path: Path, text: str) -> Numbered:
-    """The rows below a table's header; a cell may have line feeds, quoted."""
-    reader, begins = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True), 1
+def _rows(path: Path, text: str) -> NumberedRows:
+    """The rows below a table's header; a quoted cell may have line feeds."""
+    reader, first_line = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True), 1
     try:
         columns = reader.fieldnames or []
         if not {*NAMES} & {*columns}:
@@ -63,21 +63,21 @@ def _rows(path: Path, text: str) -> Numbered:
                 f"{path}, line 1: of its columns, {', '.join(columns) or 'none'}, none is called "
                 f"{' or '.join(NAMES)}; columns are separated by commas"
             )
-        begins = reader.line_num + 1
+        first_line = reader.line_num + 1
         for row in reader:
-            # Spreadsheets leave rows of commas; what is beyond the header is a list.
+            # Spreadsheets leave rows of commas; cells beyond the header come as a list.
             if any(any(cell) if isinstance(cell, list) else cell for cell in row.values()):
-                yield reader.line_num, partial(_filled, row)
-            begins = reader.line_num + 1
+                yield reader.line_num, partial(_non_empty_cells, row)
+            first_line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}: the row that begins at line {begins} cannot be read ({error}): a quote in it is not "
-            "closed, or stands within a cell and is not doubled"
+            f"{path}: the row that begins at line {first_line} cannot be read ({error}): a quote in it is "
+            "not closed, or stands within a cell and is not doubled"
         ) from error
 
 
-def _filled(row: dict[str | None, Any]) -> Row:
-    """The cells that say something, by their columns."""
-    if any(row.get(None) or ()):  # where csv puts what is beyond the header
+def _non_empty_cells(row: dict[str | None, Any]) -> Row:
+    """The cells with content, by their columns."""
+    if any(row.get(None) or ()):  # where csv puts cells beyond the header
         raise ValueError(f"more cells than the {len(row) - 1} columns; quote a caption with commas in it")
     return {name: cell for name, cell in row.items() if name and cell}

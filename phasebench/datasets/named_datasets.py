@@ -1,4 +1,4 @@
-"""Named datasets, and how a ``--dataset`` argument becomes one."""
+"""Named datasets, and resolving an argument to a dataset: a known name, a folder, or a list of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from phasebench.errors import InputError, did_you_mean
 
 ASSETS = Path(__file__).parent / "assets"
 ENDINGS = (".jsonl", ".csv")
-"""How a file that lists images ends."""
+"""Endings of a file that lists images."""
 OFFICIAL = {
     "coco": "COCO captions, the validation images",
     "winoground": "Winoground: pairs of images whose captions have the same words",
@@ -25,8 +25,8 @@ class DatasetSpec:
     """Images with captions that a model can be measured on.
 
     Attributes:
-        name: how it is called, in ids and as its baselines' folder.
-        read: cache folder -> the samples that are drawn from.
+        name: its name in case ids, and the name of its baselines' folder.
+        read: cache folder -> all samples, of which some are drawn.
         note: one line about it.
     """
 
@@ -36,10 +36,10 @@ class DatasetSpec:
 
 
 def read(spec: DatasetSpec, cache: Path) -> list[Sample]:
-    """The samples of a data set, which may be read by a user's function.
+    """The samples of a dataset, which may be read by a user's function.
 
     Raises:
-        InputError: it cannot be read, or something else than samples came of it.
+        InputError: it cannot be read, or its function returns something else than samples.
     """
     try:
         samples = list(spec.read(cache))
@@ -75,7 +75,7 @@ def _scene_pairs(cache: Path) -> list[Sample]:
 
 
 def official_datasets(data_dir: Path | None, images: int, seed: int) -> list[DatasetSpec]:
-    """The published datasets: from a copy under ``data_dir``, else what is drawn of them from the hub."""
+    """The published datasets: from a copy under ``data_dir``, else their drawn images from the hub."""
     readers: dict[str, Callable[[Path], list[Sample]]]
     if data_dir is None:
         readers = {name: partial(_from_hub, name, images, seed) for name in OFFICIAL}
@@ -87,24 +87,28 @@ def official_datasets(data_dir: Path | None, images: int, seed: int) -> list[Dat
 def _from_hub(name: str, images: int, seed: int, cache: Path) -> list[Sample]:
     from phasebench.datasets import hub_datasets as hub
 
-    folder_of = {"coco": hub.coco_folder, "winoground": hub.winoground_folder}[name]
-    return read_folder(folder_of(cache, images, seed))
+    make_folder = {"coco": hub.coco_folder, "winoground": hub.winoground_folder}[name]
+    return read_folder(make_folder(cache, images, seed))
 
 
 def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
-    """Raises InputError unless ``data_dir`` or the folder ``name`` in it has the official files."""
+    """The samples in ``data_dir`` or in the folder ``name`` in it.
+
+    Raises:
+        InputError: neither has the official files.
+    """
     from phasebench.datasets import coco, winoground
 
     folder = data_dir.expanduser()
-    for place in (folder / name, folder):
-        captions = coco.official_captions(place)
-        examples = winoground.examples_folder(place)
+    for candidate in (folder / name, folder):
+        captions = coco.official_captions(candidate)
+        examples = winoground.examples_folder(candidate)
         if name == "coco" and captions is not None:
-            return coco.read_coco(place, [captions])
+            return coco.read_coco(candidate, [captions])
         if name == "winoground" and examples is not None:
             return winoground.read_winoground(examples)
-    wanted = {"coco": "annotations/captions_val2017.json (or val2014)", "winoground": winoground.EXAMPLES}
-    raise InputError(f"--data-dir {data_dir}: neither {folder / name} nor {folder} has {wanted[name]}")
+    files = {"coco": "annotations/captions_val2017.json (or val2014)", "winoground": winoground.EXAMPLES}
+    raise InputError(f"neither {folder / name} nor {folder} has {files[name]}", remedy="data_dir")
 
 
 def read_folder(folder: str | Path) -> list[Sample]:
@@ -116,7 +120,7 @@ def read_folder(folder: str | Path) -> list[Sample]:
     from phasebench.datasets import coco, image_list, winoground
 
     folder = Path(folder)
-    examples, captions = winoground.examples_folder(folder), image_list.list_of(folder)
+    examples, captions = winoground.examples_folder(folder), image_list.list_file(folder)
     if examples is not None:
         return winoground.read_winoground(examples)
     if coco.annotation_files(folder):
@@ -127,9 +131,11 @@ def read_folder(folder: str | Path) -> list[Sample]:
         return image_list.read_folder_of_images(folder)
     if (folder / "annotations").is_dir():
         raise InputError(f"{folder}: its annotations have no captions_*.json, as COCO's layout has them")
-    deeper = [path for path in sorted(folder.iterdir()) if path.is_dir() and image_list.image_files(path)]
-    if deeper:
-        raise InputError(f"{folder}: its images lie in folders of their own; give one of them ({deeper[0]})")
+    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and image_list.image_files(path)]
+    if subfolders:
+        raise InputError(
+            f"{folder}: its images lie in folders of their own; give one of them ({subfolders[0]})"
+        )
     raise InputError(
         f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
         "annotations/captions_*.json (COCO's layout), "
@@ -138,19 +144,20 @@ def read_folder(folder: str | Path) -> list[Sample]:
 
 
 def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
-    """The datasets that ``--dataset`` arguments name: known, a folder or a list; doubled ones once.
+    """The datasets that arguments name: known names, folders or lists; doubled arguments count once.
 
     Raises:
-        InputError: an argument is none of these; it lists the known names.
+        InputError: an argument is none of these (the message lists the known names), or two datasets have one
+            name.
     """
-    asked = {name if name in known else str(Path(name).resolve()): name for name in arguments}
-    specs = {argument: _resolve(argument, known) for argument in asked.values()}
+    unique = {name if name in known else str(Path(name).resolve()): name for name in arguments}
+    specs = {argument: _resolve(argument, known) for argument in unique.values()}
     names = [spec.name for spec in specs.values()]
     for name in names:
         if name != Path(name).name:
-            raise InputError(f"--dataset: {name!r} cannot name a baselines' folder")
+            raise InputError(f"{name!r} cannot name a baselines' folder")
         if names.count(name) > 1:
-            raise InputError(f"--dataset: two different datasets called {name!r}; rename a folder")
+            raise InputError(f"{name}: two different datasets have this name; rename a folder")
     return list(specs.values())
 
 
@@ -158,19 +165,17 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
     if argument in known:
         return known[argument]
     path = Path(argument).expanduser()
-    called_list = path.suffix in ENDINGS
-    if not path.is_dir() and not (called_list and path.is_file()):
-        place = "/" in argument or called_list
-        what = f"no such folder or {' or '.join(ENDINGS)} file" if place else "unknown dataset"
+    has_ending = path.suffix in ENDINGS
+    if not path.is_dir() and not (has_ending and path.is_file()):
+        is_path = "/" in argument or has_ending
+        problem = f"no such folder or {' or '.join(ENDINGS)} file" if is_path else "unknown dataset"
         raise InputError(
-            f"--dataset {argument}: {what}{did_you_mean(argument, known)}; known: {', '.join(known)}; "
+            f"{argument}: {problem}{did_you_mean(argument, known)}; known: {', '.join(known)}; "
             "or give a folder, FILE.jsonl or FILE.csv"
         )
     name = path.resolve().name if path.is_dir() else path.resolve().stem
     if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
-        raise InputError(
-            f"--dataset {argument}: {name!r} is a dataset of that name already; rename the folder or file"
-        )
+        raise InputError(f"{argument}: {name!r} is a dataset of that name already; rename the folder or file")
     return DatasetSpec(name, partial(_read_path, path))
 
 

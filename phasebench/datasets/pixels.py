@@ -1,4 +1,4 @@
-"""From an image file to RGB pixels: every mode that has one meaning, and a reason for the rest."""
+"""Reading an image file as RGB: every mode whose values have a known meaning; for others an error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from phasebench.errors import InputError
 PNG = b"\x89PNG\r\n\x1a\n"
 SIXTEEN_BITS = 65535
 SECONDS = 60.0
-"""How long the reading of one file may take."""
-PAGE = "white"
-"""What lies behind a transparent picture, as behind most that are made to lie on a page."""
+"""Time limit for reading one file."""
+BACKGROUND = "white"
+"""The background of transparent images; most are made for a white page."""
 
 
 class ImageError(InputError):
-    """An image that cannot be measured; ``reason`` is a few words that such images are counted by."""
+    """An image that cannot be measured; such images are counted by ``reason``, a few words."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -31,72 +31,72 @@ class ImageError(InputError):
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The image as RGB, turned as its EXIF data says; of an animation the first frame.
+    """The image as RGB, rotated according to its EXIF data; the first frame of an animation.
 
     Raises:
-        ImageError: the file is missing, is not read in time, is no whole image, is too large, or its
+        ImageError: the file is missing, cannot be read in time, is no complete image, is too large, or its
             values have no known range.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, and of size before it is PIL's error
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes below PIL's own limit
             with Image.open(io.BytesIO(read_bytes(path))) as image:
                 return as_rgb(ImageOps.exif_transpose(image))
     except ImageError as error:
-        told = str(error) if str(path) in str(error) else f"unreadable image {path}: {error}"
-        raise ImageError(error.reason, told) from error
+        message = str(error) if str(path) in str(error) else f"unreadable image {path}: {error}"
+        raise ImageError(error.reason, message) from error
     except Exception as error:  # a damaged file makes PIL's decoders raise anything
         raise _image_error(path, error) from error
 
 
-def unpacked(data: bytes) -> bytes:
-    """The bytes of a PNG with its picture decompressed, of any other file as they are.
+def unpack_png(data: bytes) -> bytes:
+    """The bytes of a PNG with its pixels decompressed; any other file unchanged.
 
-    Two libraries compress one picture to other bytes, also those that two machines' Pillow is linked to.
+    Compression libraries give different bytes for the same pixels, and so may Pillow on two machines.
     """
     if not data.startswith(PNG):
         return data
-    beside, picture, at = [], [], len(PNG)
+    metadata, pixels, position = [], [], len(PNG)
     try:
-        while at < len(data):
-            size, kind = struct.unpack_from(">I4s", data, at)
-            chunk = data[at + 8 : at + 8 + size]
-            at += size + 12  # a checksum ends it
+        while position < len(data):
+            size, kind = struct.unpack_from(">I4s", data, position)
+            chunk = data[position + 8 : position + 8 + size]
+            position += size + 12  # the checksum at its end included
             if kind == b"IDAT":
-                picture.append(chunk)
+                pixels.append(chunk)
             else:
-                beside.append(kind + chunk)
-        return b"".join(beside) + zlib.decompress(b"".join(picture))
+                metadata.append(kind + chunk)
+        return b"".join(metadata) + zlib.decompress(b"".join(pixels))
     except (struct.error, zlib.error):
         return data
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content, read beside the main thread: a lost network folder must not stop a run for good.
+    """A file's content, read in a thread, so that a lost network folder does not block a run forever.
 
     Raises:
-        ImageError: it took longer than ``SECONDS``.
-        OSError: it cannot be read.
+        ImageError: reading takes longer than ``SECONDS``.
+        OSError: the file cannot be read.
     """
-    read: list[bytes] = []
-    failed: list[OSError] = []
-    reader = threading.Thread(target=_read, args=(path, read, failed), daemon=True)
+    content: list[bytes] = []
+    errors: list[OSError] = []
+    reader = threading.Thread(target=_read, args=(path, content, errors), daemon=True)
     reader.start()
     reader.join(SECONDS)
     if reader.is_alive():
         raise ImageError("not read in time", f"not read within {SECONDS:.0f} s: {path}")
-    if failed:
-        raise failed[0]
-    return read[0]
+    if errors:
+        raise errors[0]
+    return content[0]
 
 
-def _read(path: Path, read: list[bytes], failed: list[OSError]) -> None:
+def _read(path: Path, content: list[bytes], errors: list[OSError]) -> None:
     try:
-        read.append(path.read_bytes())
+        content.append(path.read_bytes())
     except OSError as error:
-        failed.append(error)
-    except ValueError as error:  # a name that no file system has
-        failed.append(OSError(str(error)))
+        errors.append(error)
+    except ValueError as error:  # a name that no file system allows
+        errors.append(OSError(str(error)))
 
 
 def _image_error(path: Path, error: Exception) -> ImageError:
@@ -114,21 +114,21 @@ def _image_error(path: Path, error: Exception) -> ImageError:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The picture as RGB: 16 bits scaled to 8, transparency laid on white.
+    """The image as RGB: 16 bits scaled to 8, transparent images on a white background.
 
     Raises:
-        ImageError: numbers whose range is not known: floats, and integers beyond 16 bits.
+        ImageError: its values have no known range: floats, and integers beyond 16 bits.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_numbers(image).convert("RGB")
+        return _grey_of_8_bits(image).convert("RGB")
     if image.has_transparency_data:
-        page = Image.new("RGBA", image.size, PAGE)
-        return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
+        background = Image.new("RGBA", image.size, BACKGROUND)
+        return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
-def _from_numbers(image: Image.Image) -> Image.Image:
-    """8 bits of grey; PIL's own conversion would clip everything above 255 to white."""
+def _grey_of_8_bits(image: Image.Image) -> Image.Image:
+    """The image in 8 bits of grey; PIL's own conversion would clip everything above 255 to white."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > SIXTEEN_BITS:
         raise ImageError("unknown range", f"mode {image.mode}: the numbers' range is not known")

@@ -1,4 +1,4 @@
-"""One image with its captions, and the drawing of a data set's subset."""
+"""One image with its captions, and drawing a subset of a dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from phasebench.datasets.pixels import open_rgb, read_bytes, unpacked
+from phasebench.datasets.pixels import open_rgb, read_bytes, unpack_png
 from phasebench.errors import InputError
 
 
@@ -19,10 +19,10 @@ class Sample:
     """An image file and its captions.
 
     Attributes:
-        id: unique in its data set.
+        id: unique in its dataset.
         path: the image file.
-        captions: what is said of it; an image without any is not measured.
-        item: what it belongs to; the two images of a Winoground item share it.
+        captions: an image without captions is not measured.
+        item: the group that it belongs to; the two images of a Winoground item share it.
     """
 
     id: str
@@ -32,9 +32,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Accept a path as text, and captions as one string or a list."""
-        said = (self.captions,) if isinstance(self.captions, str) else tuple(self.captions)
+        captions = (self.captions,) if isinstance(self.captions, str) else tuple(self.captions)
         object.__setattr__(self, "path", Path(self.path))
-        object.__setattr__(self, "captions", said)
+        object.__setattr__(self, "captions", captions)
 
     def open(self) -> Image.Image:
         """The image as RGB.
@@ -45,13 +45,13 @@ class Sample:
         return open_rgb(self.path)
 
     def content(self) -> bytes:
-        """What the image is known by, however it is read: its file, a PNG unpacked.
+        """The bytes that identify the image: the file's content, for a PNG with its pixels decompressed.
 
         Raises:
-            InputError: the file is missing, or not read in time.
+            InputError: the file is missing, or cannot be read in time.
         """
         try:
-            return unpacked(read_bytes(self.path))
+            return unpack_png(read_bytes(self.path))
         except OSError as error:
             raise InputError(f"image file missing or unreadable: {self.path}") from error
 
@@ -59,17 +59,17 @@ class Sample:
         """Hex digests of the image's content and of its captions, ``<12>-<12>``.
 
         Raises:
-            InputError: the file is missing, or not read in time.
+            InputError: the file is missing, or cannot be read in time.
         """
         parts = self.content(), "\n".join(self.captions).encode()
         return "-".join(hashlib.blake2b(part, digest_size=6).hexdigest() for part in parts)
 
 
 def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
-    """At most ``images`` samples, drawn by whole items with ``seed``, in the data set's order.
+    """At most ``images`` samples, drawn by whole items with ``seed``, in the dataset's order.
 
     Raises:
-        InputError: every item has more than ``images``.
+        InputError: every item has more than ``images`` samples.
     """
     if images >= len(samples):
         return list(samples)
@@ -78,13 +78,13 @@ def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
         items.setdefault(sample.item, []).append(sample.id)
     order = list(items.values())
     random.Random(f"draw/{seed}").shuffle(order)
-    kept: set[str] = set()
+    drawn: set[str] = set()
     for members in order:
-        if len(kept) + len(members) <= images:
-            kept.update(members)
-    if not kept:
-        raise InputError(f"no images drawn: an item has more than {images}; raise --images")
-    return [sample for sample in samples if sample.id in kept]
+        if len(drawn) + len(members) <= images:
+            drawn.update(members)
+    if not drawn:
+        raise InputError(f"no images drawn: an item has more than {images}", remedy="images")
+    return [sample for sample in samples if sample.id in drawn]
 
 
 def digest(contents: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """Procedural scenes: one to three emoji on a coloured background, described by five captions.
 
-A scene is a few numbers, so a data set of them is a seed. Whether a scene belongs to ``train`` or
-``held_out`` follows from its content alone (its nouns and its background), so that what a bundled
-model was trained on cannot be measured by accident.
+A scene is a few numbers, so a seed gives a dataset of scenes. A scene belongs to ``train`` or ``held_out`` by
+its content alone (its nouns and its background), so that no scene that a bundled model was trained on can be
+measured by accident.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "gray": (140, 140, 140), "black": (25, 25, 28), "white": (245, 245, 242),
 }  # fmt: skip
 HELD_OUT_SHARE = 8
-"""One in this many combinations of nouns and background is kept from training."""
+"""One in this many combinations of nouns and background is held out from training."""
 
 Split = Literal["train", "held_out"]
 
@@ -46,12 +46,12 @@ class Thing:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Centre of its box in pixels, (x, y)."""
+        """The centre of its box in pixels, (x, y)."""
         return self.left + self.side / 2, self.top + self.side / 2
 
     @property
-    def place(self) -> str:
-        """Where it stands, in words, by thirds of the picture: ``top left``, ``middle``, ..."""
+    def region(self) -> str:
+        """Its position in words, by thirds of the image: ``top left``, ``middle``, ..."""
         column, row = (min(2, int(3 * value / SIZE)) for value in self.centre)
         words = (("top", "", "bottom")[row], ("left", "", "right")[column])
         return " ".join(word for word in words if word) or "middle"
@@ -59,29 +59,29 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn."""
+    """The description of an image, from which it is drawn."""
 
     background: str
     things: tuple[Thing, ...]
     shade: float = 0.0
-    """Lightness gained from the top to the bottom row, -1 to 1."""
+    """Change of lightness from the top to the bottom row, -1 to 1."""
     texture: int = 0
-    """Period of the background's checks in pixels; 0 for a plain one."""
+    """Period of the background's checks in pixels; 0 for a plain background."""
 
     @property
     def nouns(self) -> tuple[str, ...]:
-        """What stands in it."""
+        """The nouns of its objects."""
         return tuple(thing.noun for thing in self.things)
 
     @property
     def split(self) -> Split:
-        """Which split its nouns and background put it into."""
+        """Its split, which follows from its nouns and background."""
         key = "/".join([*sorted(self.nouns), self.background])
         return "held_out" if zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0 else "train"
 
 
 def scenes(split: Split, seed: int, counts: Sequence[int] = (1, 2, 2, 3)) -> Iterator[Scene]:
-    """Endless stream of the split's scenes, each with a number of objects drawn from ``counts``."""
+    """An endless stream of the split's scenes, each with a number of objects drawn from ``counts``."""
     index = 0
     while True:
         rng = random.Random(f"{split}/{seed}/{index}")
@@ -95,7 +95,7 @@ def _draw(rng: random.Random, counts: Sequence[int]) -> Scene:
     nouns = rng.sample(NOUNS, rng.choice(counts))
     things: list[Thing] = []
     for noun in nouns:
-        thing = _place(rng, noun, things, sizes=("small", "big") if len(nouns) < 3 else ("small",))
+        thing = _placed_thing(rng, noun, things, sizes=("small", "big") if len(nouns) < 3 else ("small",))
         if thing is not None:
             things.append(thing)
     return Scene(
@@ -106,8 +106,8 @@ def _draw(rng: random.Random, counts: Sequence[int]) -> Scene:
     )
 
 
-def _place(rng: random.Random, noun: str, others: list[Thing], sizes: Sequence[str]) -> Thing | None:
-    """A free spot for ``noun``, or None when the picture is too full."""
+def _placed_thing(rng: random.Random, noun: str, others: list[Thing], sizes: Sequence[str]) -> Thing | None:
+    """The object ``noun`` at a free position, or None if the image is too full."""
     for _ in range(50):
         size = rng.choice(sizes)
         side = rng.randint(*SIZES[size])
@@ -152,7 +152,7 @@ def _paste(image: Image.Image, thing: Thing) -> None:
 
 
 def relation(a: Thing, b: Thing) -> str:
-    """How ``a`` stands to ``b``: along the axis on which their centres differ more."""
+    """The position of ``a`` relative to ``b``, along the axis on which their centres differ more."""
     dx, dy = (u - v for u, v in zip(a.centre, b.centre, strict=True))
     if abs(dx) >= abs(dy):
         return "to the left of" if dx < 0 else "to the right of"
@@ -165,21 +165,21 @@ def article(noun: str) -> str:
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of the scene; all name every object, some also place, size and background."""
+    """Five captions of the scene; all name every object, some also position, size and background."""
     things = sorted(scene.things, key=lambda thing: (round(thing.left / 24), thing.top))
     named = [article(thing.noun) for thing in things]
-    listed = _listing(named)
+    listed = _enumeration(named)
     ground = f"{article(scene.background)} background"
     if len(things) == 1:
         thing = things[0]
         fourth = f"{article(thing.size)} {thing.noun} on {ground}"
-        fifth = f"{named[0]} in the {thing.place}" + (
-            "" if thing.place == "middle" else " corner" * (" " in thing.place)
+        fifth = f"{named[0]} in the {thing.region}" + (
+            "" if thing.region == "middle" else " corner" * (" " in thing.region)
         )
     else:
         first, second = things[0], things[1]
-        fourth = _listing([f"{named[0]} {relation(first, second)} {named[1]}", *named[2:]])
-        fifth = _listing([f"{named[1]} {relation(second, first)} {named[0]}", *named[2:]])
+        fourth = _enumeration([f"{named[0]} {relation(first, second)} {named[1]}", *named[2:]])
+        fifth = _enumeration([f"{named[1]} {relation(second, first)} {named[0]}", *named[2:]])
     return [
         f"{listed} on {ground}",
         f"a picture of {listed}",
@@ -189,12 +189,12 @@ def captions(scene: Scene) -> list[str]:
     ]
 
 
-def _listing(parts: Sequence[str]) -> str:
+def _enumeration(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def swapped(scene: Scene) -> Scene:
-    """The scene with its first two objects' nouns exchanged: same words, another picture."""
+def swap_nouns(scene: Scene) -> Scene:
+    """The scene with its first two objects' nouns exchanged: the same words, another image."""
     first, second, *rest = scene.things
     exchanged = replace(first, noun=second.noun), replace(second, noun=first.noun)
     return replace(scene, things=(*exchanged, *rest))

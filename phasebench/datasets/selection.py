@@ -1,4 +1,4 @@
-"""What of a data set is measured: drawn with the seed, each image opened once, the unusable set aside."""
+"""Which images of a dataset are measured: drawn with the seed, opened once, unusable images skipped."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Skip:
 
     Attributes:
         id, path: the sample's.
-        reason: a few words, the same for all of its kind.
-        message: what is wrong with this one.
+        reason: a few words, the same for every image with this problem.
+        message: the problem of this image in full.
     """
 
     id: str
@@ -31,13 +31,13 @@ class Skip:
     message: str
 
     def as_dict(self) -> dict[str, str]:
-        """As the results file has it."""
+        """The skip in the form of the results file."""
         return {"id": self.id, "path": self.path, "reason": self.reason}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The images that are measured, in the data set's order, and those that were skipped."""
+    """The images that are measured, in the dataset's order, and the skipped images."""
 
     samples: tuple[Sample, ...]
     skipped: tuple[Skip, ...]
@@ -46,64 +46,67 @@ class Selection:
 def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = False) -> Selection:
     """Draw at most ``images`` of the captioned ``samples`` with ``seed`` and open each of them.
 
-    Nothing is drawn in an unusable image's place: the draw depends on the data set and the seed alone.
-    An item is measured whole or not at all.
+    An unusable image is not replaced by another: the draw depends on the dataset and the seed alone. An item
+    is measured as a whole or not at all.
 
     Raises:
-        InputError: two samples have one id; nothing is drawn or left; with ``strict``, anything was skipped.
+        InputError: two samples have one id; no image is drawn or left; with ``strict``, an image is skipped.
     """
-    _distinct(samples)
-    silent = [skip for sample in samples for skip in _captionless(sample)]
-    captioned, partners = _whole_items(samples, silent)
+    _check_ids(samples)
+    caption_skips = [skip for sample in samples for skip in _caption_skips(sample)]
+    captioned, partner_skips = _whole_items(samples, caption_skips)
     drawn = draw(captioned, images, seed)
-    damaged = [skip for sample in drawn for skip in _unreadable(sample)]
-    left, more = _whole_items(drawn, damaged)
-    skipped = (*silent, *damaged, *partners, *more)
+    image_skips = [skip for sample in drawn for skip in _image_skips(sample)]
+    usable, more_partner_skips = _whole_items(drawn, image_skips)
+    skipped = (*caption_skips, *image_skips, *partner_skips, *more_partner_skips)
     if strict and skipped:
-        raise InputError(f"{_counted(skipped)} (--strict-data)")
-    if not left:
-        raise InputError(f"no image is left to measure, {_counted(skipped)}" if skipped else "no images")
-    return Selection(tuple(left), skipped)
+        raise InputError(_summary(skipped), remedy="strict_data")
+    if not usable:
+        raise InputError(f"no image is left to measure, {_summary(skipped)}" if skipped else "no images")
+    return Selection(tuple(usable), skipped)
 
 
-def _whole_items(samples: Sequence[Sample], skipped: Sequence[Skip]) -> tuple[list[Sample], list[Skip]]:
-    """The samples of items without a skipped image, and the skips of the other images of items with one."""
-    gone = {skip.id for skip in skipped}
-    lost = {sample.item for sample in samples if sample.id in gone}
-    partners = [sample for sample in samples if sample.item in lost and sample.id not in gone]
-    said = "another image of its item was skipped"
+def _whole_items(samples: Sequence[Sample], skips: Sequence[Skip]) -> tuple[list[Sample], list[Skip]]:
+    """The samples of items without a skipped image, and skips for the other images of items with one."""
+    skipped_ids = {skip.id for skip in skips}
+    broken_items = {sample.item for sample in samples if sample.id in skipped_ids}
+    partners = [s for s in samples if s.item in broken_items and s.id not in skipped_ids]
     return (
-        [sample for sample in samples if sample.item not in lost],
-        [Skip(sample.id, str(sample.path), PARTNER, f"{sample.path}: {said}") for sample in partners],
+        [sample for sample in samples if sample.item not in broken_items],
+        [
+            Skip(s.id, str(s.path), PARTNER, f"{s.path}: another image of its item was skipped")
+            for s in partners
+        ],
     )
 
 
-def _distinct(samples: Sequence[Sample]) -> None:
+def _check_ids(samples: Sequence[Sample]) -> None:
     doubled = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]
     if doubled:
         first, second, *_ = (sample.path for sample in samples if sample.id == doubled[0])
         raise InputError(f"two images are called {doubled[0]!r}: {first} and {second}; ids must differ")
 
 
-def _captionless(sample: Sample) -> Iterator[Skip]:
+def _caption_skips(sample: Sample) -> Iterator[Skip]:
     if not any(map(str.strip, sample.captions)):
         yield Skip(sample.id, str(sample.path), NO_CAPTIONS, f"no captions for {sample.path}")
     try:
         "".join(sample.captions).encode()
-    except UnicodeEncodeError as error:  # cut within a character, as JSON may hold it
-        why = f"the captions of {sample.path} are no Unicode text: {error}"
-        yield Skip(sample.id, str(sample.path), NO_TEXT, why)
+    except UnicodeEncodeError as error:  # JSON may hold half a character
+        message = f"the captions of {sample.path} are no Unicode text: {error}"
+        yield Skip(sample.id, str(sample.path), NO_TEXT, message)
 
 
-def _unreadable(sample: Sample) -> Iterator[Skip]:
+def _image_skips(sample: Sample) -> Iterator[Skip]:
     try:
         sample.open()
     except ImageError as error:
         yield Skip(sample.id, str(sample.path), error.reason, str(error))
 
 
-def _counted(skipped: Sequence[Skip]) -> str:
-    plural = "" if len(skipped) == 1 else "s"
-    reasons = [f"{count} {why}" for why, count in Counter(skip.reason for skip in skipped).most_common()]
-    whys = f" ({', '.join(reasons)})" if len(reasons) > 1 else ""
-    return f"{len(skipped)} image{plural} skipped{whys}; the first: {skipped[0].message}"
+def _summary(skips: Sequence[Skip]) -> str:
+    plural = "" if len(skips) == 1 else "s"
+    counts = Counter(skip.reason for skip in skips).most_common()
+    reasons = [f"{count} {reason}" for reason, count in counts]
+    details = f" ({', '.join(reasons)})" if len(reasons) > 1 else ""
+    return f"{len(skips)} image{plural} skipped{details}; the first: {skips[0].message}"

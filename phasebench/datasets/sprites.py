@@ -1,4 +1,4 @@
-"""The pictures that the scenes are composed of: one sheet of emoji, one word each.
+"""The emoji that scenes are composed of: one sheet of sprites, each with one word.
 
 The sheet was cut once from Noto Color Emoji by ``python -m phasebench.datasets.sprites FONT`` and is
 committed, so that drawing a scene needs no font and gives the same pixels everywhere.
@@ -39,15 +39,15 @@ NOUNS: tuple[str, ...] = tuple(EMOJI)
 
 @cache
 def sprites() -> dict[str, Image.Image]:
-    """The sprites by noun: RGBA, the longer side ``CELL`` pixels, cropped to what is painted."""
+    """The sprites by noun: RGBA, cropped to the painted area, the longer side ``CELL`` pixels."""
     with Image.open(SHEET) as sheet:
         cells = sheet.convert("RGBA")
-    cut = {}
+    cropped = {}
     for index, noun in enumerate(NOUNS):
         left, top = CELL * (index % COLUMNS), CELL * (index // COLUMNS)
         cell = cells.crop((left, top, left + CELL, top + CELL))
-        cut[noun] = cell.crop(cell.getbbox())
-    return cut
+        cropped[noun] = cell.crop(cell.getbbox())
+    return cropped
 
 
 def cut_sheet(font_path: Path) -> Image.Image:

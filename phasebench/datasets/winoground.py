@@ -1,7 +1,7 @@
-"""Winoground's form: items of two images and two captions with the same words.
+"""Winoground's form: items of two images, and two captions that have the same words.
 
-``examples.jsonl`` has one item a line with ``id``, ``image_0``, ``image_1``, ``caption_0``,
-``caption_1``; images lie in ``images/``, with or without their ending in the item.
+``examples.jsonl`` has one item per line with ``id``, ``image_0``, ``image_1``, ``caption_0``,
+``caption_1``. Images lie in ``images/``; the item may leave out their ending.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ EXAMPLES = "examples.jsonl"
 
 
 def examples_folder(folder: Path) -> Path | None:
-    """Where the examples lie: ``folder`` itself, or ``data/`` in it as in the official repository."""
-    return next((place for place in (folder, folder / "data") if (place / EXAMPLES).is_file()), None)
+    """The folder with the examples: ``folder`` itself, or ``data/`` in it as in the official repository."""
+    return next((path for path in (folder, folder / "data") if (path / EXAMPLES).is_file()), None)
 
 
 def read_winoground(folder: Path) -> list[Sample]:
-    """Two samples an item; each image has its own caption.
+    """Two samples per item, each an image with its own caption.
 
     Raises:
         InputError: a line is not an item (the message names file and line), or the images are packed.
@@ -42,7 +42,7 @@ def _sample(folder: Path, item: dict[str, Any], side: int) -> Sample:
     path = folder / "images" / name
     if not path.suffix:
         path = next(iter(sorted(path.parent.glob(f"{name}.*"))), path.with_suffix(".png"))
-    said, own = item[f"caption_{side}"], item["id"]
-    if own is None or not isinstance(said, str | None):
+    caption, key = item[f"caption_{side}"], item["id"]
+    if key is None or not isinstance(caption, str | None):
         raise ValueError("'id' should be a name, a caption a text")
-    return Sample(f"{own}_{side}", path, (said,) if said else (), str(own))
+    return Sample(f"{key}_{side}", path, (caption,) if caption else (), str(key))

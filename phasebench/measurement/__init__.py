@@ -1,1 +1,1 @@
-"""The instrumented forward pass, and what is read off it."""
+"""The instrumented forward pass, and the curves that it gives."""

@@ -1,4 +1,4 @@
-"""From rows to curves: each row is read once, in the data set's order, and let go."""
+"""From rows to curves: each row is read once, in the dataset's order, and then dropped."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from phasebench.curves import Array
 from phasebench.datasets.sample import Sample
-from phasebench.measurement import lens
 from phasebench.measurement.passes import Row
-from phasebench.models.anatomy.adapter import Anatomy, not_finite
+from phasebench.measurement.recall import RecallScorer
+from phasebench.models.anatomy.adapter import Anatomy, non_finite_message
 
-EXAMPLES = 2
+EXAMPLE_COUNT = 2
 """Images whose own heatmap and decoded words are kept (Fig. 4 shows two)."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """One image, shown whole.
+class ExampleImage:
+    """One image with its own heatmap and decoded words.
 
     Attributes:
         norms: norm-based attention [L, N].
@@ -35,46 +35,6 @@ class Example:
     references: Collection[str]
 
 
-class RecallScorer:
-    """Turns lens tokens into recalls against an image's own and another image's captions."""
-
-    def __init__(self, tokenizer: Any, samples: Sequence[Sample]) -> None:
-        tokens = [
-            lens.spelled(tokenizer, token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-        ]
-        self.texts = list(tokens)
-        for special in tokenizer.all_special_ids:  # <image> is not the word 'image'
-            tokens[special] = ""
-        self.vocabulary = lens.Vocabulary(tokens)
-        self.references = [lens.reference_words(sample.captions) for sample in samples]
-        self.vocabulary.learn(tokenizer, set().union(*self.references))
-        self.other = lens.others([sample.item for sample in samples])
-
-    def score(self, row: Row, index: int) -> dict[str, Array]:
-        """``recall``, ``recall_other`` and ``lift`` of the image with this number, [L + 1] each."""
-        other = self.other[index]
-        references = self.references[index], self.references[other] if other is not None else ()
-        own, foreign = self._of(row, references)
-        return {"recall": own, "recall_other": foreign, "lift": own - foreign}
-
-    def blank(self, row: Row) -> dict[str, Array]:
-        """Mean recall of every image's captions by what was decoded from a blank one."""
-        recalls = self._of(row, self.references)
-        known = [one for one in recalls if np.isfinite(one).all()]
-        return {"recall": np.mean(known, axis=0) if known else recalls[0]}
-
-    def words(self, row: Row) -> list[list[str]]:
-        """The decoded tokens as text, [L + 1][P]."""
-        return [[self.texts[i] if i < len(self.texts) else "" for i in ids] for ids in row.tokens.tolist()]
-
-    def _of(self, row: Row, references: Sequence[Collection[str]]) -> list[Array]:
-        """Recall of each collection of reference words [L + 1]; NaN where no lens is read."""
-        if not row.tokens.size:
-            return [np.full_like(row.curves["inter"], np.nan) for _ in references]
-        tokens_LP = row.tokens.tolist()
-        return [lens.recall(self.vocabulary, tokens_LP, reference) for reference in references]
-
-
 class RowAccumulator:
     """What is kept of the rows: a few numbers per image and layer, and one heatmap.
 
@@ -87,10 +47,10 @@ class RowAccumulator:
         examples: the first images, by id.
     """
 
-    def __init__(self, anatomy: Anatomy, samples: Sequence[Sample], recalls: RecallScorer) -> None:
+    def __init__(self, anatomy: Anatomy, samples: Sequence[Sample], scorer: RecallScorer) -> None:
         self._anatomy = anatomy
         self._samples = samples
-        self._recalls = recalls
+        self._scorer = scorer
         self._curves: list[dict[str, Array]] = []
         self._norms: Array | None = None
         self.layouts: list[dict[str, Any]] = []
@@ -98,47 +58,47 @@ class RowAccumulator:
         self.paired_seconds: list[tuple[float, float]] = []
         self.stored = 0
         self.broken: dict[str, str] = {}
-        self.examples: dict[str, Example] = {}
+        self.examples: dict[str, ExampleImage] = {}
 
     def add(self, row: Row) -> None:
-        """Read the row of the next image; of one that is broken nothing is known."""
+        """Read the row of the next image; a broken image has NaN in all its curves."""
         index = len(self._curves)
         name = self._samples[index].id
-        curves = {**row.curves, **self._recalls.score(row, index)}
-        if why := self._broken(row):
-            self.broken[name] = why
+        curves = {**row.curves, **self._scorer.score(row, index)}
+        if reason := self._non_finite_states(row):
+            self.broken[name] = reason
             curves = {curve: np.full_like(values, np.nan) for curve, values in curves.items()}
         self._curves.append(curves)
         if row.layout not in self.layouts:
             self.layouts.append(row.layout)
-        if len(self.layouts) == 1 and not why:
+        if len(self.layouts) == 1 and not reason:
             self._norms = row.norms if self._norms is None else self._norms + row.norms
-        if index < EXAMPLES:
-            words, references = self._recalls.words(row), self._recalls.references[index]
-            self.examples[name] = Example(row.norms, words, self._samples[index], references)
+        if index < EXAMPLE_COUNT:
+            words, references = self._scorer.decoded_texts(row), self._scorer.references[index]
+            self.examples[name] = ExampleImage(row.norms, words, self._samples[index], references)
         self._note_time(row)
 
-    def _broken(self, row: Row) -> str:
-        """Where NaN or infinity came up, if it did: an overflow of the dtype, or a corrupt weight.
+    def _non_finite_states(self, row: Row) -> str:
+        """From which layer on states are NaN or infinite: an overflow of the dtype, or a corrupt weight.
 
-        A mean over visual and text positions is finite where all their states are; where it is not measured
-        the attention's sum tells.
+        Empty if they are finite. A mean over visual and text positions is finite where all their states are;
+        where similarity is not measured, the sum of attention is looked at instead.
         """
         anatomy = self._anatomy
         if "similarity" in anatomy.unmeasured:
-            known, layers = row.curves["total"], sorted(site.layer for site in anatomy.sites.values())
+            values, layers = row.curves["total"], sorted(site.layer for site in anatomy.sites.values())
         else:
-            known, layers = row.curves["inter"], list(range(len(anatomy.layers) + 1))
-        bad = next((layer for layer in layers if not np.isfinite(known[layer])), None)
-        return "" if bad is None else not_finite(anatomy.model, anatomy.layers, bad)
+            values, layers = row.curves["inter"], list(range(len(anatomy.layers) + 1))
+        first = next((layer for layer in layers if not np.isfinite(values[layer])), None)
+        return "" if first is None else non_finite_message(anatomy.model, anatomy.layers, first)
 
     def _note_time(self, row: Row) -> None:
-        if row.stored:
+        if row.from_store:
             self.stored += 1
             return
         self.seconds.append(row.seconds)
-        if row.plain is not None:
-            self.paired_seconds.append((row.seconds, row.plain))
+        if row.plain_seconds is not None:
+            self.paired_seconds.append((row.seconds, row.plain_seconds))
 
     def arrays(self) -> dict[str, Array]:
         """One array [images, L + 1] per curve."""

@@ -1,4 +1,4 @@
-"""Images in batches: the rows kept of them, or one instrumented pass; halved where memory runs out."""
+"""Images in batches: their rows from the store or from one instrumented pass, halved if memory runs out."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from PIL.Image import Image
 
 from phasebench.datasets.sample import Sample
 from phasebench.measurement.passes import Row, plain_pass, probed_pass
-from phasebench.measurement.row_store import Store, names_of
+from phasebench.measurement.row_key import row_names
+from phasebench.measurement.row_store import Store
 from phasebench.models.anatomy.adapter import Anatomy, Inputs
-from phasebench.models.devices import empty_caches, lacks_memory, no_room
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import LoadedModel
+from phasebench.models.memory import empty_caches, is_out_of_memory, out_of_memory_error
 
-PLAIN = 8
-"""Batches whose plain forward pass is timed too, each just before its instrumented one."""
+TIMED_BATCHES = 8
+"""Batches whose plain forward pass is timed too, each just before its instrumented pass."""
 MAX_BATCH = 64
-"""Largest batch that ``--batch-size auto`` tries."""
+"""Largest batch that is tried where the batch size is left open."""
 Work = TypeVar("Work")
 
 
@@ -27,11 +28,11 @@ class ProgressUpdate:
     """How far a measurement is.
 
     Attributes:
-        images: those whose rows are known.
-        measured: those of them that went through a pass for it; the others were read from the store.
+        images: images that are done.
+        measured: those of them that this measurement passed through the model; the rest came from the store.
         total: images in all.
         trouble: why not all of them are kept; None if they are.
-        control: whose images they are; "" for the measured ones.
+        control: the control whose images they are; empty for the measurement itself.
     """
 
     images: int
@@ -46,103 +47,111 @@ OnProgress = Callable[[ProgressUpdate], None]
 
 @dataclass
 class PassRunner:
-    """Instrumented passes of one model, each once.
+    """Gives the rows of images, each measured once.
 
     Attributes:
-        store: where their rows are kept.
-        fits: images a pass takes since memory ran out; None while it has not.
-        halved: the sizes that did not fit.
+        store: where rows are kept.
+        lens_norm: whether the lens applies the final norm.
+        batch_limit: images per pass since memory ran out; None while it has not.
+        halved_batches: the batch sizes that did not fit into memory.
         measured: images that went through a pass so far.
-        row_names: ids of a batch's images -> the names of their rows, which else take a processor to tell.
+        timed_batches: batches whose plain pass was timed so far.
+        row_names: ids of a batch's images -> the names of their rows, which otherwise need the processor.
     """
 
-    loaded: Loaded
+    loaded: LoadedModel
     anatomy: Anatomy
     store: Store
     lens_norm: bool = True
-    fits: int | None = None
-    halved: list[int] = field(default_factory=list)
+    batch_limit: int | None = None
+    halved_batches: list[int] = field(default_factory=list)
     measured: int = 0
+    timed_batches: int = 0
     row_names: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
-    _plain: int = 0
-    _names: list[str] = field(default_factory=list)
 
     def rows(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
-        """The rows of these images; with ``timed`` the plain pass of the run's first batches beside them."""
+        """The rows of these images; ``timed``: the plain pass of the run's first batches is timed too."""
         ids = tuple(sample.id for sample in batch)
-        if ids in self.row_names and (known := self.store.known(self.row_names[ids])):
-            return known
-        self._names = []
-        rows = self.rows_of_images([sample.open() for sample in batch], timed=timed)
-        self.row_names[ids], self._names = self._names, []
+        if ids in self.row_names and (rows := self.store.read_batch(self.row_names[ids])):
+            return rows
+        names, rows = self._named_rows([sample.open() for sample in batch], timed=timed)
+        self.row_names[ids] = names
         return rows
 
-    def rows_of_images(self, images: Sequence[Image], kind: str = "", *, timed: bool = False) -> list[Row]:
-        """The same; ``kind`` tells what was done to the model from what it is."""
-        inputs = self.loaded.inputs(images)
-        names = names_of(kind, inputs)
-        known = self.store.known(names)
-        if known is not None:
-            self._names += names
-            return known
-        if self.fits is None or len(images) <= self.fits:
-            rows = self._measured(inputs, timed=timed)
-            if rows is not None:
-                return self.keep(names, rows)
-            self.halved.append(len(images))
-            self.fits = len(images) // 2
-        halves = images[: len(images) // 2], images[len(images) // 2 :]
-        return [row for half in halves for row in self.rows_of_images(half, kind, timed=timed)]
+    def rows_of_images(self, images: Sequence[Image], kind: str = "") -> list[Row]:
+        """The rows of opened images; ``kind`` says what a control changed in the model."""
+        _, rows = self._named_rows(images, kind)
+        return rows
 
     def keep(self, names: Sequence[str], rows: Sequence[Row]) -> list[Row]:
-        """Count and keep what was measured; gives it as the store does."""
-        self._names += names
+        """Count and keep rows that were measured; returns them as the store does."""
         self.measured += len(rows)
-        return self.store.keep(names, rows)
+        return self.store.keep_batch(names, rows)
 
-    def _measured(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
+    def _named_rows(
+        self, images: Sequence[Image], kind: str = "", *, timed: bool = False
+    ) -> tuple[list[str], list[Row]]:
+        """The rows of opened images, and the rows' names in the store."""
+        inputs = self.loaded.inputs(images)
+        names = row_names(kind, inputs)
+        rows = self.store.read_batch(names)
+        if rows is not None:
+            return names, rows
+        if self.batch_limit is None or len(images) <= self.batch_limit:
+            rows = self._measure(inputs, timed=timed)
+            if rows is not None:
+                return names, self.keep(names, rows)
+            self.halved_batches.append(len(images))
+            self.batch_limit = len(images) // 2
+        half = len(images) // 2
+        first_names, first_rows = self._named_rows(images[:half], kind, timed=timed)
+        second_names, second_rows = self._named_rows(images[half:], kind, timed=timed)
+        return first_names + second_names, first_rows + second_rows
+
+    def _measure(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
         """One pass over a batch; None where memory runs out."""
-        images, plain = len(inputs["input_ids"]), None
-        if timed and self._plain < PLAIN and self.fits is None:
-            self._plain += 1
-            plain = where_it_fits(lambda: plain_pass(self.anatomy, inputs), images)
-            if plain is None:
+        images, plain_seconds = len(inputs["input_ids"]), None
+        if timed and self.timed_batches < TIMED_BATCHES and self.batch_limit is None:
+            self.timed_batches += 1
+            plain_seconds = run_if_it_fits(lambda: plain_pass(self.anatomy, inputs), images)
+            if plain_seconds is None:
                 return None
-        rows = where_it_fits(lambda: probed_pass(self.anatomy, inputs, lens_norm=self.lens_norm), images)
-        return rows and [replace(row, plain=plain) for row in rows]
+        rows = run_if_it_fits(lambda: probed_pass(self.anatomy, inputs, lens_norm=self.lens_norm), images)
+        return rows and [replace(row, plain_seconds=plain_seconds) for row in rows]
 
 
-def rows_of(passes: PassRunner, batches: Sequence[Sequence[Sample]], progress: OnProgress) -> Iterator[Row]:
-    """The rows of these batches, one after the other; ``progress`` is told before them and after each."""
+def rows_of_batches(
+    passes: PassRunner, batches: Sequence[Sequence[Sample]], on_progress: OnProgress
+) -> Iterator[Row]:
+    """The rows of these batches in order; ``on_progress`` is called before them and after each batch."""
     images, before, total = 0, passes.measured, sum(map(len, batches))
-    progress(ProgressUpdate(0, 0, total))
+    on_progress(ProgressUpdate(0, 0, total))
     for batch in batches:
         yield from passes.rows(batch, timed=True)
         images += len(batch)
-        progress(ProgressUpdate(images, passes.measured - before, total, passes.store.trouble))
+        on_progress(ProgressUpdate(images, passes.measured - before, total, passes.store.trouble))
 
 
-def in_batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+def split_into_batches(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
     """The samples in order, ``size`` at a time."""
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
-def largest_batch(loaded: Loaded, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
+def largest_batch(loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
     """How many images a pass takes before memory runs out, by doubling, at most ``MAX_BATCH``."""
 
-    def rows(images: int) -> list[Row] | None:
-        opened = [sample.open() for sample in samples[:images]]
-        return where_it_fits(lambda: probed_pass(anatomy, loaded.inputs(opened)), images)
+    def fits(images: int) -> bool:
+        pictures = [sample.open() for sample in samples[:images]]
+        return run_if_it_fits(lambda: probed_pass(anatomy, loaded.inputs(pictures)), images) is not None
 
     size = 1
-    while 2 * size <= min(MAX_BATCH, len(samples)) and rows(2 * size) is not None:
+    while 2 * size <= min(MAX_BATCH, len(samples)) and fits(2 * size):
         size *= 2
     return size
 
 
-def where_it_fits(work: Callable[[], Work], images: int) -> Work | None:
-    """What ``work`` on so many images gives; None where memory ran out, main memory's or a device's.
+def run_if_it_fits(work: Callable[[], Work], images: int) -> Work | None:
+    """The result of ``work`` on so many images; None where main memory or a device's memory ran out.
 
     Raises:
         InputError: memory runs out with one image already.
@@ -150,9 +159,9 @@ def where_it_fits(work: Callable[[], Work], images: int) -> Work | None:
     try:
         return work()
     except (RuntimeError, MemoryError) as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         if images == 1:
-            raise no_room("the pass", error) from error
+            raise out_of_memory_error("the pass", error) from error
     empty_caches()
     return None

@@ -1,13 +1,13 @@
-"""Controls: the same curves where the model has nothing to see, or nothing learnt to see with.
+"""Controls: the same curves where the model has no picture to see, or an untrained projector to see it with.
 
-The shape of a curve may be the language model's alone; only what differs from its control speaks
-of the image.
+The shape of a curve may come from the language model alone; only a difference from its control says something
+about the image.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import cast
@@ -21,13 +21,13 @@ from phasebench.errors import InputError
 from phasebench.measurement.batches import PassRunner
 from phasebench.measurement.passes import Row, watch
 from phasebench.measurement.positions import Positions
-from phasebench.measurement.row_store import names_of
+from phasebench.measurement.row_key import row_names
 from phasebench.models.anatomy.adapter import Anatomy
-from phasebench.models.anatomy.parts import calculates, precision, projector_of, sequence_model
-from phasebench.models.loading import GREY, Loaded
+from phasebench.models.anatomy.parts import find_projector, has_compute_dtype, precision, sequence_model
+from phasebench.models.loading import GREY, LoadedModel
 
 CONTROL_IMAGES = 24
-"""Images measured for each control on request; their means move little beyond."""
+"""Images measured for each optional control; more of them hardly move its means."""
 
 
 def blank(passes: PassRunner, size: tuple[int, int]) -> Row:
@@ -35,24 +35,24 @@ def blank(passes: PassRunner, size: tuple[int, int]) -> Row:
     return passes.rows_of_images([Image.new("RGB", size, GREY)])[0]
 
 
-def check_controls(loaded: Loaded, anatomy: Anatomy) -> None:
-    """See that the controls on request can be made, before anything is measured.
+def check_controls(loaded: LoadedModel, anatomy: Anatomy) -> None:
+    """Check that the optional controls are possible, before anything is measured.
 
     Raises:
         InputError: there is no projector, it is offloaded or quantised, or the model has no image token.
     """
-    weights = list(projector_of(anatomy.model).parameters())
+    weights = list(find_projector(anatomy.model).parameters())
     if any(weight.is_meta for weight in weights):
-        raise InputError(f"{loaded.name}: its projector is offloaded, run without --controls")
-    if not all(map(calculates, weights)):
-        raise InputError(f"{loaded.name}: its projector is quantised, run without --controls")
+        raise InputError(f"{loaded.name}: its projector is offloaded", remedy="controls")
+    if not all(map(has_compute_dtype, weights)):
+        raise InputError(f"{loaded.name}: its projector is quantised", remedy="controls")
     if anatomy.image_token is None:
-        raise InputError(f"{loaded.name}: no image token to replace by a caption; run without --controls")
+        raise InputError(f"{loaded.name}: no image token to replace by a caption", remedy="controls")
 
 
 def untrained_projector(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
     """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
-    with reinitialised(projector_of(passes.anatomy.model), seed):
+    with reinitialised(find_projector(passes.anatomy.model), seed):
         for sample in samples[:CONTROL_IMAGES]:
             yield from passes.rows_of_images([sample.open()], f"projector {seed}")
 
@@ -60,7 +60,7 @@ def untrained_projector(passes: PassRunner, samples: Sequence[Sample], *, seed: 
 @contextmanager
 def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
     """Give every parameter of ``module`` a fresh value for the time of the block."""
-    kept = [parameter.detach().clone() for parameter in module.parameters()]
+    originals = [parameter.detach().clone() for parameter in module.parameters()]
     generator = torch.Generator().manual_seed(seed)
     try:
         for name, parameter in module.named_parameters():
@@ -72,30 +72,40 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
             parameter.copy_(fresh)
         yield
     finally:
-        for parameter, value in zip(module.parameters(), kept, strict=True):
+        for parameter, value in zip(module.parameters(), originals, strict=True):
             parameter.copy_(value)
 
 
 def text_against_text(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
-    """Rows with a caption's tokens in the image's place: what two stretches of text do."""
+    """Rows with a caption's tokens in the image's place: the curves of two stretches of text."""
     loaded, anatomy = passes.loaded, passes.anatomy
     decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
     rng = random.Random(f"text/{seed}")
     for sample in samples[:CONTROL_IMAGES]:
-        ids = loaded.inputs([sample.open()])["input_ids"][0]
-        said = rng.choice([caption for caption in sample.captions if caption.strip()])
-        positions, ids_BN = _with_caption(loaded, ids, said, image_token)
-        forward = partial(decoder, input_ids=ids_BN, use_cache=False, **_all_seen(anatomy.model, ids_BN))
-        watched = partial(watch, anatomy, positions, forward, lens_norm=passes.lens_norm)
-        names = names_of("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
-        known = passes.store.known(names)
-        yield from passes.keep(names, watched()) if known is None else known
+        ids_N = loaded.inputs([sample.open()])["input_ids"][0]
+        caption = rng.choice([caption for caption in sample.captions if caption.strip()])
+        positions, ids_BN = _with_caption(loaded, ids_N, caption, image_token)
+        forward = partial(
+            decoder, input_ids=ids_BN, use_cache=False, **_full_attention(anatomy.model, ids_BN)
+        )
+        names = row_names("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
+        rows = passes.store.read_batch(names)
+        if rows is None:
+            rows = passes.keep(names, watch(anatomy, positions, forward, lens_norm=passes.lens_norm))
+        yield from rows
 
 
-def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
-    """The mask with which PaliGemma lets each position of a prompt see all others; its decoder makes none.
+OPTIONAL_CONTROLS: dict[str, Callable[..., Iterator[Row]]] = {
+    "projector": untrained_projector,
+    "text": text_against_text,
+}
+"""Those on request; each is called with the passes, the samples and a ``seed``."""
 
-    In later models the setting is a word, and their decoders act on it themselves.
+
+def _full_attention(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
+    """The mask with which PaliGemma's prompt positions see all others; its decoder alone makes none.
+
+    In later models ``use_bidirectional_attention`` is a word, and their decoders act on it themselves.
     """
     if getattr(sequence_model(model).config, "use_bidirectional_attention", None) is not True:
         return {}
@@ -103,8 +113,10 @@ def _all_seen(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
     return {"attention_mask": torch.zeros(shape, dtype=precision(model), device=ids_BN.device)}
 
 
-def _with_caption(loaded: Loaded, ids_N: Tensor, caption: str, image_token: int) -> tuple[Positions, Tensor]:
-    """The prompt's ids with the caption's in the first image token's place, the others dropped."""
+def _with_caption(
+    loaded: LoadedModel, ids_N: Tensor, caption: str, image_token: int
+) -> tuple[Positions, Tensor]:
+    """The prompt's ids with the caption's at the first image token, and the other image tokens left out."""
     tokens = loaded.processor.tokenizer(" " + caption, add_special_tokens=False)["input_ids"]
     caption_C = torch.tensor(tokens, dtype=ids_N.dtype, device=ids_N.device)
     start = int((ids_N == image_token).nonzero()[0, 0])

@@ -1,44 +1,41 @@
-"""Measuring one model on one dataset: every image once, the controls beside it."""
+"""Measuring one model on one dataset: every image once, and the controls."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import transformers
-
-import phasebench
 from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.errors import InputError
 from phasebench.measurement import controls, shards
-from phasebench.measurement.accumulate import Example, RecallScorer, RowAccumulator, stack
+from phasebench.measurement.accumulate import ExampleImage, RowAccumulator, stack
 from phasebench.measurement.batches import (
     OnProgress,
     PassRunner,
     ProgressUpdate,
-    in_batches,
     largest_batch,
-    rows_of,
-    where_it_fits,
+    rows_of_batches,
+    run_if_it_fits,
+    split_into_batches,
 )
+from phasebench.measurement.conditions import row_conditions, run_conditions
 from phasebench.measurement.passes import Row
 from phasebench.measurement.patches import patches
-from phasebench.measurement.row_store import Store, code_of, definitions
+from phasebench.measurement.recall import RecallScorer
+from phasebench.measurement.row_store import Store
 from phasebench.measurement.screen import forget
 from phasebench.measurement.selftest import NotFiniteError, SelfTest, self_test
 from phasebench.models.anatomy.adapter import Anatomy, dissect
-from phasebench.models.checks import some
-from phasebench.models.loading import Loaded
+from phasebench.models.checks import summary_of_names
+from phasebench.models.loading import LoadedModel
 from phasebench.settings import Settings
 
 
 @dataclass
 class Measurement:
-    """What measuring a model on a dataset gives.
+    """The result of measuring a model on a dataset.
 
     Attributes:
         curves: per image and layer.
@@ -49,9 +46,9 @@ class Measurement:
         examples: the first two images, by id.
         selftest: the outcome of the checks.
         broken: image id -> from where on its states are not finite; such an image has no values there.
-        stored: images that an earlier run measured.
-        patches: how the image tokens lie over a picture; None where they do not, or it is not known.
-        notes: what happened on the way that does not change the numbers.
+        stored: how many images an earlier run measured.
+        patches: the grid of the image tokens over a picture; None where there is none, or it is not known.
+        notes: events of the run that do not change the numbers.
     """
 
     curves: Curves
@@ -59,7 +56,7 @@ class Measurement:
     seconds: list[float]
     paired_seconds: list[tuple[float, float]]
     heatmap: Array | None
-    examples: dict[str, Example]
+    examples: dict[str, ExampleImage]
     selftest: SelfTest = field(repr=False)
     broken: dict[str, str] = field(default_factory=dict)
     stored: int = 0
@@ -73,115 +70,107 @@ class Measurement:
 
 
 def measure(
-    loaded: Loaded,
+    loaded: LoadedModel,
     dataset: str,
     samples: Sequence[Sample],
     settings: Settings,
-    progress: OnProgress,
-    own_rows: set[str] | None = None,
+    on_progress: OnProgress,
+    run_rows: set[str] | None = None,
 ) -> Measurement:
     """Measure ``loaded`` on ``samples``, each image in one instrumented forward pass.
 
-    Images whose rows are in ``settings.store`` are not measured again. ``own_rows`` are the names of the rows
-    that this run has measured of the model, for any of its datasets, and grows: they are no earlier run's.
-    What the self-test takes out is NaN in the curves, and named in ``provenance["unmeasured"]``.
+    Images whose rows are in ``settings.store`` are not measured again. What the self-test refuses is NaN in
+    the curves and named in ``provenance["unmeasured"]``.
+
+    Args:
+        loaded: the model with its processor and prompt.
+        dataset: its name.
+        samples: the images with their captions.
+        settings: how to measure.
+        on_progress: called before and after each batch.
+        run_rows: the rows that this run has measured of the model, for any of its datasets (see ``Store``).
 
     Raises:
-        InputError: an image cannot be read, or the model cannot be measured rightly.
-        Elsewhere: of several processes this is not the first; its share is measured.
+        InputError: an image cannot be read, or the model cannot be measured correctly.
+        ShareMeasured: this process is not the first of several; its share is measured.
     """
     if not samples:
         raise InputError(f"{dataset}: there are no images to measure")
     contents = {sample.id: sample.digest() for sample in samples}
-    anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
-    forget(anatomy.head)
-    if settings.controls:
-        controls.check_controls(loaded, anatomy)
     label = f"{loaded.name} on {dataset}"
-    size = settings.batch_size or largest_batch(loaded, anatomy, samples)
+    anatomy = _anatomy(loaded, samples, settings)
+    size = _batch_size(loaded, anatomy, samples, settings, label)
+    outcome = _self_test(loaded, anatomy, samples[:size])
+    passes = _pass_runner(loaded, outcome.restrict(anatomy), settings, run_rows)
+    batches = split_into_batches(samples, size)
     if settings.shared:
-        size = shards.agreed(size, label)
-    tested = _tested(loaded, anatomy, samples[:size])
-    passes = _pass_runner(loaded, anatomy, settings, own_rows)
-    batches = list(in_batches(samples, size))
-    if settings.shared:
-        shards.share(passes, batches, progress, label)
+        shards.share(passes, batches, on_progress, label)
     scorer = RecallScorer(loaded.processor.tokenizer, samples)
-    rows = RowAccumulator(anatomy, samples, scorer)
-    for row in rows_of(passes, batches, progress):
-        rows.add(row)
+    accumulator = RowAccumulator(passes.anatomy, samples, scorer)
+    for row in rows_of_batches(passes, batches, on_progress):
+        accumulator.add(row)
     provenance = {
-        **_provenance(loaded, dataset, settings, rows.layouts),
+        **run_conditions(loaded, dataset, settings, accumulator.layouts),
         "data": digest(contents.values()),
         "images": len(samples),
-        "batch_size": min(size, passes.fits or size),
-        **({"unmeasured": tested.unmeasured} if tested.unmeasured else {}),
+        "batch_size": min(size, passes.batch_limit or size),
+        **({"unmeasured": outcome.unmeasured} if outcome.unmeasured else {}),
     }
-    items = {sample.id: sample.item for sample in samples}
     return Measurement(
-        curves=Curves.from_arrays(rows.arrays(), items, provenance, contents),
-        controls=_controls(passes, samples, settings, scorer, progress),
-        seconds=rows.seconds,
-        paired_seconds=rows.paired_seconds,
-        heatmap=rows.heatmap(),
-        examples=rows.examples,
-        selftest=tested,
-        broken=rows.broken,
-        stored=rows.stored,
-        patches=_patches(loaded, rows.layouts),
+        curves=Curves.from_arrays(accumulator.arrays(), _items(samples), provenance, contents),
+        controls=_controls(passes, samples, settings, scorer, on_progress),
+        seconds=accumulator.seconds,
+        paired_seconds=accumulator.paired_seconds,
+        heatmap=accumulator.heatmap(),
+        examples=accumulator.examples,
+        selftest=outcome,
+        broken=accumulator.broken,
+        stored=accumulator.stored,
+        patches=_patches(loaded, accumulator.layouts),
         notes=_notes(passes),
     )
 
 
-def _tested(loaded: Loaded, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
-    """The self-test on a batch, or on as much of it as memory takes: it keeps more than a pass does.
+def _anatomy(loaded: LoadedModel, samples: Sequence[Sample], settings: Settings) -> Anatomy:
+    """The parts of the model, before the self-test; refuses controls that are not possible."""
+    anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
+    forget(anatomy.head)
+    if settings.controls:
+        controls.check_controls(loaded, anatomy)
+    return anatomy
 
-    Where an image overflows, on the first alone, whose states were seen to be finite.
+
+def _batch_size(
+    loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, label: str
+) -> int:
+    """Images per pass: as set, or as many as fit; in a shared run the same in every process."""
+    size = settings.batch_size or largest_batch(loaded, anatomy, samples)
+    return shards.common_batch_size(size, label) if settings.shared else size
+
+
+def _self_test(loaded: LoadedModel, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
+    """The self-test on a batch, or on as much of it as memory allows: it keeps more than a pass does.
+
+    If an image overflows, it runs on the first image alone, whose states ``dissect`` has checked.
     """
     images = [sample.open() for sample in batch]
     try:
-        tested = where_it_fits(lambda: self_test(anatomy, loaded.inputs(images)), len(batch))
+        outcome = run_if_it_fits(lambda: self_test(anatomy, loaded.inputs(images)), len(batch))
     except NotFiniteError:
         if len(batch) == 1:
             raise
-        return _tested(loaded, anatomy, batch[:1])
-    return tested or _tested(loaded, anatomy, batch[: len(batch) // 2])
+        return _self_test(loaded, anatomy, batch[:1])
+    return outcome or _self_test(loaded, anatomy, batch[: len(batch) // 2])
 
 
 def _pass_runner(
-    loaded: Loaded, anatomy: Anatomy, settings: Settings, own_rows: set[str] | None
+    loaded: LoadedModel, anatomy: Anatomy, settings: Settings, run_rows: set[str] | None
 ) -> PassRunner:
-    """Everything but the inputs that determines a row names the folder it is kept in."""
-    about = {
-        "model": loaded.name,
-        "checkpoint": loaded.checkpoint,
-        "definitions": definitions(),
-        "code": code_of(loaded.model),
-        "matmul": torch.get_float32_matmul_precision(),
-        "lens_norm": settings.lens_norm,
-        "attention": getattr(loaded.model.config, "_attn_implementation", None),
-        "unmeasured": anatomy.unmeasured,
-        **_machine(loaded),
-    }
+    """Passes whose rows are kept; a model whose checkpoint is not known keeps none."""
     root = settings.store if loaded.checkpoint else None
-    store = Store(root, about, fresh=settings.fresh, carry=settings.shared, own=own_rows)
+    about = row_conditions(loaded, anatomy, settings)
+    store = Store(root, about, fresh=settings.fresh, carry=settings.shared, run_rows=run_rows)
     return PassRunner(loaded, anatomy, store, lens_norm=settings.lens_norm)
-
-
-def _notes(passes: PassRunner) -> list[str]:
-    """What happened on the way, each thing once."""
-    notes, store = [], passes.store
-    if unread := passes.loaded.unread:
-        notes.append(f"{len(unread)} weights of the checkpoint are not used by the model: {some(unread)}")
-    if passes.halved:
-        notes.append(f"memory ran out with {passes.halved[0]} images a pass; went on with {passes.fits}")
-    if store.damaged:
-        notes.append(
-            f"{store.damaged} damaged files in the store, their images measured again: {store.folder}"
-        )
-    if store.trouble:
-        notes.append(f"images are not kept for another run: {store.trouble}")
-    return notes
 
 
 def _controls(
@@ -189,74 +178,54 @@ def _controls(
     samples: Sequence[Sample],
     settings: Settings,
     scorer: RecallScorer,
-    progress: OnProgress,
+    on_progress: OnProgress,
 ) -> dict[str, Curves]:
+    """The curves of the blank image, and of the optional controls if they are wanted."""
     row = controls.blank(passes, samples[0].open().size)
-    blank = stack([{**row.curves, **scorer.blank(row)}])
-    found = {"blank": Curves.from_arrays(blank, {"blank": "blank"})}
-    if settings.controls:
-        for name, control in (
-            ("projector", controls.untrained_projector),
-            ("text", controls.text_against_text),
-        ):
-            rows = list(
-                _with_progress(control(passes, samples, seed=settings.seed), name, passes, samples, progress)
-            )
-            items = {sample.id: sample.item for sample in samples[: len(rows)]}
-            curves = [{**row.curves, **scorer.score(row, index)} for index, row in enumerate(rows)]
-            found[name] = Curves.from_arrays(stack(curves), items)
-    return found
+    blank = stack([{**row.curves, **scorer.score_blank(row)}])
+    curves_by_control = {"blank": Curves.from_arrays(blank, {"blank": "blank"})}
+    for name, control in controls.OPTIONAL_CONTROLS.items() if settings.controls else ():
+        rows = control(passes, samples, seed=settings.seed)
+        rows_in_order = list(_with_progress(rows, name, passes, len(samples), on_progress))
+        curves = [{**row.curves, **scorer.score(row, index)} for index, row in enumerate(rows_in_order)]
+        curves_by_control[name] = Curves.from_arrays(stack(curves), _items(samples[: len(curves)]))
+    return curves_by_control
 
 
 def _with_progress(
-    rows: Iterator[Row], name: str, passes: PassRunner, samples: Sequence[Sample], progress: OnProgress
+    rows: Iterator[Row], control: str, passes: PassRunner, images: int, on_progress: OnProgress
 ) -> Iterator[Row]:
-    """The rows of a control, with ``progress`` told before them and after each."""
-    before, total = passes.measured, min(controls.CONTROL_IMAGES, len(samples))
-    progress(ProgressUpdate(0, 0, total, control=name))
+    """The rows of a control; ``on_progress`` is called before them and after each."""
+    before, total = passes.measured, min(controls.CONTROL_IMAGES, images)
+    on_progress(ProgressUpdate(0, 0, total, control=control))
     for number, row in enumerate(rows, start=1):
         yield row
-        progress(ProgressUpdate(number, passes.measured - before, total, control=name))
+        on_progress(ProgressUpdate(number, passes.measured - before, total, control=control))
 
 
-def _patches(loaded: Loaded, layouts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Of one layout with one run of image tokens."""
+def _items(samples: Sequence[Sample]) -> dict[str, str]:
+    """Image id -> the item that the image belongs to."""
+    return {sample.id: sample.item for sample in samples}
+
+
+def _patches(loaded: LoadedModel, layouts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The grid of image tokens, if all prompts have one layout with one run of image tokens."""
     spans = [span for layout in layouts for span in layout["visual"]]
     return patches(loaded, spans[0][1] - spans[0][0]) if len(spans) == 1 else None
 
 
-def _provenance(
-    loaded: Loaded, dataset: str, settings: Settings, layouts: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What was measured, on what, with what: plain data, kept beside every curve."""
-    source = {"source": loaded.source} if loaded.source else {}
-    return {
-        "model": loaded.name,
-        "architecture": str(loaded.model.config.model_type),
-        "checkpoint": loaded.checkpoint,
-        "dataset": dataset,
-        "prompt": loaded.prompt,
-        "processing": loaded.processing(),
-        "layout": layouts[0] if len(layouts) == 1 else list(layouts),
-        "seed": settings.seed,
-        "lens_norm": settings.lens_norm,
-        **_machine(loaded),
-        **source,
-    }
-
-
-def _machine(loaded: Loaded) -> dict[str, str]:
-    """Precision, device and versions."""
-    return {
-        "device": _device_name(loaded.device),
-        "dtype": str(loaded.dtype).removeprefix("torch."),
-        "torch": torch.__version__.partition("+")[0],
-        "transformers": transformers.__version__,
-        "phasebench": phasebench.__version__,
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"{device.type} ({platform.machine()})"
+def _notes(passes: PassRunner) -> list[str]:
+    """Events of the run, each once."""
+    notes, store = [], passes.store
+    if unused := passes.loaded.unused_weights:
+        names = summary_of_names(unused)
+        notes.append(f"{len(unused)} weights of the checkpoint are not used by the model: {names}")
+    if sizes := passes.halved_batches:
+        notes.append(f"memory ran out with {sizes[0]} images a pass; went on with {passes.batch_limit}")
+    if store.damaged:
+        notes.append(
+            f"{store.damaged} damaged files in the store, their images measured again: {store.folder}"
+        )
+    if store.trouble:
+        notes.append(f"images are not kept for another run: {store.trouble}")
+    return notes

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from phasebench.catalog import ATTENTION, MAX_LOGIT, SIMILARITY
+from phasebench.catalog import CATALOG, Captions
 from phasebench.curves import Array
 from phasebench.measurement.positions import Positions
 from phasebench.measurement.probe import Probe
@@ -27,7 +27,7 @@ Forward = Callable[[], Any]
 
 @dataclass
 class Row:
-    """What the pass saw in one image.
+    """The numbers of one image in one pass.
 
     Attributes:
         curves: values per layer [L + 1]; attention is NaN at layer 0.
@@ -35,8 +35,8 @@ class Row:
         norms: norm-based attention [L, N] of the last text token to each position.
         layout: length and spans of the prompt.
         seconds: this image's share of its batch's pass.
-        plain: the same of the plain forward pass just before it, where that was timed.
-        stored: measured by an earlier run.
+        plain_seconds: the same of the plain forward pass just before it; None where that was not timed.
+        from_store: measured by an earlier run.
     """
 
     curves: dict[str, Array]
@@ -44,74 +44,75 @@ class Row:
     norms: Array
     layout: dict[str, Any]
     seconds: float
-    plain: float | None = None
-    stored: bool = False
+    plain_seconds: float | None = None
+    from_store: bool = False
 
 
 def plain_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> float:
     """Seconds of a forward pass without the probe, per image."""
+    device = inputs["input_ids"].device
     with torch.inference_mode():
-        began = _now(inputs)
+        start = _synchronised_time(device)
         anatomy.model(**inputs, **_options(anatomy, inputs))
-        return (_now(inputs) - began) / len(inputs["input_ids"])
+        return (_synchronised_time(device) - start) / len(inputs["input_ids"])
 
 
 def probed_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor], *, lens_norm: bool = True) -> list[Row]:
     """One pass with the probe over a prepared batch."""
-    positions = Positions.of(inputs, anatomy.image_token)
+    positions = Positions.from_inputs(inputs, anatomy.image_token)
     options = _options(anatomy, inputs)
     return watch(anatomy, positions, lambda: anatomy.model(**inputs, **options), lens_norm=lens_norm)
 
 
 def _options(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Spares a pass what nobody reads: the cache and all but one logit."""
+    """Arguments that spare the pass the cache, and all logits but one: nobody reads them."""
     options = forward_options(anatomy.model, inputs)
-    known = inspect.signature(anatomy.model.forward).parameters
-    return {**options, **({"logits_to_keep": 1} if "logits_to_keep" in known else {})}
+    parameters = inspect.signature(anatomy.model.forward).parameters
+    return {**options, **({"logits_to_keep": 1} if "logits_to_keep" in parameters else {})}
 
 
 def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm: bool = True) -> list[Row]:
     """Rows of the images that ``forward`` pushes through the language model at ``positions``."""
     probe = Probe(anatomy, positions, lens_norm=lens_norm)
-    began = _now(positions)
+    start = _synchronised_time(positions.last_B.device)
     with probe.watching():
         forward()
-    values = _to_host(probe, len(anatomy.layers) + 1)
+    curves = _host_arrays(probe)
     tokens = torch.stack(probe.tokens).int().cpu().numpy() if probe.tokens else np.empty((0, 0), np.int32)
-    seconds = (_now(positions) - began) / len(positions.last_B)
-    return [_row(probe, values, tokens, index, seconds) for index in range(len(positions.last_B))]
+    images = len(positions.last_B)
+    seconds = (_synchronised_time(positions.last_B.device) - start) / images
+    return [_row(probe, curves, tokens, index, seconds) for index in range(images)]
 
 
-def _to_host(probe: Probe, length: int) -> dict[str, Array]:
-    """Every curve as an array [B, L + 1]; NaN at layers that have no value."""
-    similarity = dict(enumerate(probe.similarity))
-    lens = {layer: {MAX_LOGIT: values_B} for layer, values_B in enumerate(probe.max_logit)}
-    shape = len(probe.positions.last_B), length
+def _host_arrays(probe: Probe) -> dict[str, Array]:
+    """Every curve that needs no captions [B, L + 1], in the catalog's order; NaN at layers without it."""
+    shape = len(probe.positions.last_B), len(probe.anatomy.layers) + 1
+    parts = probe.curves()
     return {
-        **{name: _stacked(similarity, name, shape) for name in SIMILARITY},
-        **{name: _stacked(probe.attention, name, shape) for name in ATTENTION},
-        MAX_LOGIT: _stacked(lens, MAX_LOGIT, shape),
+        curve.name: _host_array(parts[curve.part], curve.name, shape)
+        for curve in CATALOG
+        if curve.captions is Captions.NONE
     }
 
 
-def _stacked(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tuple[int, int]) -> Array:
-    """One curve, copied to the host once."""
-    values = np.full(shape, np.nan)
+def _host_array(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tuple[int, int]) -> Array:
+    """One curve, copied to the host at once."""
+    array = np.full(shape, np.nan)
     if by_layer:
-        first = next(iter(by_layer.values()))[name]
-        stacked = torch.stack([layer[name].to(first.device) for layer in by_layer.values()], dim=1)
-        values[:, list(by_layer)] = stacked.cpu().double().numpy()
-    return values
+        device = next(iter(by_layer.values()))[name].device
+        values_BL = torch.stack([curves[name].to(device) for curves in by_layer.values()], dim=1)
+        array[:, list(by_layer)] = values_BL.cpu().double().numpy()
+    return array
 
 
 def _row(
-    probe: Probe, values: Mapping[str, Array], tokens: npt.NDArray[np.int32], index: int, seconds: float
+    probe: Probe, curves: Mapping[str, Array], tokens: npt.NDArray[np.int32], index: int, seconds: float
 ) -> Row:
     positions = probe.positions
     counts = positions.visual_BN.sum(1).tolist()
     start = sum(counts[:index])
     return Row(
-        curves={name: array[index] for name, array in values.items()},
+        curves={name: array[index] for name, array in curves.items()},
         tokens=tokens[:, start : start + counts[index]],
         norms=_norms(probe, index),
         layout=positions.layout(index),
@@ -120,16 +121,16 @@ def _row(
 
 
 def _norms(probe: Probe, index: int) -> Array:
-    """Layers 1..L by the image's positions; NaN at layers that have none."""
+    """Layers 1..L by the image's positions; NaN at layers whose attention is not read."""
     real_N = (probe.positions.visual_BN | probe.positions.text_BN)[index].cpu()
     norms = np.full((len(probe.anatomy.layers), int(real_N.sum())), np.nan)
-    for layer, norm_BN in probe.norm_BN_of.items():
+    for layer, norm_BN in probe.norms_by_layer.items():
         norms[layer - 1] = norm_BN[index].cpu()[real_N].double().numpy()
     return norms
 
 
-def _now(where: Mapping[str, Tensor] | Positions) -> float:
-    ids = where.last_B if isinstance(where, Positions) else where["input_ids"]
-    if ids.device.type != "cpu":
-        torch.accelerator.synchronize(ids.device)
+def _synchronised_time(device: torch.device) -> float:
+    """The clock in seconds, once the device has finished its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Which positions are visual, which are text: from the token ids, never from constants."""
+"""Which positions are visual and which are text: read from the token ids, never from constants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from phasebench.errors import InputError
-from phasebench.models.anatomy.parts import MARKED
+from phasebench.models.anatomy.parts import IMAGE_MASK
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,33 @@ class Positions:
     last_B: Tensor
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Tensor], image_token: int | None) -> Positions:
-        """Read the positions off ``input_ids`` and ``attention_mask``; without a token off the marks.
+    def from_inputs(cls, inputs: Mapping[str, Tensor], image_token: int | None) -> Positions:
+        """Find the positions from ``input_ids`` and ``attention_mask``; without an image token from its mask.
 
         Raises:
             InputError: a row has no visual or no text position.
         """
         ids_BN = inputs["input_ids"]
         real_BN = inputs.get("attention_mask", torch.ones_like(ids_BN)).bool()
-        marked_BN = inputs[MARKED].bool() if image_token is None else ids_BN == image_token
-        visual_BN = marked_BN & real_BN
+        image_BN = inputs[IMAGE_MASK].bool() if image_token is None else ids_BN == image_token
+        visual_BN = image_BN & real_BN
         text_BN = real_BN & ~visual_BN
-        for what, mask in (("image tokens", visual_BN), ("text tokens", text_BN)):
-            if not bool(mask.any(1).all()):
-                raise InputError(f"the prompt gives no {what} (image token id {image_token}); see --prompt")
+        for kind, mask_BN in (("image tokens", visual_BN), ("text tokens", text_BN)):
+            if not bool(mask_BN.any(1).all()):
+                raise InputError(
+                    f"the prompt gives no {kind} (image token id {image_token})", remedy="prompt"
+                )
         order_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
         return cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
 
     @cached_property
     def _padding_BN1(self) -> Tensor | None:
-        """True where a batch is filled up [B, N, 1]; None if nowhere."""
+        """True at padding [B, N, 1]; None without padding."""
         padding_BN1 = ~(self.visual_BN | self.text_BN)[..., None]
         return padding_BN1 if bool(padding_BN1.any()) else None
 
-    def cleared(self, values_BNX: Tensor) -> Tensor:
-        """The same with 0 where a batch is filled up and anything may stand; of another length, as given."""
+    def clear_padding(self, values_BNX: Tensor) -> Tensor:
+        """The values with 0 at padding, where anything may stand; those of another length as they are."""
         padding_BN1 = self._padding_BN1
         if padding_BN1 is None or values_BNX.shape[:2] != padding_BN1.shape[:2]:
             return values_BNX

@@ -1,14 +1,14 @@
-"""The self-test: checks that a model is measured rightly, before anything is measured.
+"""The self-test: checks that a model is measured correctly, before anything is measured.
 
-Each catches what the others miss: a probe that disturbs the model; a layer whose attention was not
-seen; something between attention and output projection; a final norm applied twice or not at all.
-What fails is not measured, and said; a probe that disturbs the model ends the run.
+Each check catches faults that the others miss: a probe that disturbs the model; a layer whose attention was
+not watched; something between attention and output projection; a final norm applied twice or not at all.
+A part that fails is not measured, and the outcome says why; a probe that disturbs the model ends the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +18,25 @@ from phasebench.measurement.gates import gate_errors
 from phasebench.measurement.positions import Positions
 from phasebench.measurement.probe import Probe
 from phasebench.models.anatomy.adapter import Anatomy, forward
-from phasebench.models.anatomy.parts import name_of, precision
+from phasebench.models.anatomy.parts import architecture_name, precision
 
 COMPLETENESS = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest accepted relative error of the summed contributions, by dtype."""
-CANCELLED = 0.1
-"""Share of the contributions' summed norms below which their sum is mostly rounding: where they cancel, the
-error is told relative to this."""
+CANCELLED_SHARE = 0.1
+"""Where contributions cancel, their sum is mostly rounding error: below this share of their summed norms, the
+error is taken relative to this share instead of the sum."""
 TIE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 """How far below the best a logit may be, relative to its row's largest size, and still count as best:
 the lens multiplies other shapes than the model does."""
 
 
 class NotFiniteError(InputError):
-    """Logits are no numbers; of a batch it may be one image that overflows."""
+    """Logits are NaN; in a batch, a single image may have overflowed."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class SelfTest:
-    """What the self-test saw.
+    """The outcome of the self-test.
 
     Attributes:
         bit_equal: logits with the probe are those without, bit for bit.
@@ -46,7 +46,8 @@ class SelfTest:
         gates: layer -> how much a gate's factors change when only its attention's output does.
         lens_agreement: share of visual positions where the lens at the last layer gives the logits'
             best token; NaN where no lens is read.
-        unmeasured: what is not measured, and why.
+        unmeasured: 'similarity', 'attention' or 'lens' -> why it is not measured, or at which layers.
+        refused_layers: layers whose attention is not read although it was watched.
     """
 
     bit_equal: bool
@@ -56,6 +57,7 @@ class SelfTest:
     gates: dict[int, float]
     lens_agreement: float
     unmeasured: dict[str, str] = field(default_factory=dict)
+    refused_layers: frozenset[int] = frozenset()
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for the results."""
@@ -70,22 +72,32 @@ class SelfTest:
             "unmeasured": dict(self.unmeasured),
         }
 
+    def restrict(self, anatomy: Anatomy) -> Anatomy:
+        """A copy of the anatomy that was tested, without the parts that failed."""
+        sites = {m: site for m, site in anatomy.sites.items() if site.layer not in self.refused_layers}
+        return replace(anatomy, sites=sites, unmeasured=dict(self.unmeasured))
+
 
 class _CheckingProbe(Probe):
-    """A probe that also compares the summed contributions with the attention's real output."""
+    """A probe that also compares the summed contributions with the attention's real output.
+
+    Attributes:
+        errors: layer -> relative error of the sum.
+    """
 
     def __init__(self, anatomy: Anatomy, positions: Positions) -> None:
         super().__init__(anatomy, positions)
         self.errors: dict[int, float] = {}
         self._sums: dict[nn.Module, tuple[int, Tensor, float]] = {}
 
-    def added(self, module: nn.Module, added_BND: Tensor) -> None:
-        site, added_BND = self.anatomy.sites[module], added_BND.float()
-        size = float(added_BND.norm(dim=-1).sum(1).norm())
-        self._sums[site.output] = site.layer, added_BND.sum(1), CANCELLED * size
+    def see_contributions(self, module: nn.Module, contribution_BND: Tensor) -> None:
+        """Keep their sum until the output projection has run."""
+        site, contribution_BND = self.anatomy.sites[module], contribution_BND.float()
+        size = float(contribution_BND.norm(dim=-1).sum(1).norm())
+        self._sums[site.output] = site.layer, contribution_BND.sum(1), CANCELLED_SHARE * size
 
     def check(self, output: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
-        """Forward hook of an output projection: its real output at t, minus its bias."""
+        """Forward hook of an output projection: compare the sum with its real output at t, minus its bias."""
         batch, length = self.positions.visual_BN.shape
         if output not in self._sums or result.numel() != batch * length * result.shape[-1]:
             return
@@ -99,101 +111,113 @@ class _CheckingProbe(Probe):
 
 
 def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
-    """Run the checks on ``inputs``, which should be as long as the run's; take out what fails.
+    """Run the checks on ``inputs``, which should be as long as the run's. Nothing in ``anatomy`` is changed.
 
     Raises:
-        NotFiniteError: a row has logits that are no numbers.
-        InputError: the probe disturbs the model, or nothing of it can be measured rightly.
+        NotFiniteError: a row has logits that are NaN.
+        InputError: the probe disturbs the model, or no part of it can be measured correctly.
     """
-    positions = Positions.of(inputs, anatomy.image_token)
-
-    def logits() -> Tensor:
-        return positions.cleared(forward(anatomy.model, inputs))
-
-    plain = logits()
+    positions = Positions.from_inputs(inputs, anatomy.image_token)
+    plain = _logits(anatomy, inputs, positions)
     if bool(plain.isnan().any()):
-        told = "final states are finite, its logits are not; a corrupt weight of norm or output head?"
-        raise NotFiniteError(f"{name_of(anatomy.model)} cannot be measured: {told}")
-    dtype = precision(anatomy.model)
-    probe = _CheckingProbe(anatomy, positions)
-    hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]
-    try:
-        with probe.watching():
-            probed = logits()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not torch.equal(plain, probed) and not torch.equal(
-        plain, positions.cleared(forward(anatomy.model, inputs))
-    ):
-        raise InputError(
-            f"{name_of(anatomy.model)} cannot be measured: its own forward pass gives other logits each time"
+        raise NotFiniteError(
+            f"{architecture_name(anatomy.model)} cannot be measured: final states are finite, its logits are "
+            "not; a corrupt weight of norm or output head?"
         )
-    agreement = float("nan")
-    if probe.tokens:
-        agreement = _agreement(plain[positions.visual_BN.to(plain.device)], probe.tokens[-1], dtype)
+    probe = _CheckingProbe(anatomy, positions)
+    bit_equal = _is_undisturbed(probe, inputs, plain)
+    dtype = precision(anatomy.model)
     outcome = SelfTest(
-        bit_equal=torch.equal(plain, probed),
+        bit_equal=bit_equal,
         attention_rows=len(probe.attention),
         layers=len(anatomy.layers),
         completeness=probe.errors,
         gates=gate_errors(anatomy, inputs, positions),
-        lens_agreement=agreement,
+        lens_agreement=_lens_agreement(probe, plain, dtype),
     )
-    _take_out(anatomy, outcome, COMPLETENESS[dtype])
-    return outcome
+    return _judge(anatomy, outcome, COMPLETENESS[dtype])
 
 
-def _agreement(logits_PV: Tensor, tokens_P: Tensor, dtype: torch.dtype) -> float:
-    """Share of positions where the lens' token has the model's best logit, ties included."""
-    chosen_P = logits_PV.gather(1, tokens_P.to(logits_PV.device)[:, None])[:, 0].float()
+def _logits(anatomy: Anatomy, inputs: Mapping[str, Tensor], positions: Positions) -> Tensor:
+    """The logits of one forward pass [B, N, V], 0 at padding."""
+    return positions.clear_padding(forward(anatomy.model, inputs))
+
+
+def _is_undisturbed(probe: _CheckingProbe, inputs: Mapping[str, Tensor], plain: Tensor) -> bool:
+    """Whether a pass with the probe gives the logits ``plain``, bit for bit.
+
+    Raises:
+        InputError: a second pass without the probe does not give them either.
+    """
+    anatomy, positions = probe.anatomy, probe.positions
+    hooks = [site.output.register_forward_hook(probe.check) for site in anatomy.sites.values()]
+    try:
+        with probe.watching():
+            probed = _logits(anatomy, inputs, positions)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    bit_equal = torch.equal(plain, probed)
+    if not bit_equal and not torch.equal(plain, _logits(anatomy, inputs, positions)):
+        raise InputError(
+            f"{architecture_name(anatomy.model)} cannot be measured: its own forward pass gives other logits "
+            "each time"
+        )
+    return bit_equal
+
+
+def _lens_agreement(probe: Probe, logits: Tensor, dtype: torch.dtype) -> float:
+    """Share of visual positions where the lens' token has the model's best logit, or ties; NaN without it."""
+    if not probe.tokens:
+        return float("nan")
+    logits_PV = logits[probe.positions.visual_BN.to(logits.device)]
+    chosen_P = logits_PV.gather(1, probe.tokens[-1].to(logits_PV.device)[:, None])[:, 0].float()
     best_P = logits_PV.amax(1).float()
     finite_PV = logits_PV.masked_fill(logits_PV <= torch.finfo(logits_PV.dtype).min / 2, 0)
     allowed_P = TIE[dtype] * finite_PV.abs().amax(1).float()
     return float((best_P - chosen_P <= allowed_P).float().mean())
 
 
-def _take_out(anatomy: Anatomy, outcome: SelfTest, limit: float) -> None:
-    """Note in ``anatomy`` and ``outcome`` what is not measured.
+def _judge(anatomy: Anatomy, outcome: SelfTest, limit: float) -> SelfTest:
+    """The outcome with what is not measured.
 
     Raises:
         InputError: the probe disturbs the model, or nothing is left.
     """
-    name = name_of(anatomy.model)
+    name = architecture_name(anatomy.model)
     if not outcome.bit_equal:
         raise InputError(f"{name} cannot be measured: the probe changes its logits")
-    if why := _attention_refused(anatomy, outcome, limit):
-        anatomy.unmeasured["attention"] = why
+    refused, reason = _refused_attention(anatomy, outcome, limit)
+    unmeasured = {**anatomy.unmeasured, **({"attention": reason} if reason else {})}
     if outcome.lens_agreement < 1:
-        anatomy.unmeasured["lens"] = (
+        unmeasured["lens"] = (
             "the lens at the last layer gives the logits' token "
             f"at {outcome.lens_agreement:.1%} of positions only"
         )
-    outcome.attention_rows = len(anatomy.sites)
-    outcome.unmeasured = dict(anatomy.unmeasured)
-    if {"similarity", "lens"} <= set(anatomy.unmeasured) and not anatomy.sites:
-        reasons = "; ".join(f"{what}: {why}" for what, why in anatomy.unmeasured.items())
+    attention_rows = sum(site.layer not in refused for site in anatomy.sites.values())
+    if {"similarity", "lens"} <= set(unmeasured) and not attention_rows:
+        reasons = "; ".join(f"{part}: {why}" for part, why in unmeasured.items())
         raise InputError(f"{name} cannot be measured: {reasons}")
+    return replace(outcome, attention_rows=attention_rows, unmeasured=unmeasured, refused_layers=refused)
 
 
-def _attention_refused(anatomy: Anatomy, outcome: SelfTest, limit: float) -> str:
-    """Why the attention of some layers is not read; their sites are taken out."""
+def _refused_attention(anatomy: Anatomy, outcome: SelfTest, limit: float) -> tuple[frozenset[int], str]:
+    """The watched layers whose attention is not read, and why this or other layers' attention is not."""
+    watched = {site.layer for site in anatomy.sites.values()}
     gated = {layer for layer, error in outcome.gates.items() if not error <= limit}
-    seen = outcome.completeness
-    wrong = {layer for layer, error in seen.items() if not error <= limit and layer not in gated}
-    sites = anatomy.sites
-    wrong |= {site.layer for site in sites.values()} - set(seen) - gated
-    anatomy.sites = {m: site for m, site in sites.items() if site.layer not in gated | wrong}
-    unseen = set(range(1, outcome.layers + 1)) - {site.layer for site in sites.values()}
+    wrong = {layer for layer, error in outcome.completeness.items() if not error <= limit} - gated
+    wrong |= watched - set(outcome.completeness) - gated
     reasons = {
-        "no softmax attention is seen": unseen,
+        "no softmax attention is seen": set(range(1, outcome.layers + 1)) - watched,
         "what lies between attention and output projection is not an elementwise gate": gated,
         "the summed contributions are not the attention's output": wrong,
     }
-    return "; ".join(f"{why} at {_layers(where, outcome.layers)}" for why, where in reasons.items() if where)
+    parts = [f"{why} at {_layers(layers, outcome.layers)}" for why, layers in reasons.items() if layers]
+    return frozenset(gated | wrong), "; ".join(parts)
 
 
-def _layers(where: set[int], of: int) -> str:
-    if len(where) == of:
+def _layers(layers: set[int], count: int) -> str:
+    """``layer 3``, ``layers 1, 2``, or ``every layer`` of ``count``."""
+    if len(layers) == count:
         return "every layer"
-    return f"layer{'s' if len(where) > 1 else ''} {', '.join(map(str, sorted(where)))}"
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, sorted(layers)))}"

@@ -24,25 +24,28 @@ def similarity(hidden_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[s
     hidden_BND = hidden_BND.float()
     norm_BN = hidden_BND.norm(dim=-1)
     sink_BN = _sinks(norm_BN, visual_BN) | _sinks(norm_BN, text_BN)
-    members = [visual_BN, text_BN, visual_BN & ~sink_BN, text_BN & ~sink_BN]
-    weights_B4N = torch.stack([one_BN.expand_as(norm_BN) for one_BN in members], dim=1).float()
+    masks = [visual_BN, text_BN, visual_BN & ~sink_BN, text_BN & ~sink_BN]
+    weights_B4N = torch.stack([mask_BN.expand_as(norm_BN) for mask_BN in masks], dim=1).float()
     scale_B1N = norm_BN.clamp_min(torch.finfo(torch.float32).tiny).reciprocal()[:, None]
     sums_B4D, counts_B4 = (weights_B4N * scale_B1N) @ hidden_BND, weights_B4N.sum(2)
     selves_B4 = (weights_B4N * (norm_BN > 0)[:, None]).sum(2)  # a state of zeros has no cosine, not even of 1
     curves = _means(sums_B4D[:, :2], counts_B4[:, :2], selves_B4[:, :2])
-    clean = _means(sums_B4D[:, 2:], counts_B4[:, 2:], selves_B4[:, 2:])
-    curves.update({f"{name}_nosink": values for name, values in clean.items()})
+    sinkless = _means(sums_B4D[:, 2:], counts_B4[:, 2:], selves_B4[:, 2:])
+    curves.update({f"{name}_nosink": values for name, values in sinkless.items()})
     curves["sinks"] = sink_BN.sum(1).float()
     return curves
 
 
-def _sinks(norm_BN: Tensor, members_BN: Tensor) -> Tensor:
-    median_B1 = norm_BN.masked_fill(~members_BN, torch.nan).nanmedian(dim=1, keepdim=True).values
-    return members_BN & (norm_BN > SINK_RATIO * median_B1)
+def _sinks(norm_BN: Tensor, modality_BN: Tensor) -> Tensor:
+    median_B1 = norm_BN.masked_fill(~modality_BN, torch.nan).nanmedian(dim=1, keepdim=True).values
+    return modality_BN & (norm_BN > SINK_RATIO * median_B1)
 
 
 def _means(sums_B2D: Tensor, counts_B2: Tensor, selves_B2: Tensor) -> dict[str, Tensor]:
-    """From the summed unit vectors of visual and text positions, how many there are, and how many not 0."""
+    """Mean cosines, from the sums of unit vectors at visual and text positions.
+
+    ``counts_B2`` are the numbers of these positions, ``selves_B2`` of those whose state is not zero.
+    """
     (visual_BD, text_BD), (m_B, n_B) = sums_B2D.unbind(1), counts_B2.unbind(1)
     inter_B = (visual_BD * text_BD).sum(-1) / (m_B * n_B)
     intra_B2 = _within(sums_B2D, counts_B2, selves_B2)

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: weights, processor, and the identity of what was loaded."""
+"""Loading a checkpoint: weights, processor, and a digest that identifies what was loaded."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import InputError
 from phasebench.models.anatomy.adapter import forward
-from phasebench.models.anatomy.parts import image_token_id, precision
-from phasebench.models.anatomy.shadow import reads
+from phasebench.models.anatomy.attention_watch import is_watchable
+from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
 from phasebench.models.checks import (
     check_folder,
     check_image_count,
     check_image_token,
-    some,
+    summary_of_names,
     weight_files,
 )
 from phasebench.models.converters import register_for
-from phasebench.models.devices import Placement, lacks_memory, no_room, plan_placement
+from phasebench.models.devices import Placement, plan_placement
 from phasebench.models.hub import Hub
+from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.processors import load_processor
+from phasebench.settings import Settings
 
 BLOCK = 1 << 20
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
 ADAPTER = "lora_"
-"""In the name of a low-rank adapter's weight."""
+"""Part of the name of a low-rank adapter's weight."""
 GREY = (127, 127, 127)
 REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
-"""What processors raise at a prompt or picture that is none of theirs."""
-TRIED = (336, 336)
-"""Size of the grey image that a loaded model is tried on."""
+"""What processors raise when a prompt or an image does not suit them."""
+TRIAL_SIZE = (336, 336)
+"""Size in pixels of the grey image that a loaded model is tried on."""
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A model ready to be measured."""
 
     name: str
@@ -55,20 +57,20 @@ class Loaded:
     processor: Any
     prompt: str
     checkpoint: str
-    """Digest of the configuration and weight files; empty where the caller has loaded it."""
+    """Digest of the configuration and weight files; empty if the caller loaded the model."""
     source: str | None = None
-    """``OWNER/NAME@COMMIT`` of a model of the hub."""
-    unread: tuple[str, ...] = ()
+    """``OWNER/NAME@COMMIT`` of a model from the hub."""
+    unused_weights: tuple[str, ...] = ()
     """Weights of the checkpoint that the model does not use."""
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go; of a model on several devices, the first accelerator's."""
-        spread = getattr(self.model, "hf_device_map", None)
-        if not spread:
-            found: torch.device = next(self.model.parameters()).device
-            return found
-        accelerators = [where for where in spread.values() if str(where) not in ("cpu", "disk")]
+        """The device for its inputs; for a model spread over devices, the first accelerator."""
+        device_map = getattr(self.model, "hf_device_map", None)
+        if not device_map:
+            device: torch.device = next(self.model.parameters()).device
+            return device
+        accelerators = [where for where in device_map.values() if str(where) not in ("cpu", "disk")]
         return torch.empty(0, device=accelerators[0] if accelerators else "cpu").device
 
     @property
@@ -80,13 +82,13 @@ class Loaded:
         """The processor's tensors for these images, each with the prompt.
 
         Raises:
-            InputError: the processor refuses; the message has its reason.
+            InputError: the processor refuses them; the message has its reason.
         """
         try:
             batch = self._processed(list(images))
         except REFUSALS as error:
             raise InputError(
-                f"the processor refuses the prompt {self.prompt!r} (see --prompt): {error}"
+                f"the processor refuses the prompt {self.prompt!r}: {error}", remedy="prompt"
             ) from error
         return {
             key: value.to(self.device, self.dtype if value.is_floating_point() else None)
@@ -94,34 +96,34 @@ class Loaded:
             if isinstance(value, Tensor)
         }
 
-    def processing(self) -> str:
-        """Hex digest of what the processor makes of one picture and the prompt, sixteen characters.
+    def processing_digest(self) -> str:
+        """Hex digest of the tensors that the processor makes of one image and the prompt, sixteen characters.
 
-        It stays where files are only written anew, and is another where pixels or tokens are. Empty where it
-        takes no such picture.
+        It stays the same if a checkpoint's files are only saved again, and changes with pixels or tokens.
+        Empty if the processor does not take the image.
         """
         state = hashlib.blake2b(digest_size=8)
         try:
-            made = self._processed([gradient()])
+            batch = self._processed([gradient_image()])
         except REFUSALS:
             return ""
-        for key, value in sorted(made.items()):
+        for key, value in sorted(batch.items()):
             if isinstance(value, Tensor):
                 whole = (1000 * value).round().to(torch.int32) if value.is_floating_point() else value
                 state.update(f"{key} {tuple(value.shape)}".encode() + whole.cpu().numpy().tobytes())
         return state.hexdigest()
 
-    def _begun_twice(self) -> bool:
-        """Whether the prompt begins the text and the tokenizer would begin it once more."""
+    def _has_two_bos_tokens(self) -> bool:
+        """Whether the prompt has a BOS token and the tokenizer would put another before it."""
         tokenizer = self.processor.tokenizer
-        begin = getattr(tokenizer, "bos_token_id", None)
-        return begin is not None and tokenizer(self.prompt)["input_ids"][:2] == [begin, begin]
+        bos = getattr(tokenizer, "bos_token_id", None)
+        return bos is not None and tokenizer(self.prompt)["input_ids"][:2] == [bos, bos]
 
     def _processed(self, images: list[Image.Image]) -> Mapping[str, Any]:
-        """Images as one list, or one list a prompt: processors take the one or the other."""
+        """The processor's batch; some processors take images as one list, others as one list per prompt."""
         texts = [self.prompt] * len(images)
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
-        if self._begun_twice():
+        if self._has_two_bos_tokens():
             options["add_special_tokens"] = False  # as transformers' chat templates do
         try:
             batch: Mapping[str, Any] = self.processor(images=images, text=texts, **options)
@@ -130,147 +132,154 @@ class Loaded:
         return batch
 
 
-def gradient() -> Image.Image:
-    """A picture in which every turn, crop and exchange of colours shows."""
-    wide, high = TRIED
+def gradient_image() -> Image.Image:
+    """An RGB image, 336 by 168 pixels, that every rotation, crop and exchange of channels would change."""
+    width, height = TRIAL_SIZE
     across, down = Image.linear_gradient("L").rotate(90), Image.linear_gradient("L")
-    return Image.merge("RGB", (across, down, across.point(lambda x: x // 2))).resize((wide, high // 2))
+    return Image.merge("RGB", (across, down, across.point(lambda x: x // 2))).resize((width, height // 2))
 
 
-def load(
-    spec: ModelSpec,
-    cache: Path,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    prompt: str | None = None,
-    recorded_prompt: str | None = None,
-    max_memory: str | None = None,
-    allow_pickle: bool = False,
-    remote_code: bool = False,
-) -> Loaded:
-    """Load ``spec``'s checkpoint with stock transformers classes, from local safetensors only.
+def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str | None = None) -> LoadedModel:
+    """Load a checkpoint with stock transformers classes, from local safetensors only.
 
-    Larger than its device, or with ``max_memory``, it is spread by accelerate over all accelerators,
-    main memory and disk. ``prompt`` goes before the family's own, ``recorded_prompt`` before the
-    processor's, if it has as many image tokens.
+    A model larger than its device, or loaded with ``settings.max_memory``, is spread by accelerate over all
+    accelerators, main memory and disk.
+
+    Args:
+        spec: the model.
+        cache: folder for bundled models and for weights that are offloaded to disk.
+        settings: of these, device, dtype, max_memory, prompt, allow_pickle and remote_code are used.
+        recorded_prompt: the prompt of a baseline to compare with. It is used if neither ``settings`` nor the
+            family has a prompt and it has as many image tokens as the processor's own.
 
     Raises:
-        InputError: the folder cannot be loaded; the message names the file and says what is wrong.
+        InputError: the checkpoint cannot be loaded; the message names the file and the reason.
     """
-    folder = spec.folder(cache, allow_pickle=allow_pickle)
-    check_folder(spec.name, folder, allow_pickle=allow_pickle, remote_code=remote_code)
+    folder = spec.folder(cache, settings)
+    check_folder(folder, settings)
     register_for(folder)
-    where = plan_placement(folder, device, dtype, max_memory, remote_code=remote_code)
-    processor = load_processor(spec.name, folder, remote_code=remote_code)
-    flags = {"allow_pickle": allow_pickle, "remote_code": remote_code}
-    model, unread = _weights(spec.name, folder, where, cache, **flags)
-    check_image_token(spec.name, model.config, processor.tokenizer, image_token_id(model))
-    chosen = prompt or spec.prompt or _recorded_or_own(processor, recorded_prompt)
-    identity = digest(folder, weight_files(spec.name, folder, allow_pickle=allow_pickle))
-    loaded = Loaded(spec.name, model, processor, chosen, identity, unread=unread)
+    placement = plan_placement(folder, settings)
+    processor = load_processor(folder, remote_code=settings.remote_code)
+    model, unused_weights = _load_weights(folder, placement, cache, settings)
+    check_image_token(model.config, processor.tokenizer, image_token_id(model))
+    prompt = settings.prompt or spec.prompt or _recorded_or_default(processor, recorded_prompt)
+    identity = digest(folder, weight_files(folder, settings))
+    loaded = LoadedModel(spec.name, model, processor, prompt, identity, unused_weights=unused_weights)
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
-    try_out(loaded, spec.visual if prompt is None else None)
+    try_out(loaded, spec.visual if settings.prompt is None else None)
     return loaded
 
 
-def _weights(
-    name: str, folder: Path, where: Placement, cache: Path, *, allow_pickle: bool, remote_code: bool
+def _load_weights(
+    folder: Path, placement: Placement, cache: Path, settings: Settings
 ) -> tuple[Any, tuple[str, ...]]:
-    """The model, and the names of weights that it does not use."""
-    spread = where.options(cache)
+    """The model, and the names of the checkpoint's weights that it does not use."""
+    options = placement.load_options(cache)
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder,
-            dtype=where.dtype,
+            dtype=placement.dtype,
             local_files_only=True,
             output_loading_info=True,
-            use_safetensors=None if allow_pickle else True,
-            trust_remote_code=remote_code,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            **_readable(folder, remote_code=remote_code),
-            **spread,
+            use_safetensors=None if settings.allow_pickle else True,
+            trust_remote_code=settings.remote_code,
+            ignore_mismatched_sizes=True,  # _check_weights refuses them and gives their names
+            **_watchable_config(folder, settings),
+            **options,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        told = str(error)
-        if told.startswith("Unrecognized configuration class"):  # transformers goes on with all it knows
-            told = "its config.json is not of a vision language model that transformers knows"
-        raise InputError(f"--model {name}: cannot load {folder}: {told}") from error
-    others = (f"{key} {list(own)} for {list(wanted)}" for key, own, wanted in sorted(info["mismatched_keys"]))
-    if lacking := [*sorted(info["missing_keys"]), *others]:
-        told = f"{folder} lacks weights or has them in other shapes: {some(lacking)}"
-        raise InputError(f"--model {name}: {told}")
-    unread = tuple(sorted(info["unexpected_keys"]))
-    if unmerged := [key for key in unread if ADAPTER in key]:
-        raise InputError(
-            f"--model {name}: {folder} has weights of an adapter that nothing applies ({some(unmerged)}); "
-            "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"
-        )
+        reason = str(error)
+        if reason.startswith("Unrecognized configuration class"):  # transformers then lists all it knows
+            reason = "its config.json is not of a vision language model that transformers knows"
+        raise InputError(f"cannot load {folder}: {reason}") from error
+    unused = _check_weights(folder, info)
     model = model.eval().requires_grad_(requires_grad=False)
-    if where.spread:
-        weakref.finalize(model, shutil.rmtree, spread["offload_folder"], ignore_errors=True)
-        return model, unread
+    if placement.spread:
+        weakref.finalize(model, shutil.rmtree, options["offload_folder"], ignore_errors=True)
+        return model, unused
     try:
-        return model.to(where.device), unread
+        return model.to(placement.device), unused
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise InputError(
-            f"--model {name} does not fit on {where.device}: {error}; spread it with --max-memory"
+            f"{folder} does not fit on {placement.device}: {error}", remedy="max_memory"
         ) from error
 
 
-def _readable(folder: Path, *, remote_code: bool) -> dict[str, Any]:
-    """The checkpoint's configuration without an attention implementation that only its trainer had.
+def _check_weights(folder: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Check that the model has all its weights; the names of those that it does not use.
 
-    What is read is ``sdpa`` or ``eager``; which of them is the model's to say.
+    Raises:
+        InputError: weights are missing or have other shapes, or are of an adapter that nothing applies.
     """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
-    unread = [part for part in _nested(config) if not reads(part)]
-    for part in unread:
-        part._attn_implementation_internal = None  # the property would set its parts' too
-    return {"config": config} if unread else {}
+    mismatched = (
+        f"{key} {list(stored)} for {list(expected)}"
+        for key, stored, expected in sorted(info["mismatched_keys"])
+    )
+    if wrong := [*sorted(info["missing_keys"]), *mismatched]:
+        raise InputError(f"{folder} lacks weights or has them in other shapes: {summary_of_names(wrong)}")
+    unused = tuple(sorted(info["unexpected_keys"]))
+    if unmerged := [key for key in unused if ADAPTER in key]:
+        raise InputError(
+            f"{folder} has weights of an adapter that nothing applies ({summary_of_names(unmerged)}); "
+            "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"
+        )
+    return unused
 
 
-def _nested(config: Any) -> Iterator[Any]:
-    """A configuration and all within it."""
+def _watchable_config(folder: Path, settings: Settings) -> dict[str, Any]:
+    """The ``config`` argument for a checkpoint whose attention implementation cannot be watched, else none.
+
+    Such a setting comes from the machine that trained it. Without it the model chooses ``sdpa`` or ``eager``.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.remote_code, local_files_only=True)
+    unwatchable = [part for part in _nested_configs(config) if not is_watchable(part)]
+    for part in unwatchable:
+        part._attn_implementation_internal = None  # the property would set it in nested configurations too
+    return {"config": config} if unwatchable else {}
+
+
+def _nested_configs(config: Any) -> Iterator[Any]:
+    """A configuration and all configurations inside it."""
     yield config
     for name in config.sub_configs:
         if part := getattr(config, name, None):
-            yield from _nested(part)
+            yield from _nested_configs(part)
 
 
-def try_out(loaded: Loaded, expected: int | None = None) -> None:
-    """One forward pass over a grey image: processor, configuration and projector must agree.
+def try_out(loaded: LoadedModel, expected_image_tokens: int | None = None) -> None:
+    """One forward pass over a grey image, to see that processor, configuration and projector agree.
 
     Raises:
-        InputError: they do not.
+        InputError: they do not agree, or memory runs out.
     """
-    inputs = loaded.inputs([Image.new("RGB", TRIED, GREY)])
+    inputs = loaded.inputs([Image.new("RGB", TRIAL_SIZE, GREY)])
     token = image_token_id(loaded.model)
-    given = int((inputs["input_ids"] == token).sum()) if token is not None else None
-    if given is not None:
-        check_image_count(loaded.name, given, expected)
+    count = int((inputs["input_ids"] == token).sum()) if token is not None else None
+    if count is not None:
+        check_image_count(count, expected_image_tokens)
     try:
         forward(loaded.model, inputs)
     except (ValueError, RuntimeError, IndexError, TypeError, MemoryError) as error:
-        if lacks_memory(error):
-            raise no_room(f"--model {loaded.name}", error) from error
+        name = architecture_name(loaded.model)
+        if is_out_of_memory(error):
+            raise out_of_memory_error(name, error) from error
         raise InputError(
-            f"--model {loaded.name} refuses its own processor's inputs, {given} image tokens of one grey "
-            f"image with the prompt {loaded.prompt!r}: {error}; compare processor_config.json with "
-            "config.json, and see --prompt"
+            f"{name} refuses its own processor's inputs, {count} image tokens of one grey image with the "
+            f"prompt {loaded.prompt!r}: {error}; compare processor_config.json with config.json",
+            remedy="prompt",
         ) from error
 
 
-def _recorded_or_own(processor: Any, recorded: str | None) -> str:
-    """The recorded prompt where it fits, else the processor's: without the token no image is seen."""
-    own = prompt_of(processor)
+def _recorded_or_default(processor: Any, recorded: str | None) -> str:
+    """The recorded prompt if it has as many image tokens as the processor's own, else the processor's own."""
+    default = default_prompt(processor)
     token = str(getattr(processor, "image_token", "<image>"))
-    return recorded if recorded and recorded.count(token) == own.count(token) else own
+    return recorded if recorded and recorded.count(token) == default.count(token) else default
 
 
-def prompt_of(processor: Any) -> str:
-    """The chat template's rendering of one image and a request, or the plain default.
+def default_prompt(processor: Any) -> str:
+    """One image and a request in the processor's chat template; without a template a plain default.
 
     BLIP-like processors put the image tokens before the prompt themselves.
     """
@@ -288,8 +297,8 @@ def prompt_of(processor: Any) -> str:
 def digest(folder: Path, weights: Sequence[Path]) -> str:
     """Hex digest of a checkpoint's configuration, weights and code of its own, sixteen characters."""
     state = hashlib.blake2b(digest_size=8)
-    beside = [path for kind in EXTRA_FILES for path in folder.glob(kind)]
-    for path in sorted({folder / "config.json", *weights, *beside}):
+    extra_files = [path for pattern in EXTRA_FILES for path in folder.glob(pattern)]
+    for path in sorted({folder / "config.json", *weights, *extra_files}):
         state.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(BLOCK):

@@ -1,4 +1,4 @@
-"""Named models, and how a ``--model`` argument becomes one."""
+"""Named models, and resolving an argument to a model: a known name, a folder, or a repository on the hub."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from phasebench.catalog import SAFE
 from phasebench.errors import InputError, did_you_mean
+from phasebench.files import SAFE_IN_NAMES
 from phasebench.models.hub import Hub, fetch
+from phasebench.settings import Settings
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
 LLAVA = "5dda2880bda009266dda7c4baff660b95ca64540"
 LLAVA_7B = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"
 LLAVA_NEXT = "c916e6cdcd760b4cecd1dd4907f84ac649f93b23"
-"""Commits that others have published results of."""
+"""Commits with published results by others."""
 CONFIGS = Path(__file__).parent / "configs"
 CAPTION = "Write a short description for the image."
 SYSTEM = (
@@ -28,7 +29,7 @@ CHAT_LLAVA = "<|im_start|>user\n<image>\nDescribe the picture.<|im_end|>\n<|im_s
 TINY_PROMPT_LLAVA = "<s> user : <image> describe the picture . assistant :"
 TINY_PROMPT_BLIP = "<s> user : describe the picture . assistant :"
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-"""What a repository on the hub is called: owner/name."""
+"""The name of a repository on the hub: owner/name."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class ModelSpec:
     """A model that can be measured.
 
     Attributes:
-        name: how it is called, in ids and as its baselines' folder.
+        name: its name in case ids, and the name of its baselines' folder.
         source: a folder in the Hugging Face layout, a repository on the hub, or a function
             (cache folder -> such a folder); None for a model that must be converted first.
-        prompt: the fixed prompt of its family, with ``<image>`` where its processor expects one;
-            None takes the chat template of its processor.
-        visual: image tokens that one image takes in its prompt, if that is fixed.
-        config: its full-size configuration, known without the hub.
-        note: one line for ``--list-models``.
+        prompt: the fixed prompt of its family, with ``<image>`` where its processor expects it;
+            None uses its processor's chat template.
+        visual: number of image tokens of one image, if that is fixed.
+        config: a file with its full-size configuration, which is available without the hub.
+        note: one line for the list of known models.
     """
 
     name: str
@@ -54,52 +55,55 @@ class ModelSpec:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """A folder may be given as text."""
+        """Accept a folder as text."""
         if isinstance(self.source, str):
             object.__setattr__(self, "source", Path(self.source))
 
-    def folder(self, cache: Path, *, allow_pickle: bool = False) -> Path:
-        """The checkpoint's folder, assembled or fetched first if need be.
+    def folder(self, cache: Path, settings: Settings) -> Path:
+        """The checkpoint's folder, which is assembled or fetched first if necessary.
 
         Raises:
             InputError: it must be converted first, or cannot be fetched.
         """
         if self.source is None:
-            raise InputError(f"--model {self.name}: {self.note}, then say --model {self.name}=FOLDER")
+            raise InputError(f"{self.note}, then give {self.name}=FOLDER")
         if isinstance(self.source, Hub):
-            return fetch(self.name, self.source, allow_pickle=allow_pickle)
+            return fetch(self.source, settings)
         return self.source if isinstance(self.source, Path) else self.source(cache)
 
 
 def known_models() -> list[ModelSpec]:
-    """Every model that ``--model`` knows by name without a user's hook."""
+    """Every model that is known by name without a user's hook."""
     return [*bundled_models(), *named_models()]
 
 
 def bundled_models() -> list[ModelSpec]:
     """The models that come with phasebench: trained ones, and tiny random ones for tests."""
     return [
-        _from("smol-llava", _bundled, CHAT_LLAVA, 36, "SmolLM2-135M with a trained vision encoder"),
-        _from("smol-instructblip", _bundled, CHAT_BLIP, 16, "the same through a Q-Former"),
-        _from("tiny-llava", _tiny, TINY_PROMPT_LLAVA, 16, "random weights, for tests only"),
-        _from("tiny-instructblip", _tiny, TINY_PROMPT_BLIP, 4, "random weights, for tests only"),
-        *(_random(spec) for spec in named_models() if spec.source is not None),
+        _local_spec("smol-llava", _bundled, CHAT_LLAVA, 36, "SmolLM2-135M with a trained vision encoder"),
+        _local_spec("smol-instructblip", _bundled, CHAT_BLIP, 16, "the same through a Q-Former"),
+        _local_spec("tiny-llava", _tiny, TINY_PROMPT_LLAVA, 16, "random weights, for tests only"),
+        _local_spec("tiny-instructblip", _tiny, TINY_PROMPT_BLIP, 4, "random weights, for tests only"),
+        *(_tiny_random_spec(spec) for spec in named_models() if spec.source is not None),
     ]
 
 
-def _from(name: str, make: Callable[[str, Path], Path], prompt: str, visual: int, note: str) -> ModelSpec:
+def _local_spec(
+    name: str, make: Callable[[str, Path], Path], prompt: str, visual: int, note: str
+) -> ModelSpec:
+    """A model that ``make`` (name, cache folder -> checkpoint's folder) makes on this machine."""
     return ModelSpec(name, partial(make, name), prompt, visual, note=note)
 
 
-def _random(named: ModelSpec) -> ModelSpec:
+def _tiny_random_spec(named: ModelSpec) -> ModelSpec:
     name = f"tiny-random-{named.name}"
     note = f"{named.name}'s layout, random weights, for tests only"
-    made = partial(_shrunk, name, CONFIGS / f"{named.name}.json")
-    return ModelSpec(name, made, named.prompt, named.visual, note=note)
+    make = partial(_tiny_random, name, CONFIGS / f"{named.name}.json")
+    return ModelSpec(name, make, named.prompt, named.visual, note=note)
 
 
 def named_models() -> list[ModelSpec]:
-    """The paper's models and their relatives; their verdicts are unknown until someone runs them."""
+    """The paper's models and their relatives; their verdicts are unknown until they are measured."""
     return [
         _hub("instructblip", "Salesforce/instructblip-vicuna-13b", CAPTION, 32, "the paper's, Vicuna-13B"),
         _hub("instructblip-7b", "Salesforce/instructblip-vicuna-7b", CAPTION, 32, "Vicuna-7B"),
@@ -114,9 +118,9 @@ def named_models() -> list[ModelSpec]:
             "LLaVA-NeXT, Vicuna-7B",
         ),
         _hub("blip2", "Salesforce/blip2-opt-2.7b", "a photo of", 32, "OPT-2.7B"),
-        _converted("minigpt4", 32),
-        _converted("minigpt-v2", 256),
-        _converted("limber", 196),
+        _official("minigpt4", 32),
+        _official("minigpt-v2", 256),
+        _official("limber", 196),
     ]  # fmt: skip
 
 
@@ -126,7 +130,7 @@ def _hub(name: str, location: str, prompt: str, visual: int | None, note: str) -
     return ModelSpec(name, hub, prompt, visual, CONFIGS / f"{name}.json", note)
 
 
-def _converted(name: str, visual: int) -> ModelSpec:
+def _official(name: str, visual: int) -> ModelSpec:
     note = f"convert its official files first (python -m phasebench convert {name} --help)"
     return ModelSpec(name, None, None, visual, CONFIGS / f"{name}.json", note)
 
@@ -137,34 +141,35 @@ def _bundled(name: str, cache: Path) -> Path:
     return Path(assemble(name, cache))
 
 
-def _shrunk(name: str, config: Path, cache: Path) -> Path:
-    from phasebench.models.bundled.tiny_named import shrunk
+def _tiny_random(name: str, config: Path, cache: Path) -> Path:
+    from phasebench.models.bundled.tiny_named import make_tiny_random_model
 
-    return shrunk(name, config, cache)
+    return make_tiny_random_model(name, config, cache)
 
 
 def _tiny(name: str, cache: Path) -> Path:
-    from phasebench.models.bundled.tiny import tiny
+    from phasebench.models.bundled.tiny import make_tiny_model
 
-    return tiny(name, cache)
+    return make_tiny_model(name, cache)
 
 
 def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> list[ModelSpec]:
-    """The models that ``--model`` arguments name: a known name, a folder, OWNER/NAME on the hub, each
-    with an @REVISION on the hub, or NAME= before one of these.
+    """The models that arguments name.
 
-    Doubled arguments count once.
+    An argument is a known name, a folder, or OWNER/NAME on the hub; @REVISION may follow a name or repository
+    on the hub, and NAME= may stand before any of these. Doubled arguments count once.
 
     Raises:
-        InputError: an argument is none of these; it lists the known names.
+        InputError: an argument is none of these (the message lists the known names), or two models have one
+            name.
     """
     specs = {argument: _resolve(argument, known) for argument in arguments}
     names = [spec.name for spec in specs.values()]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"--model: two different models called {name!r}; name one: --model NAME=FOLDER")
-        if name in ("", ".", "..") or set(name) - SAFE:
-            raise InputError(f"--model: {name!r} cannot name a baselines' folder; say --model NAME=FOLDER")
+            raise InputError(f"{name}: two different models have this name; give NAME=FOLDER for one of them")
+        if name in ("", ".", "..") or set(name) - SAFE_IN_NAMES:
+            raise InputError(f"{name!r} cannot name a baselines' folder; give NAME=FOLDER")
     return list(specs.values())
 
 
@@ -176,11 +181,11 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
         name, location = argument.partition("@")[0], argument
         name = name if name in known else ""
     elif not name:
-        raise InputError(f"--model {argument}: nothing before =; say NAME=FOLDER, or the folder alone")
+        raise InputError(f"{argument}: nothing before =; give NAME=FOLDER, or the folder alone")
     elif location in known:
         return replace(known[location], name=name)
     elif not location:
-        raise InputError(f"--model {argument}: nothing after =; give a name, a folder, or OWNER/NAME")
+        raise InputError(f"{argument}: nothing after =; give a name, a folder, or OWNER/NAME")
     source = _source(argument, location, known)
     if name in known:
         same = source == known[name].source
@@ -188,35 +193,35 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     own = name or (source.repository.partition("/")[2] if isinstance(source, Hub) else source.resolve().name)
     if own in known:
         raise InputError(
-            f"--model {argument}: there is a model called {own!r} already; to compare with its "
-            f"baselines say --model {own}={argument}, else NAME={argument} with another name"
+            f"{argument}: there is a model called {own!r} already; to compare with its baselines give "
+            f"{own}={argument}, else NAME={argument} with another name"
         )
     return ModelSpec(own, source)
 
 
-def _instead(folder: Path) -> str:
-    """What a folder without a configuration may be, and what to give in its place."""
+def _hint(folder: Path) -> str:
+    """A guess at what a folder without a configuration is, and what to give in its place."""
     if (folder / "adapter_config.json").is_file():
         return "it holds an adapter alone: merge it into its model (peft's merge_and_unload) and give that"
-    if inside := sorted(path.parent for path in folder.glob("*/config.json")):
-        return f"checkpoints lie in folders of their own; give one of them ({inside[-1]})"
+    if checkpoints := sorted(path.parent for path in folder.glob("*/config.json")):
+        return f"checkpoints lie in folders of their own; give one of them ({checkpoints[-1]})"
     return "is this a checkpoint's folder?"
 
 
 def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
-    """The folder that ``location`` is, or the repository, with an ``@REVISION``, that it names."""
+    """The folder at ``location``, or the repository, perhaps with an ``@REVISION``, of that name."""
     path = Path(location).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise InputError(f"--model {argument}: {path / 'config.json'} is missing; {_instead(path)}")
+            raise InputError(f"{argument}: {path / 'config.json'} is missing; {_hint(path)}")
         return path
     repository, _, revision = location.partition("@")
     if repository in known and (hub := known[repository].source) and isinstance(hub, Hub):
         repository = hub.repository
     if REPOSITORY.fullmatch(repository):
         return Hub(repository, revision or None)
-    what = "no such folder" if "/" in location else "unknown model"
+    problem = "no such folder" if "/" in location else "unknown model"
     raise InputError(
-        f"--model {argument}: {what}{did_you_mean(location, known)}; known: {', '.join(known)}; or give a folder, "
+        f"{argument}: {problem}{did_you_mean(location, known)}; known: {', '.join(known)}; or give a folder, "
         "or OWNER/NAME on the hub"
     )

@@ -1,7 +1,7 @@
-"""What measuring a model will take, before any weight is read: sizes, placement, operations, time.
+"""An estimate of what measuring a model takes, before any weight is read: sizes, placement, operations, time.
 
-Operations are counted as two per multiplication of the linear layers and of attention; layers of
-experts are counted whole, so a mixture is overestimated. Symbols: N positions, V vocabulary, D width.
+Each multiplication in linear layers and attention counts as two operations. All experts are counted, so
+a mixture of experts is overestimated. Symbols: N positions, V vocabulary, D width.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from accelerate.utils import get_max_memory
 from torch import nn
 
 from phasebench.errors import InputError
-from phasebench.models.anatomy.parts import encodes, find_layers, output_head, sequence_model
+from phasebench.models.anatomy.parts import find_layers, is_encoder_decoder, output_head, sequence_model
 from phasebench.models.devices import Placement
 from phasebench.models.sizes import parameters
 
-TEXT = 24
-"""Text tokens that a prompt is taken to have."""
+TEXT_TOKENS = 24
+"""Assumed number of text tokens in a prompt."""
 DTYPES = (torch.float32, torch.bfloat16)
-MATRIX, PATIENCE = 256, 0.1
-"""Side of the first matrices that take a device's speed; seconds after which they grow no more."""
+MATRIX_SIDE, SECONDS = 256, 0.1
+"""For timing a device: side of the first matrices, and seconds after which the matrices grow no more."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of a model beforehand.
+    """Sizes and costs of a model, from its configuration.
 
     Attributes:
-        parameters: in all.
+        parameters: number of all parameters.
         layers, width, vocabulary: of the language model.
-        visual, positions: image tokens and positions of one image's prompt; None where not fixed.
-        plain, rows, lens: operations for one image: of the forward pass, of the attention rows, and of
-            the lens (0 where there is no lens).
-        placed: device -> bytes that are put there, in the dtype asked for.
+        visual, positions: number of image tokens, and of all positions in a prompt with one image; None if
+            they are not fixed.
+        pass_operations, attention_operations, lens_operations: operations for one image: for the forward
+            pass, for the attention rows, and for the lens (0 if there is no lens).
+        bytes_by_device: device -> bytes of weights there, in the chosen dtype.
     """
 
     parameters: int
@@ -46,14 +47,14 @@ class Plan:
     vocabulary: int
     visual: int | None
     positions: int | None
-    plain: float
-    rows: float
-    lens: float
-    placed: dict[str, int]
+    pass_operations: float
+    attention_operations: float
+    lens_operations: float
+    bytes_by_device: dict[str, int]
 
 
-def plan(model: Any, visual: int | None, where: Placement) -> Plan:
-    """The plan of a model on the meta device; ``visual`` image tokens, if the caller knows.
+def plan(model: Any, visual: int | None, placement: Placement) -> Plan:
+    """The plan for a model on the meta device; ``visual`` is its number of image tokens, if known.
 
     Raises:
         InputError: its layers cannot be found.
@@ -62,13 +63,14 @@ def plan(model: Any, visual: int | None, where: Placement) -> Plan:
     layers = find_layers(decoder)
     text = model.config.get_text_config()
     width, vocabulary = _width(text), int(getattr(text, "vocab_size", 0))
-    visual = visual if visual is not None else _visual(model.config)
-    positions = None if visual is None else visual + TEXT
+    visual = visual if visual is not None else _image_tokens(model.config)
+    positions = None if visual is None else visual + TEXT_TOKENS
     count = positions or 0
-    inside = sum(map(parameters, layers))
-    outside = _outside(model, decoder, head)
-    attention = 4.0 * count * count * width * len(layers) / (1 if encodes(model) else 2)
-    decoded = 0 if encodes(model) or head is None else (visual or 0) * (len(layers) + 1)
+    in_layers = sum(map(parameters, layers))
+    in_vision = _vision_parameters(model, decoder, head)
+    encoder = is_encoder_decoder(model)
+    attention = 4.0 * count * count * width * len(layers) / (1 if encoder else 2)
+    decoded_states = 0 if encoder or head is None else (visual or 0) * (len(layers) + 1)
     return Plan(
         parameters(model),
         len(layers),
@@ -76,30 +78,30 @@ def plan(model: Any, visual: int | None, where: Placement) -> Plan:
         vocabulary,
         visual,
         positions,
-        plain=2.0 * inside * count + attention + 2.0 * outside * _patches(model.config),
-        rows=2.0 * count * width * width * len(layers),
-        lens=2.0 * decoded * width * vocabulary,
-        placed=_placed(model, where),
+        pass_operations=2.0 * in_layers * count + attention + 2.0 * in_vision * _patches(model.config),
+        attention_operations=2.0 * count * width * width * len(layers),
+        lens_operations=2.0 * decoded_states * width * vocabulary,
+        bytes_by_device=_bytes_by_device(model, placement),
     )
 
 
-def _outside(model: Any, *language: nn.Module | None) -> int:
-    """Parameters of what comes before the language model; a head may share its own with the embeddings."""
-    parts = [*language, model.get_decoder() if encodes(model) else None]
-    inner = {id(p) for part in parts if part is not None for p in part.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in inner)
+def _vision_parameters(model: Any, *language: nn.Module | None) -> int:
+    """Number of parameters before the language model; a head may share its own with the embeddings."""
+    parts = [*language, model.get_decoder() if is_encoder_decoder(model) else None]
+    language_ids = {id(p) for part in parts if part is not None for p in part.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in language_ids)
 
 
 def _width(text: Any) -> int:
     names = ("hidden_size", "d_model", "n_embd")
-    found = [getattr(text, name) for name in names if getattr(text, name, None)]
-    if not found:
+    widths = [getattr(text, name) for name in names if getattr(text, name, None)]
+    if not widths:
         raise InputError(f"{text.model_type}: its configuration gives no width ({', '.join(names)})")
-    return int(found[0])
+    return int(widths[0])
 
 
 def _patches(config: Any) -> int:
-    """Patches of one picture in the vision model, as far as its configuration says."""
+    """Number of patches of one image in the vision model; 0 if the configuration does not say."""
     vision = getattr(config, "vision_config", None)
     side, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
     if isinstance(side, int) and isinstance(patch, int):
@@ -107,42 +109,42 @@ def _patches(config: Any) -> int:
     return 0
 
 
-def _visual(config: Any) -> int | None:
-    """Image tokens of one picture, where the configuration fixes them."""
+def _image_tokens(config: Any) -> int | None:
+    """Number of image tokens of one image; None if the configuration does not fix it."""
     if getattr(config, "image_grid_pinpoints", None):
-        return None  # as many tiles as the picture's size asks for
+        return None  # the number of tiles depends on the image's size
     for name in ("num_query_tokens", "image_seq_length", "mm_tokens_per_image"):
         if isinstance(value := getattr(config, name, None), int):
             return value
     return None
 
 
-def _placed(model: Any, where: Placement) -> dict[str, int]:
-    """Bytes by device: all on one, but of a model that is spread."""
-    dtype = where.dtype
-    if not where.spread:
-        return {str(where.device): parameters(model) * dtype.itemsize}
-    limits = get_max_memory(where.memory)
-    whole = infer_auto_device_map(
+def _bytes_by_device(model: Any, placement: Placement) -> dict[str, int]:
+    """Bytes of weights on each device; only a model that is spread has several."""
+    dtype = placement.dtype
+    if not placement.spread:
+        return {str(placement.device): parameters(model) * dtype.itemsize}
+    limits = get_max_memory(placement.memory)
+    device_map = infer_auto_device_map(
         model, max_memory=limits, no_split_module_classes=model._no_split_modules, dtype=dtype
     )
-    placed: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         parts = name.split(".")
         prefixes = (".".join(parts[:end]) for end in range(len(parts), -1, -1))
-        device = str(next(whole[prefix] for prefix in prefixes if prefix in whole))
-        placed[device] = placed.get(device, 0) + parameter.numel() * dtype.itemsize
-    return placed
+        device = str(next(device_map[prefix] for prefix in prefixes if prefix in device_map))
+        sizes[device] = sizes.get(device, 0) + parameter.numel() * dtype.itemsize
+    return sizes
 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of matrix products on ``device``, ever larger ones: the best of them."""
-    best, side, started = 0.0, MATRIX, time.perf_counter()
-    while time.perf_counter() - started < PATIENCE:
-        one = torch.rand(side, side, device=device, dtype=dtype)
-        began = time.perf_counter()
-        product = one @ one
+    """Operations per second on ``device``: the fastest of ever larger matrix products."""
+    fastest, side, start = 0.0, MATRIX_SIDE, time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        matrix = torch.rand(side, side, device=device, dtype=dtype)
+        product_start = time.perf_counter()
+        product = matrix @ matrix
         product[0, 0].item()  # waits for an accelerator
-        best = max(best, 2.0 * side**3 / (time.perf_counter() - began))
+        fastest = max(fastest, 2.0 * side**3 / (time.perf_counter() - product_start))
         side *= 2
-    return best
+    return fastest

@@ -1,4 +1,4 @@
-"""How large a model is, from its configuration alone: built on the meta device, no weight is read."""
+"""A model's size from its configuration alone: it is built on the meta device, and no weight is read."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from phasebench.errors import OF_TRANSFORMERS, InputError
 from phasebench.models.converters import register_for
 
 
-def empty_model(folder: Path, *, remote_code: bool = False) -> Any:
-    """The model that a folder's, or a file's, configuration describes, on the meta device.
+def empty_model(path: Path, *, remote_code: bool = False) -> Any:
+    """The model that a configuration describes, on the meta device.
+
+    Args:
+        path: a checkpoint's folder, or a configuration file.
+        remote_code: whether the checkpoint's own code may run.
 
     Raises:
-        InputError: transformers cannot build it; the message has its reason.
+        InputError: transformers cannot build it; the message has the reason.
     """
-    register_for(folder)
+    register_for(path)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=remote_code)
         with init_empty_weights(include_buffers=True):
             return AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
     except OF_TRANSFORMERS as error:
-        raise InputError(f"{folder}: no image-text-to-text model can be built from it: {error}") from error
+        raise InputError(f"{path}: no image-text-to-text model can be built from it: {error}") from error
 
 
 def parameters(module: nn.Module) -> int:
-    """Parameters in all; shared ones once."""
+    """The number of a module's parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def gibibytes(size: int) -> float:
-    """Bytes in GiB."""
+    """A size in bytes, in GiB."""
     return size / 2**30

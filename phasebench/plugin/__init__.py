@@ -1,7 +1,7 @@
 """The part of phasebench that is always loaded: one flag and the hook specifications.
 
-Everything heavy lives in ``phasebench.plugin.session``, which is registered only under ``--phasebench``, so
-that a project which merely has phasebench installed pays nothing and keeps its own ``--model``.
+The rest is registered only under ``--phasebench``. A project that merely has phasebench installed pays
+nothing and keeps its own ``--model``.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None]:
-    """Under ``--phasebench``, take part; once conftest files have added theirs, all options are known."""
+    """Under ``--phasebench``, register the plugin; check options once conftest files have added theirs."""
     if not early_config.known_args_namespace.phasebench:
         return (yield)
     from phasebench.plugin.options import refuse_mistyped
 
-    _take_part(early_config, parser, args)
+    _register(early_config, parser, args)
     yield
     if not early_config.known_args_namespace.help:
         refuse_mistyped(parser, args)
 
 
-def _take_part(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    """Claim the other options and register the plugin that does the work."""
+def _register(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Add the other options and register the modules that do the work."""
     from phasebench.plugin import benchmarks, fixtures, listing, ranks, reporter, session
     from phasebench.plugin.options import add_options
     from phasebench.plugin.rootdir import settle_rootdir
@@ -51,8 +51,8 @@ def _take_part(config: pytest.Config, parser: pytest.Parser, args: list[str]) ->
     try:
         add_options(parser, html_taken=config.pluginmanager.has_plugin("html"))  # pytest-html's name
     except ValueError as error:
-        told = "another plugin has an option of that name; leave it out with -p no:NAME"
-        raise pytest.UsageError(f"--phasebench: {error}: {told}") from error
+        remedy = "another plugin has an option of that name; leave it out with -p no:NAME"
+        raise pytest.UsageError(f"--phasebench: {error}: {remedy}") from error
     settle_rootdir(config, parser, args)
     for module in (ranks, session, reporter, fixtures, benchmarks, listing):
         config.pluginmanager.register(module, module.__name__)

@@ -1,7 +1,7 @@
-"""What pytest-benchmark is told: recorded durations, replayed, and the machine they were seen on.
+"""Recorded durations for pytest-benchmark, and the machine on which they were measured.
 
-The measurement never runs inside the ``benchmark`` fixture, which would repeat it, or under xdist
-run it once; its recorded seconds are handed over by a clock of our own.
+The measurement does not run inside the ``benchmark`` fixture, which would repeat it, or under xdist run it
+once. Instead a clock of our own replays the recorded seconds.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-LIKE = ("device", "dtype", "batch_size", "data")
-"""What two durations must share to be compared; checkpoints may differ."""
+COMPARED_FIELDS = ("device", "dtype", "batch_size", "data")
+"""Fields in which two durations must agree to be compared; checkpoints may differ."""
 
 
 class Clock:
-    """A clock that stands still until it is told what passed; ``timer=Clock.now``."""
+    """A clock that moves only when ``advance`` is called; ``timer=Clock.now``."""
 
     time = 0.0
 
     @classmethod
     def now(cls) -> float:
-        """Seconds told so far."""
+        """The seconds that have passed."""
         return cls.time
 
     @classmethod
@@ -32,7 +32,7 @@ class Clock:
 
 
 def replay(benchmark: Any, name: str, run_id: str, seconds: Sequence[float], extra: dict[str, Any]) -> None:
-    """Hand recorded ``seconds`` to pytest-benchmark under a key that no node id changes."""
+    """Hand recorded ``seconds`` to pytest-benchmark, under a key that does not depend on the node id."""
     benchmark.group = f"phasebench {name}"
     benchmark.name = f"{name}[{run_id}]"
     benchmark.fullname = _fullname(name, run_id)
@@ -41,19 +41,19 @@ def replay(benchmark: Any, name: str, run_id: str, seconds: Sequence[float], ext
     benchmark.pedantic(Clock.advance, setup=lambda: ((next(durations),), {}), rounds=len(seconds))
 
 
-def stored(config: pytest.Config, name: str, run_id: str, extra: dict[str, Any]) -> float | None:
-    """Mean seconds of the same durations in the last saved benchmark, or that of ``--benchmark-compare``.
+def last_mean(config: pytest.Config, name: str, run_id: str, extra: dict[str, Any]) -> float | None:
+    """Mean seconds of the same route in the last saved benchmark, or in that of ``--benchmark-compare``.
 
-    Only of the same images, device, precision and batch size; None where there is none such.
+    Images, device, precision and batch size must be the same; None if there is no such benchmark.
     """
     session: Any = config._benchmarksession  # type: ignore[attr-defined]
-    chosen = (session.compare,) if isinstance(session.compare, str) else ()
+    patterns = (session.compare,) if isinstance(session.compare, str) else ()
     means = [
         float(bench["stats"]["mean"])
-        for _, run in session.storage.load(*chosen)
+        for _, run in session.storage.load(*patterns)
         for bench in run["benchmarks"]
         if bench["fullname"] == _fullname(name, run_id)
-        and all(bench["extra_info"].get(key) == extra[key] for key in LIKE)
+        and all(bench["extra_info"].get(key) == extra[key] for key in COMPARED_FIELDS)
     ]
     return means[-1] if means else None
 
@@ -64,7 +64,7 @@ def _fullname(name: str, run_id: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Name the accelerator and the libraries: durations compare only where these agree."""
+    """Add the accelerator and the libraries: durations can be compared only if these agree."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""One case's comparison with its baseline: what is recorded, how it differs, and what the case says of it."""
+"""A case's comparison with its baseline, and what follows from it: write, pass, skip or fail."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from phasebench.errors import InputError
-from phasebench.judge.drift.baseline_folders import BASELINE_ID, RUN_ID, updating
-from phasebench.plugin.reporter import UNCOMPARED, attach
+from phasebench.judge.drift.decision import Action, Decision, Reason, decide, image_counts
+from phasebench.judge.drift.record import Record
+from phasebench.judge.drift.reference import read_record
+from phasebench.plugin.run import Case, Run, attach, case_of, run_of
+from phasebench.report.entries import UncomparedEntry
+from phasebench.settings import REMEDIES
 
 if TYPE_CHECKING:
     from phasebench.curves import Curves
-    from phasebench.judge.drift.baselines import Reference
-    from phasebench.judge.drift.record import Record
 
-CAUSES = pytest.StashKey[dict[str, str]]()
-"""The likely cause of the drift from each folder of baselines, ``<model>/<dataset>``."""
+VERDICTS = "verdicts/"
+"""The folder of verdicts among a model's and dataset's baselines."""
+COMPARED = (Reason.AGREES, Reason.DIFFERS, Reason.UNREADABLE)
+"""Reasons with which syrupy compares a baseline, and counts it."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A curve or verdict as measured by one case, beside the recorded one.
+    """A curve or verdict that a case measured, and the recorded one.
 
     Attributes:
         item: the case.
-        name: of the baseline in its folder: a curve, or ``verdicts/<finding>``.
+        name: the baseline's name in its folder: a curve's, or ``verdicts/<finding>``.
         measured: the record that would be written.
     """
 
@@ -36,108 +40,85 @@ class Comparison:
     name: str
     measured: Record
 
-    @cached_property
-    def reference(self) -> Reference:
-        """What the run is compared with."""
-        from phasebench.plugin.session import REFERENCE
-
-        return self.item.config.stash[REFERENCE]
+    @property
+    def run(self) -> Run:
+        """The run that the case is part of."""
+        return run_of(self.item.config)
 
     @property
-    def where(self) -> str:
-        """The baseline's name: ``<model>/<dataset>/<name>``."""
-        return f"{self.item.stash[BASELINE_ID]}/{self.name}"
+    def case(self) -> Case:
+        """The case's model, dataset and entries."""
+        return case_of(self.item)
+
+    @property
+    def baseline_name(self) -> str:
+        """``<model>/<dataset>/<name>`` of the baseline."""
+        return f"{self.case.baseline_id}/{self.name}"
 
     @cached_property
     def path(self) -> Path | None:
-        """The baseline's file; None where nothing is recorded."""
-        return self.reference.folders.find(f"{self.where}.json")
-
-    @property
-    def recorded(self) -> Record | None:
-        """The recorded one; None where there is none, or none that can be read."""
-        return self._read[0]
-
-    @property
-    def unreadable(self) -> str:
-        """Why the file cannot be read, naming it; empty where it can, or where there is none."""
-        return self._read[1]
+        """The baseline's file; None if nothing is recorded."""
+        return self.run.folders.find(f"{self.baseline_name}.json")
 
     @cached_property
-    def _read(self) -> tuple[Record | None, str]:
-        from phasebench.judge.drift.baselines import read_record
-
+    def recorded(self) -> Record | InputError | None:
+        """The recorded one; the error if its file cannot be read; None if there is none."""
         try:
-            return read_record(self.path) if self.path else None, ""
+            return read_record(self.path) if self.path else None
         except InputError as error:
-            return None, str(error)
+            return error
 
-    @property
-    def updating(self) -> bool:
-        """Whether what is not recorded, or differs, is about to be written."""
-        return updating(self.item.config)
+    @cached_property
+    def decision(self) -> Decision:
+        """What to do with the measured record."""
+        return decide(self.recorded, self.measured, self.run.mode, self.run.reference)
 
-    @property
-    def strict(self) -> bool:
-        """Whether the case fails where there is nothing to compare with."""
-        return bool(self.item.config.option.strict_baselines)
+    def skip(self) -> NoReturn:
+        """Skip a case that has nothing to compare with, and count it."""
+        attach(self.item, UncomparedEntry())
+        pytest.skip(self.message())
 
-    @property
-    def fewer_images(self) -> str:
-        """That this run has fewer images than are recorded, in words; empty where it has not."""
-        from phasebench.judge.drift.baselines import fewer_images, image_counts
+    def carry_out(self, baseline: Any) -> str:
+        """Let syrupy's ``baseline`` compare, count and write.
 
-        if self.recorded and fewer_images(self.recorded, self.measured):
-            return image_counts(self.recorded, self.measured)
-        return ""
+        Returns the message of a failure; empty without one.
+        """
+        decision = self.decision
+        if decision.action is Action.WRITE or decision.reason in COMPARED:
+            return "" if baseline(name=self.name) == self.measured else self.message()
+        return "" if decision.action is Action.ACCEPT else self.message()
 
-    @property
-    def not_recorded(self) -> str:
-        """What is said where nothing is recorded."""
-        return f"no baseline for {self.where}; write it with --snapshot-update"
+    def message(self) -> str:
+        """The decision in words, with model and dataset, and with the option that would help."""
+        decision, run_id = self.decision, self.case.run_id
+        name = self.name.removeprefix(VERDICTS)
+        remedy = REMEDIES.get(decision.remedy, "")
+        first_line, *lines = decision.lines or (decision.reason.value,)
+        first_line = f"{first_line}; {remedy}" if remedy else first_line
+        if decision.action is Action.REFUSE:
+            counts = image_counts(self.recorded, self.measured)  # type: ignore[arg-type]  # it was compared
+            alternative = self._alternative()
+            return f"{run_id} {name} differs from its baseline, but {counts}: {remedy}, or {alternative}"
+        if decision.reason is Reason.NOT_RECORDED:
+            return f"no baseline for {self.baseline_name}; {remedy}"
+        if decision.reason in (Reason.FEW_ITEMS, Reason.FEWER_IMAGES):
+            return f"{self.baseline_name}: {first_line}"
+        if decision.reason is Reason.CLAIM:
+            return f"{run_id} {name} {first_line}"
+        against = f" against {self.run.against}" if self.run.against else ""
+        return "\n".join([f"{run_id}{against} {name}: {first_line}", *lines])
 
-    def loses_images(self) -> str:
-        """Why ``--snapshot-update`` must not write: the file rests on more images, as do others beside it."""
-        rewriting = self.item.config.option.update_snapshots
-        if self.path is None or not rewriting or not self.fewer_images or self._agrees():
-            return ""
-        own = self.path.is_relative_to(self.reference.folders.own)
-        way = f"remove {self.path.parent}" if own else "name the model anew (--model NAME=...)"
-        told = f"{self.name} differs from its baseline, but {self.fewer_images}"
-        return f"{self.item.stash[RUN_ID]} {told}: raise --images, or {way}"
-
-    def _agrees(self) -> bool:
-        try:
-            return bool(self.recorded and self.reference.agree(self.recorded, self.measured))
-        except InputError:  # as of two precisions without a tolerance
-            return False
-
-    def renewed(self) -> str:
-        """That images differ from the recorded ones, so that the record is written anew; else empty."""
-        from phasebench.judge.drift.baselines import image_counts
-
-        if self.recorded and self.reference.renews(self.recorded, self.measured):
-            return f"{self.name} {image_counts(self.recorded, self.measured)} that are not all the same"
-        return ""
-
-    def skip(self, why: str) -> NoReturn:
-        """Skip what cannot be compared, and count it."""
-        attach(self.item, {"kind": UNCOMPARED})
-        pytest.skip(why)
-
-    def failure(self, baseline: Any) -> str:
-        """What a failed assertion on syrupy's ``baseline`` says, with the model and dataset before it."""
-        lines = [self.unreadable] if self.unreadable else baseline.get_assert_diff()
-        against = f" against {self.reference.against}" if self.reference.against else ""
-        name = self.name.removeprefix("verdicts/")
-        return "\n".join([f"{self.item.stash[RUN_ID]}{against} {name}: {lines[0]}", *lines[1:]])
+    def _alternative(self) -> str:
+        """How to record fewer images after all; the other files in the folder have more images too."""
+        if self.path is not None and self.path.is_relative_to(self.run.folders.own):
+            return f"remove {self.path.parent}"
+        return "name the model anew (--model NAME=...)"
 
     def cause(self, curves: Curves) -> str:
-        """The likely cause, read off all curves of the model and dataset, once."""
+        """The likely cause of a drift, from all curves of the model and dataset; it is computed once."""
         from phasebench.judge.drift.cause import likely_cause
 
-        run_id = self.item.stash[BASELINE_ID]
-        causes = self.item.config.stash.setdefault(CAUSES, {})
-        if run_id not in causes:
-            causes[run_id] = likely_cause(self.reference, run_id, curves)
-        return causes[run_id]
+        baseline_id, causes = self.case.baseline_id, self.run.causes
+        if baseline_id not in causes:
+            causes[baseline_id] = likely_cause(self.run.reference, baseline_id, curves)
+        return causes[baseline_id]

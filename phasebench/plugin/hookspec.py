@@ -1,4 +1,4 @@
-"""The hooks through which a project adds its own models, datasets and findings.
+"""The hooks through which a project adds its own models, datasets, findings and outputs.
 
 Implement them in a ``conftest.py`` or in a plugin::
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from phasebench.datasets.named_datasets import DatasetSpec
     from phasebench.judge.findings.finding import Finding
     from phasebench.models.named_models import ModelSpec
+    from phasebench.report.results import Results
 
 
 @pytest.hookspec
@@ -37,3 +38,11 @@ def pytest_phasebench_datasets(config: pytest.Config) -> Sequence[DatasetSpec]: 
 @pytest.hookspec
 def pytest_phasebench_findings(config: pytest.Config) -> Sequence[Finding]:  # type: ignore[empty-body]
     """Claims to judge on every model and dataset, beside the paper's six."""
+
+
+@pytest.hookspec
+def pytest_phasebench_results(config: pytest.Config, results: Results) -> None:
+    """Called with the run's results when the tables are printed and the outputs written.
+
+    ``results.as_dict()`` is the content of the results file.
+    """

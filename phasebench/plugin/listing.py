@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from phasebench.errors import InputError
-from phasebench.judge.drift.baseline_folders import FOLDERS
-from phasebench.plugin import named as known
-from phasebench.plugin.options import settings_of
+from phasebench.plugin import named
+from phasebench.plugin.options import usage
 from phasebench.plugin.progress import duration
-from phasebench.settings import DEFAULT_MODELS
+from phasebench.plugin.run import run_of
+from phasebench.settings import DEFAULT_MODELS, with_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 COLUMNS = ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note")
 NARROW = ("model", "parameters", "layers", "visual", "verdicts")
-"""Of ``COLUMNS``, where there is no room for all of them."""
+"""The columns that are printed if there is no room for all."""
 WIDE = 160
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Print and stop, where that is what was asked for."""
+    """Print the table and stop, under ``--list-models`` and ``--plan``."""
     option = config.option
     if not (option.list_models or option.plan):
         return None
@@ -42,35 +42,35 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     try:
         config._do_configure()
         console = _console()
-        console.print(_listed(config, console.width) if option.list_models else _planned(config))
+        console.print(_models_table(config, console.width) if option.list_models else _plan_table(config))
     except InputError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(with_option(error)) from error
     finally:
         config._ensure_unconfigure()
     return 0
 
 
 def _console() -> Console:
-    """The terminal, or what is as wide as the widest table where lines go elsewhere."""
+    """The terminal; for output into a file or pipe, a console as wide as the widest table."""
     from rich.console import Console
 
     return Console(width=None if Console().is_terminal else WIDE)
 
 
-def _listed(config: pytest.Config, width: int) -> Table:
+def _models_table(config: pytest.Config, width: int) -> Table:
     """Every model known by name: where it comes from, its size, whether verdicts are recorded."""
     from rich.table import Table
 
-    shown = COLUMNS if width >= WIDE else NARROW
+    columns = COLUMNS if width >= WIDE else NARROW
     table = Table(box=None, pad_edge=False)
-    for column in shown:
-        table.add_column(column, no_wrap=column != shown[-1])
-    for spec in known.models(config).values():
-        size = _size(spec, settings_of(config))
+    for column in columns:
+        table.add_column(column, no_wrap=column != columns[-1])
+    for spec in named.models(config).values():
+        size = _size(spec, run_of(config).settings)
         cells = (spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)
         row = dict(zip(COLUMNS, cells, strict=True))
-        table.add_row(*(row[column] for column in shown))
-    if shown is NARROW:
+        table.add_row(*(row[column] for column in columns))
+    if columns is NARROW:
         table.caption = f"in {WIDE} columns, or through a pipe, also where they come from"
     return table
 
@@ -84,7 +84,7 @@ def _origin(spec: ModelSpec) -> str:
 
 
 def _size(spec: ModelSpec, settings: Settings) -> list[str]:
-    """Parameters, memory, layers, visual tokens of a model whose configuration is at hand."""
+    """Cells for parameters, memory, layers, visual tokens; empty without a configuration at hand."""
     visual = "varies" if spec.visual is None else str(spec.visual)
     if spec.config is None:
         return ["", "", "", visual]
@@ -97,29 +97,31 @@ def _size(spec: ModelSpec, settings: Settings) -> list[str]:
 
 
 def _verdicts(config: pytest.Config, spec: ModelSpec) -> str:
-    return ", ".join(config.stash[FOLDERS].judged(spec.name)) or "unknown"
+    return ", ".join(run_of(config).folders.datasets_with_verdicts(spec.name)) or "unknown"
 
 
-def _planned(config: pytest.Config) -> Table:
-    """What measuring the chosen models will take."""
+def _plan_table(config: pytest.Config) -> Table:
+    """An estimate of what measuring the chosen models takes."""
     from rich.table import Table
 
     from phasebench.models.devices import pick_device, pick_dtype
     from phasebench.models.named_models import resolve_models
     from phasebench.models.plan import speed
 
-    settings = settings_of(config)
+    settings = run_of(config).settings
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
-    specs = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
+    with usage("--model "):
+        specs = resolve_models(config.option.model or DEFAULT_MODELS, named.models(config))
     rate = speed(device, dtype)
     table = Table(box=None, pad_edge=False, show_header=False)
     for spec in specs:
         began = time.perf_counter()
-        found = _plan(spec, settings)
+        with usage(f"--model {spec.name}: "):
+            estimate = _plan(spec, settings)
         seconds = time.perf_counter() - began
         table.add_row("model", spec.name, style="bold")
-        for row in _rows(found, rate, settings.images):
+        for row in _plan_rows(estimate, rate, settings.images):
             table.add_row(*row)
         table.add_row("speed taken", f"{rate / 1e9:.0f} GFLOP/s, a matrix product on {device} in {dtype}")
         table.add_row("planned in", f"{seconds:.2f} s\n")
@@ -131,46 +133,58 @@ def _plan(spec: ModelSpec, settings: Settings) -> Plan:
     from phasebench.models.plan import plan
     from phasebench.models.sizes import empty_model
 
-    config, flags = _configuration(spec), {"remote_code": settings.remote_code}
-    where = plan_placement(config, settings.device, settings.dtype, settings.max_memory, **flags)
-    return plan(empty_model(config, **flags), spec.visual, where)
+    config = _configuration(spec, settings)
+    placement = plan_placement(config, settings)
+    return plan(empty_model(config, remote_code=settings.remote_code), spec.visual, placement)
 
 
-def _rows(found: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:
+def _plan_rows(estimate: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:
+    """The rows of one model: a label and its text; ``rate`` is the device's operations per second."""
     from phasebench.models.plan import DTYPES
     from phasebench.models.sizes import gibibytes
 
     sizes = [
-        f"{gibibytes(found.parameters * dtype.itemsize):.1f} GiB in {str(dtype)[6:]}" for dtype in DTYPES
+        f"{gibibytes(estimate.parameters * dtype.itemsize):.1f} GiB in {str(dtype)[6:]}" for dtype in DTYPES
     ]
-    yield "parameters", f"{_billions(found.parameters)}: {', '.join(sizes)}"
-    yield "placed", ", ".join(f"{where}: {gibibytes(size):.1f} GiB" for where, size in found.placed.items())
-    yield "language model", f"{found.layers} layers of width {found.width}, vocabulary {found.vocabulary}"
-    if found.positions is None:
+    yield "parameters", f"{_billions(estimate.parameters)}: {', '.join(sizes)}"
+    yield (
+        "placed",
+        ", ".join(
+            f"{device}: {gibibytes(size):.1f} GiB" for device, size in estimate.bytes_by_device.items()
+        ),
+    )
+    yield (
+        "language model",
+        f"{estimate.layers} layers of width {estimate.width}, vocabulary {estimate.vocabulary}",
+    )
+    if estimate.positions is None:
         yield "image tokens", "not fixed: they depend on the image's size"
         return
-    yield "image tokens", f"{found.visual} of about {found.positions} positions"
-    for what, operations in (
-        ("plain forward pass", found.plain),
-        ("with attention rows", found.plain + found.rows),
-        ("and with the lens", found.plain + found.rows + found.lens),
+    yield "image tokens", f"{estimate.visual} of about {estimate.positions} positions"
+    for label, operations in (
+        ("plain forward pass", estimate.pass_operations),
+        ("with attention rows", estimate.pass_operations + estimate.attention_operations),
+        (
+            "and with the lens",
+            estimate.pass_operations + estimate.attention_operations + estimate.lens_operations,
+        ),
     ):
-        each = operations / rate
-        total = duration(each * images)
-        yield what, f"{operations / 1e12:.2f} TFLOP an image, {each:.2f} s; {total} for {images} images"
+        seconds = operations / rate
+        total = duration(seconds * images)
+        yield label, f"{operations / 1e12:.2f} TFLOP an image, {seconds:.2f} s; {total} for {images} images"
 
 
 def _billions(count: int) -> str:
     return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
 
 
-def _configuration(spec: ModelSpec) -> Path:
-    """A folder or file with the model's config.json, without its weights if that can be."""
+def _configuration(spec: ModelSpec, settings: Settings) -> Path:
+    """A folder or file with the model's config.json, without its weights if possible."""
     from phasebench.files import cache_folder
     from phasebench.models.hub import Hub, look_up
 
     if spec.config is not None and spec.config.is_file():
         return spec.config
     if isinstance(spec.source, Hub):
-        return look_up(spec.name, spec.source)
-    return spec.folder(cache_folder())
+        return look_up(spec.source)
+    return spec.folder(cache_folder(), settings)

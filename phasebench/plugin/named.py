@@ -17,40 +17,40 @@ Kind = TypeVar("Kind")
 
 
 def models(config: pytest.Config) -> dict[str, ModelSpec]:
-    """Every model that ``--model`` knows, by name; a user's comes in place of ours."""
+    """Every model that ``--model`` knows, by name; a user's model replaces ours of the same name."""
     from phasebench.models.named_models import ModelSpec, known_models
 
-    added = _given(config, "pytest_phasebench_models", ModelSpec)
-    return {spec.name: spec for spec in (*known_models(), *added)}
+    own_specs = _specs_of_hook(config, "pytest_phasebench_models", ModelSpec)
+    return {spec.name: spec for spec in (*known_models(), *own_specs)}
 
 
 def datasets(config: pytest.Config) -> dict[str, DatasetSpec]:
-    """Every dataset that ``--dataset`` knows, by name; a user's comes in place of ours."""
+    """Every dataset that ``--dataset`` knows, by name; a user's dataset replaces ours of the same name."""
     from phasebench.datasets.named_datasets import DatasetSpec, bundled_datasets, official_datasets
 
     option = config.option
-    official = official_datasets(option.data_dir, option.images, option.seed)
-    added = _given(config, "pytest_phasebench_datasets", DatasetSpec)
-    return {spec.name: spec for spec in (*bundled_datasets(), *official, *added)}
+    official_specs = official_datasets(option.data_dir, option.images, option.seed)
+    own_specs = _specs_of_hook(config, "pytest_phasebench_datasets", DatasetSpec)
+    return {spec.name: spec for spec in (*bundled_datasets(), *official_specs, *own_specs)}
 
 
 def findings(config: pytest.Config) -> list[Finding]:
-    """Those of the user's hooks."""
+    """The findings of the user's hooks."""
     if not config.hook.pytest_phasebench_findings.get_hookimpls():
-        return []  # without pandas, which collecting need not wait for
+        return []  # do not import numpy for nothing
     from phasebench.judge.findings.finding import Finding
 
-    return _given(config, "pytest_phasebench_findings", Finding)
+    return _specs_of_hook(config, "pytest_phasebench_findings", Finding)
 
 
-def _given(config: pytest.Config, hook: str, kind: type[Kind]) -> list[Kind]:
-    """What the implementations of a hook give, together.
+def _specs_of_hook(config: pytest.Config, hook: str, kind: type[Kind]) -> list[Kind]:
+    """The specs, or findings, that all implementations of a hook return.
 
     Raises:
-        InputError: one gives something else than a list of ``kind``.
+        InputError: an implementation returns something other than a list of ``kind``.
     """
     batches = getattr(config.hook, hook)(config=config)
     for batch in batches:
-        if not isinstance(batch, list | tuple) or not all(isinstance(one, kind) for one in batch):
-            raise InputError(f"{hook}: should give a list of {kind.__name__}, not {batch!r:.80}")
-    return [one for batch in batches for one in batch]
+        if not isinstance(batch, list | tuple) or not all(isinstance(spec, kind) for spec in batch):
+            raise InputError(f"{hook}: should return a list of {kind.__name__}, not {batch!r:.80}")
+    return [spec for batch in batches for spec in batch]

@@ -1,4 +1,4 @@
-"""The options that exist under ``--phasebench``; defaults are one table."""
+"""The options under ``--phasebench``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from phasebench import processes
 from phasebench.errors import InputError, did_you_mean
 from phasebench.files import store_folder
-from phasebench.settings import DEFAULT_IMAGES, DEFAULT_MODELS, Settings
+from phasebench.report.outputs import OUTPUTS
+from phasebench.settings import DEFAULT_IMAGES, DEFAULT_MODELS, BaselineMode, Settings, with_option
 
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
 DEFAULT_EFFECT = 0.5
@@ -21,18 +22,18 @@ DEFAULT_EFFECT = 0.5
 
 
 @contextmanager
-def usage(beside: str = "") -> Iterator[None]:
-    """What cannot be used as given ends the run here, before anything is measured, with exit code 4."""
+def usage(prefix: str = "") -> Iterator[None]:
+    """Turn an ``InputError`` into a usage error, which ends the run with exit code 4."""
     try:
         yield
     except InputError as error:
-        raise pytest.UsageError(f"{beside}{error}") from error
+        raise pytest.UsageError(f"{prefix}{with_option(error)}") from error
 
 
 def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
-    """Declare every option; called by the plugin once ``--phasebench`` is seen.
+    """Declare every option.
 
-    Where another plugin has ``--html``, ours is ``--phasebench-html``.
+    With ``html_taken``, where another plugin has ``--html``, ours is ``--phasebench-html``.
     """
     group = parser.getgroup("phasebench")
     add = group.addoption
@@ -41,7 +42,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         action="append",
         type=_text,
         metavar="NAME|FOLDER|OWNER/NAME[@REVISION]",
-        help="Model to measure, or NAME= before one, to call it so; may be repeated. "
+        help="Model to measure; NAME= before it sets its name in the results; may be repeated. "
         f"Default: {', '.join(DEFAULT_MODELS)}.",
     )
     add(
@@ -55,7 +56,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         "--data-dir",
         type=_path,
         metavar="DIR",
-        help="Where copies of coco and winoground lie; without it they are fetched from the hub.",
+        help="Folder of copies of coco and winoground; without it they are fetched from the hub.",
     )
     add(
         "--strict-data",
@@ -67,7 +68,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         type=_positive,
         default=DEFAULT_IMAGES,
         metavar="N",
-        help="Images drawn from each dataset, at most (default %(default)s).",
+        help="Most images drawn from each dataset (default %(default)s).",
     )
     add("--seed", type=int, default=0, help="Seed of the drawing of images and of the controls (default 0).")
     add(
@@ -93,7 +94,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         "--max-memory",
         type=_text,
         metavar="DEVICE=SIZE,...",
-        help="Split the model across devices within, e.g. 0=20GiB,cpu=64GiB.",
+        help="Split the model across devices within these limits, e.g. 0=20GiB,cpu=64GiB.",
     )
     add("--allow-pickle", action="store_true", help="Read pickled weights where there are no safetensors.")
     add("--trust-remote-code", action="store_true", help="Let a checkpoint run its own Python code.")
@@ -115,7 +116,7 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         "--against",
         type=_text,
         metavar="NAME",
-        help="Compare with the baselines of this model instead of the measured one's own.",
+        help="Compare with the baselines of this model instead of the measured model's own.",
     )
     add(
         "--effect",
@@ -124,58 +125,54 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         help="With --against: differences up to D standard deviations over images are no drift "
         f"(default {DEFAULT_EFFECT}).",
     )
-    add("--results", type=_path, metavar="FILE", help="Write curves, verdicts, drift and timing as JSON.")
-    add(
-        "--phasebench-html" if html_taken else "--html",
-        dest="html",
-        type=_path,
-        metavar="FILE",
-        help="Write a report with figures, one file that opens offline (needs phasebench[report]).",
-    )
-    add(
-        "--figures",
-        type=_path,
-        metavar="DIR",
-        help="Write the report's figures as PNG and PDF (needs phasebench[report]).",
-    )
+    for output in OUTPUTS:
+        if output.is_option:
+            name = f"--phasebench-{output.dest}" if html_taken and output.name == "--html" else output.name
+            metavar = "DIR" if output.folder else "FILE"
+            add(name, dest=output.dest, type=_path, metavar=metavar, help=output.help)
     add(
         "--store",
         type=_path,
         metavar="DIR",
-        help="Where finished images are kept, so that none is measured twice (default: in the cache folder).",
+        help="Folder of measured images, so that none is measured twice (default: in the cache folder).",
     )
     add("--fresh", action="store_true", help="Measure every image, whatever is in the store.")
     add(
         "--strict-baselines",
         action="store_true",
-        help="Fail a curve or verdict of which no baseline is recorded.",
+        help="Fail a curve or verdict that has no baseline.",
     )
     add(
         "--phasebench-baselines",
         type=_text,
         metavar="DIR",
-        help="Baselines' folder (ini: phasebench_baselines).",
+        help="Folder of baselines (ini: phasebench_baselines).",
     )
-    add("--phasebench-cache", type=_path, metavar="DIR", help="Where bundled models and data are assembled.")
+    add(
+        "--phasebench-cache",
+        type=_path,
+        metavar="DIR",
+        help="Folder in which bundled models and data are assembled.",
+    )
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
 
 
 def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
-    """See that no argument is nearly an option's name; other unknown ones are for pytest to refuse.
+    """Check that no argument is almost an option's name; pytest itself refuses other unknown options.
 
     Raises:
-        pytest.UsageError: one is; the message names both.
+        pytest.UsageError: an argument is; the message names both.
     """
-    # argparse has no public list; a test holds the name
+    # argparse has no public list of options; a test checks this attribute.
     options = [name.removeprefix("--") for name in parser.optparser._option_string_actions]
-    for given in parser.parse_known_and_unknown_args(list(args))[1]:
-        name = given.partition("=")[0]
+    for argument in parser.parse_known_and_unknown_args(list(args))[1]:
+        name = argument.partition("=")[0]
         if near := did_you_mean(name.lstrip("-"), options, "--"):
             raise pytest.UsageError(f"{name}: there is no such option{near}")
 
 
 def _text(text: str) -> str:
-    """Refuse an empty value, as of an unset shell variable: it is neither a value nor the default."""
+    """Refuse an empty value, as from an unset shell variable: it is neither a value nor the default."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave the option out for its default")
     return text
@@ -205,17 +202,17 @@ def _batch_size(text: str) -> int | None:
     return None if text == "auto" else _positive(text)
 
 
-SETTINGS = pytest.StashKey[Settings]()
+def parsed_mode(option: argparse.Namespace) -> BaselineMode:
+    """What the options allow the run to do with baselines."""
+    return BaselineMode(
+        create=bool(option.update_snapshots or option.update_new_snapshots_only),
+        update=bool(option.update_snapshots),
+        strict=bool(option.strict_baselines),
+    )
 
 
-def settings_of(config: pytest.Config) -> Settings:
-    """The parsed options as ``Settings``; the same object throughout a run."""
-    if SETTINGS not in config.stash:
-        config.stash[SETTINGS] = _parsed(config.option)
-    return config.stash[SETTINGS]
-
-
-def _parsed(option: argparse.Namespace) -> Settings:
+def parsed_settings(option: argparse.Namespace) -> Settings:
+    """The settings of loading and measuring from the options."""
     return Settings(
         images=option.images,
         seed=option.seed,

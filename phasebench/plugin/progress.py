@@ -1,4 +1,4 @@
-"""One line of progress while a model is measured: done, rate, time left."""
+"""A line of progress while a model is measured: images done, rate, time left."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from phasebench.measurement.batches import ProgressUpdate
     from phasebench.settings import Settings
 
-EVERY = 10.0
+LOG_INTERVAL = 10.0
 """Seconds between lines where a line cannot be rewritten (a log)."""
 
 
 class Progress:
-    """Call with ``ProgressUpdate``; writes through pytest's terminal reporter, past its capturing.
+    """Shows the progress of a measurement: call it with each ``ProgressUpdate``.
 
-    A worker of pytest-xdist has no reporter: it writes lines to the error output that it shares with the run.
+    It writes through pytest's terminal reporter, bypassing pytest's capturing. A pytest-xdist worker has no
+    reporter and writes lines to the run's error output instead.
 
-    The rate is that of images measured now, over the time spent on them: what an earlier run has
-    measured comes back at once and says nothing of how long the rest takes.
+    The rate counts only images that are measured now and the time spent on them. Images from the store come
+    back at once and do not show how long the rest takes.
     """
 
     def __init__(self, config: pytest.Config, label: str) -> None:
@@ -33,43 +34,44 @@ class Progress:
         self._verbosity = config.get_verbosity()
         self._worker = hasattr(config, "workerinput")
         self._label = label
-        self._done: ProgressUpdate | None = None
+        self._update: ProgressUpdate | None = None
         self._measured = 0
-        self._busy = 0.0
-        self._last, self._shown = time.monotonic(), -math.inf
+        self._measuring_seconds = 0.0
+        self._update_time, self._line_time = time.monotonic(), -math.inf
 
     @property
     def _terminal(self) -> bool:
         return bool(self._reporter and self._reporter.isatty)
 
-    def __call__(self, done: ProgressUpdate) -> None:
-        """Show how far the measurement is; the call with no image done starts the clock."""
+    def __call__(self, update: ProgressUpdate) -> None:
+        """Show how far the measurement is; the update with no image done starts the clock."""
         now = time.monotonic()
-        if not done.images:
-            self._busy = 0.0
-        elif done.measured > self._measured:
-            self._busy += now - self._last
-        self._last, self._measured = now, done.measured
-        if not done.control:
-            self._done = done
-        pause = 0.2 if self._terminal else EVERY
-        if done.images and (now - self._shown >= pause or done.images == done.total):
-            self._shown = now
-            self._write(progress_line(done, self._busy), last=done.images == done.total)
+        if not update.images:
+            self._measuring_seconds = 0.0
+        elif update.measured > self._measured:
+            self._measuring_seconds += now - self._update_time
+        self._update_time, self._measured = now, update.measured
+        if not update.control:
+            self._update = update
+        interval = 0.2 if self._terminal else LOG_INTERVAL
+        is_last = update.images == update.total
+        if update.images and (now - self._line_time >= interval or is_last):
+            self._line_time = now
+            self._write(progress_line(update, self._measuring_seconds), last=is_last)
 
-    def say(self, what: str) -> None:
-        """Show what goes on before the first image."""
-        self._write(what, last=False)
+    def show(self, step: str) -> None:
+        """Show a step before the first image, such as loading."""
+        self._write(step, last=False)
 
     def interrupted(self, settings: Settings) -> str:
-        """What a measurement that was stopped leaves behind, in words."""
-        done = self._done
-        if done is None:
+        """A message about an interrupted measurement: the images measured, and where they are kept."""
+        update = self._update
+        if update is None:
             return f"interrupted before an image of {self._label} was measured"
-        text = f"interrupted; of {self._label} {done.images} of {done.total} images are measured"
-        if done.trouble:
-            return f"{text}, not all of them kept: {done.trouble}"
-        return f"{text} and kept in {where_kept(settings)}"
+        text = f"interrupted; of {self._label} {update.images} of {update.total} images are measured"
+        if update.trouble:
+            return f"{text}, not all of them kept: {update.trouble}"
+        return f"{text} and kept in {store_message(settings)}"
 
     def _write(self, text: str, *, last: bool) -> None:
         if self._verbosity < 0 or (self._reporter is None and not self._worker):
@@ -81,29 +83,29 @@ class Progress:
             elif self._terminal:
                 self._reporter.rewrite("" if last else f"{self._label}: {text}", erase=True)
                 if last:
-                    self._reporter.rewrite("")  # the results of the cases go on at the line's start
+                    self._reporter.rewrite("")  # the cases' results continue at the start of the line
             else:
                 self._reporter.ensure_newline()
                 self._reporter.write_line(f"{self._label}: {text}")
 
 
-def where_kept(settings: Settings) -> str:
-    """Where finished images are kept, and how a run that was stopped is taken up again, in words."""
+def store_message(settings: Settings) -> str:
+    """The store's folder, and how to resume an interrupted run, in words."""
     command = "the same command without --fresh" if settings.fresh else "the same command"
     return f"{settings.store}; {command} resumes from there"
 
 
-def progress_line(done: ProgressUpdate, busy: float) -> str:
-    """``12/60 images (8 from the store), 1.43/s, 34 s left``; ``busy`` seconds went into those measured."""
-    what = f"control {done.control}: " if done.control else ""
-    text = f"{what}{done.images}/{done.total} images"
-    if done.images > done.measured:
-        text += f" ({done.images - done.measured} from the store)"
-    if done.measured:
-        rate = done.measured / max(busy, 1e-9)
+def progress_line(update: ProgressUpdate, seconds: float) -> str:
+    """``12/60 images (8 from the store), 1.43/s, 34 s left``; the measured images took ``seconds``."""
+    prefix = f"control {update.control}: " if update.control else ""
+    text = f"{prefix}{update.images}/{update.total} images"
+    if update.images > update.measured:
+        text += f" ({update.images - update.measured} from the store)"
+    if update.measured:
+        rate = update.measured / max(seconds, 1e-9)
         text += f", {rate:.3g}/s"
-        if done.images < done.total:
-            text += f", {duration((done.total - done.images) / rate)} left"
+        if update.images < update.total:
+            text += f", {duration((update.total - update.images) / rate)} left"
     return text
 
 

@@ -1,4 +1,4 @@
-"""Under ``accelerate launch`` all processes but the first measure their share in silence, writing nothing."""
+"""Several processes (``accelerate launch``): all but the first measure their share and print nothing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from phasebench import processes
 
-WRITES = {"xmlpath", "benchmark_json", "benchmark_save", "benchmark_compare", "benchmark_compare_fail"}
-"""Options that make a file, or read what only the first process wrote."""
+FILE_OPTIONS = {"xmlpath", "benchmark_json", "benchmark_save", "benchmark_compare", "benchmark_compare_fail"}
+"""Options that write a file, or read a file that only the first process writes."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what does not go together; silence all processes but the first.
+    """Refuse options that several processes cannot have; silence all processes but the first.
 
     Raises:
-        pytest.UsageError: several processes and xdist's workers, or a model spread over devices.
+        pytest.UsageError: there are several processes, and xdist's workers or a model spread over devices.
     """
     if processes.count() == 1:
         return
@@ -31,28 +31,28 @@ def pytest_configure(config: pytest.Config) -> None:
             "run a model that is spread over devices in one process"
         )
     if processes.rank():
-        config.pluginmanager.register(_Silent(), "phasebench.silent")
-        for name in WRITES & set(vars(option)):
+        config.pluginmanager.register(_SilentProcess(), "phasebench.silent")
+        for name in FILE_OPTIONS & set(vars(option)):
             setattr(option, name, None)
         option.benchmark_autosave = option.update_snapshots = option.update_new_snapshots_only = False
-        sys.stdout = Path("/dev/null").open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
+        sys.stdout = Path("/dev/null").open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
 
 
-class _Silent:
-    """A process whose results the first one reports."""
+class _SilentProcess:
+    """Hooks of a process whose results the first process reports."""
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Its skipped cases must not be remembered as passed: --lf is the first process's."""
+        """Do not remember this process's skipped cases as passed: ``--lf`` uses the first process's."""
         if cache := getattr(session.config, "cache", None):
             cache.set = lambda *_: None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Only measuring is shared."""
+        """Keep only the cases that measure; the others are the first process's."""
         items[:] = [item for item in items if "measurement" in getattr(item, "fixturenames", ())]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Nobody else tells of a failure in this process."""
+        """Print a failure of this process: no other process reports it."""
         if report.failed:
             number = processes.rank()
             sys.stderr.write(f"phasebench: process {number}: {report.nodeid}\n{report.longreprtext}\n")

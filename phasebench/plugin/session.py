@@ -1,72 +1,67 @@
-"""The second plugin, registered only under ``--phasebench``: what runs, on what, and what is told.
+"""The choice of cases, models and datasets and their order; registered only under ``--phasebench``.
 
-Models and datasets are session-scoped parameters: pytest loads one model, measures it on each
-dataset once, hands the result to every case, and frees it before the next model.
+Models and datasets are session-scoped parameters: pytest loads one model, measures it on each dataset once,
+passes the measurement to every case, and frees the model before the next one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from phasebench import processes
-from phasebench.catalog import CURVES, FINDINGS, SAFE
-from phasebench.files import packaged
-from phasebench.judge.drift.baseline_folders import FOLDERS, Folders, own_folder, updating
-from phasebench.plugin import named as known
-from phasebench.plugin.options import DEFAULT_DATASETS, DEFAULT_EFFECT, settings_of, usage
+from phasebench.catalog import CURVES
+from phasebench.files import SAFE_IN_NAMES, packaged_folder
+from phasebench.judge.drift.baseline_folders import Folders
+from phasebench.plugin import named
+from phasebench.plugin.inputs import check_inputs
+from phasebench.plugin.options import DEFAULT_DATASETS, parsed_mode, parsed_settings, usage
+from phasebench.plugin.project import baselines_folder, case_files
+from phasebench.plugin.run import RUN, Run, run_of
 from phasebench.report import outputs
 from phasebench.settings import DEFAULT_MODELS
 
 if TYPE_CHECKING:
-    from phasebench.datasets.named_datasets import DatasetSpec
-    from phasebench.datasets.selection import Selection
-    from phasebench.judge.drift.baselines import Reference
     from phasebench.judge.findings.finding import Finding
-    from phasebench.models.named_models import ModelSpec
-    from phasebench.settings import Settings
 
-MODELS: pytest.StashKey[dict[str, ModelSpec]] = pytest.StashKey()
-DATASETS: pytest.StashKey[dict[str, DatasetSpec]] = pytest.StashKey()
-SELECTIONS: pytest.StashKey[dict[str, Selection]] = pytest.StashKey()
-REFERENCE: pytest.StashKey[Reference] = pytest.StashKey()
-OWN_FINDINGS: pytest.StashKey[dict[str, Finding]] = pytest.StashKey()
 BENCHMARK_COLUMNS = ("median", "iqr", "rounds")
-CUT_SHORT = "ignore:syrupy. received .* worker snapshot reports"
-"""Said of workers that Ctrl-C ended; where warnings are errors it would hide what we say."""
+SYRUPY_WARNING = "ignore:syrupy. received .* worker snapshot reports"
+"""syrupy warns of workers that Ctrl-C ended; where warnings are errors this would hide our own message."""
 MARKERS = (
     "finding: a claim of the paper is judged",
     "drift: a curve is compared with its baseline",
     "latency: the recorded durations are handed to pytest-benchmark",
-    "benchmark: pytest-benchmark's settings of a case; known without it too",
+    "benchmark: pytest-benchmark's settings of a case; declared without it too",
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare markers, see that outputs can be written and cases collected, and settle the folders."""
+    """Declare markers, check that outputs can be written and cases collected, and create the ``Run``."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    config.addinivalue_line("filterwarnings", CUT_SHORT)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns of is checked, or told by us
-    if config.option.phasebench_cache:
-        os.environ["PHASEBENCH_CACHE"] = str(config.option.phasebench_cache)
+    config.addinivalue_line("filterwarnings", SYRUPY_WARNING)
+    # phasebench checks what transformers warns about, or reports it itself.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    option = config.option
+    if option.phasebench_cache:
+        os.environ["PHASEBENCH_CACHE"] = str(option.phasebench_cache)
     with usage():
-        outputs.check(config.option)
-    _quieten_benchmark(config)
-    config.stash[FOLDERS] = Folders(own_folder(config), packaged("baselines"))
+        outputs.check(option)
+    _shorten_benchmark_table(config)
+    mode = parsed_mode(option)
+    folders = Folders(baselines_folder(config, mode), packaged_folder("baselines"))
+    config.stash[RUN] = Run(parsed_settings(option), mode, folders, against=option.against)
     functions = config.getini("python_functions")  # prefixes or patterns
     if not any("test_drift".startswith(name) or fnmatch("test_drift", name) for name in functions):
         raise pytest.UsageError("python_functions: phasebench's cases are called test_*; add test to it")
 
 
-def _quieten_benchmark(config: pytest.Config) -> None:
-    """pytest-benchmark's table within 80 columns, and none under ``-q`` unless timings are asked for."""
+def _shorten_benchmark_table(config: pytest.Config) -> None:
+    """Fit pytest-benchmark's table into 80 columns; omit it under ``-q`` unless only timings are selected."""
     option = config.option
     if not hasattr(option, "benchmark_columns"):
         return
@@ -76,180 +71,111 @@ def _quieten_benchmark(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Resolve models and datasets, and run the cases unless the user named files.
+    """Resolve models and datasets, and choose the case files unless the user named files.
 
-    The conftest files have been read, no worker has started.
+    At this time the conftest files are read, and no worker is started.
 
     Raises:
-        pytest.UsageError: a name is unknown, and it lists the known ones; or an input cannot be read.
+        pytest.UsageError: a name is unknown (the message lists all names), or an input cannot be read.
     """
     from phasebench.datasets.named_datasets import resolve_datasets
     from phasebench.models.named_models import resolve_models
 
     config = session.config
+    run = run_of(config)
     with usage():
-        models = resolve_models(config.option.model or DEFAULT_MODELS, known.models(config))
-        datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, known.datasets(config))
-    config.stash[MODELS] = {spec.name: spec for spec in models}
-    config.stash[DATASETS] = {spec.name: spec for spec in datasets}
+        model_specs, dataset_specs = named.models(config), named.datasets(config)
+    with usage("--model "):
+        models = resolve_models(config.option.model or DEFAULT_MODELS, model_specs)
+    with usage("--dataset "):
+        datasets = resolve_datasets(config.option.dataset or DEFAULT_DATASETS, dataset_specs)
+    run.models = {spec.name: spec for spec in models}
+    run.datasets = {spec.name: spec for spec in datasets}
     if not config.option.collectonly:
-        _check_inputs(config)
-    own = config.stash[OWN_FINDINGS] = _own_findings(config)
-    if config.args_source is not config.ArgsSource.ARGS:
-        config.args = _cases(own=bool(own))
+        check_inputs(config)
+    run.findings = _findings_of_hooks(config)
+    if config.args_source is not config.ArgsSource.ARGS:  # else the user named files
+        config.args = case_files(config, with_hooks=bool(run.findings))
 
 
-def _check_inputs(config: pytest.Config) -> None:
-    """See that baselines, device, models and datasets are there: a typing error must not cost an hour."""
-    models, datasets = config.stash[MODELS], config.stash[DATASETS]
-    config.stash[REFERENCE] = _reference(config, list(datasets))
-    _check_devices(settings_of(config))
-    _look_up(list(models.values()), config)
-    config.stash[SELECTIONS] = {}
-    if not hasattr(config, "workerinput"):  # the controller has seen all of them
-        for name in datasets:
-            selection(config, name)
+def _findings_of_hooks(config: pytest.Config) -> dict[str, Finding]:
+    """The findings of the user's hooks by id, after a check that ids are unique and can name a file."""
+    from phasebench.judge.findings.finding import PREFIX
 
-
-def _own_findings(config: pytest.Config) -> dict[str, Finding]:
-    """The findings that hooks give, by ids that no other has."""
     hook = "pytest_phasebench_findings"
     with usage():
-        findings = known.findings(config)
-    ids = [*FINDINGS, *(finding.id for finding in findings)]
+        findings = named.findings(config)
+    files = packaged_folder("cases").glob(f"{PREFIX}*.py")
+    ids = [*(path.stem.removeprefix(PREFIX) for path in files), *(finding.id for finding in findings)]
     for name in ids:
-        if not name or set(name) - SAFE:
-            told = "letters, digits, . _ - only: it names a file"
-            raise pytest.UsageError(f"{hook}: the id {name!r} has others than {told}")
-    if doubled := sorted({name for name in ids if ids.count(name) > 1}):
-        raise pytest.UsageError(f"{hook}: the ids {', '.join(doubled)} are taken")
+        if not name or set(name) - SAFE_IN_NAMES:
+            rule = "letters, digits, . _ - only: it names a file"
+            raise pytest.UsageError(f"{hook}: the id {name!r} has others than {rule}")
+    if duplicates := sorted({name for name in ids if ids.count(name) > 1}):
+        raise pytest.UsageError(f"{hook}: the ids {', '.join(duplicates)} are taken")
     return {finding.id: finding for finding in findings}
 
 
-def _cases(*, own: bool) -> list[str]:
-    """The files of the cases: what is named is collected whatever python_files says."""
-    files = sorted(packaged("cases").glob("test_*.py"))
-    return [str(path) for path in files if own or path.stem != "test_own_findings"]
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark cases of ``phasebench.finding``, so that ``-m finding`` selects them."""
+    from phasebench.judge.findings.finding import finding_of
 
-
-def _reference(config: pytest.Config, datasets: Sequence[str]) -> Reference:
-    """What the measurements are held against, known to be there."""
-    from phasebench.judge.drift.baselines import Reference
-
-    option, folders = config.option, config.stash[FOLDERS]
-    against, effect = option.against, option.effect
-    if effect is not None and not against:
-        raise pytest.UsageError("--effect: only with --against NAME; a model's own curves may not differ")
-    if against and updating(config):
-        raise pytest.UsageError(f"--against {against}: nothing is recorded under another model's name")
-    recorded = folders.recorded() if against else {}
-    missing = [name for name in datasets if against and name not in recorded.get(against, ())]
-    if missing:
-        told = "; ".join(f"{model} on {', '.join(known)}" for model, known in recorded.items())
-        raise pytest.UsageError(
-            f"--against {against}: no baselines of it on {', '.join(missing)}; recorded: {told or 'nothing'}"
-        )
-    if against and effect is None:
-        effect = DEFAULT_EFFECT
-    with usage():
-        return Reference.of(folders, against, effect, renew=option.update_snapshots)
-
-
-def _check_devices(settings: Settings) -> None:
-    """See that device and memory are there, where any are named: torch is imported for it."""
-    if settings.device == "auto" and not settings.max_memory:
-        return
-    from phasebench.models.devices import parse_memory, pick_device
-
-    with usage():
-        pick_device(settings.device)
-        if settings.max_memory:
-            parse_memory(settings.max_memory)
-
-
-def _look_up(models: Sequence[ModelSpec], config: pytest.Config) -> None:
-    """See that what must be fetched or converted can be had, and that folders are whole."""
-    from phasebench.models.checks import check_code, check_folder
-    from phasebench.models.hub import Hub, look_up
-
-    settings = settings_of(config)
-    flags = {"allow_pickle": settings.allow_pickle, "remote_code": settings.remote_code}
-    for spec in models:
-        with usage():
-            if isinstance(spec.source, Hub):
-                folder = look_up(spec.name, spec.source)
-                check_code(spec.name, folder, remote_code=settings.remote_code)
-            elif spec.source is None or isinstance(spec.source, Path):
-                check_folder(spec.name, spec.folder(Path()), **flags)
-
-
-def selection(config: pytest.Config, name: str) -> Selection:
-    """What is drawn from a dataset, once; every process of a run draws the same from the same files."""
-    from phasebench.datasets.named_datasets import read
-    from phasebench.datasets.selection import select
-    from phasebench.files import cache_folder
-
-    option, found = config.option, config.stash[SELECTIONS]
-    if name not in found:
-        with usage(f"--dataset {name}: "):
-            samples = read(config.stash[DATASETS][name], cache_folder())
-            found[name] = select(samples, option.images, option.seed, strict=option.strict_data)
-    return found[name]
+    if finding_of(getattr(item, "function", None)):
+        item.add_marker("finding")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise every case that asks for a measurement over models and datasets."""
-    stash = metafunc.config.stash
+    """Parametrise every case that has a measurement over models and datasets."""
+    run = run_of(metafunc.config)
     if "loaded" in metafunc.fixturenames:  # a user's own fixture may be called measurement
-        models, datasets = stash[MODELS], stash[DATASETS]
-        metafunc.parametrize("loaded", list(models), indirect=True, scope="session")
+        metafunc.parametrize("loaded", list(run.models), indirect=True, scope="session")
         if "measurement" in metafunc.fixturenames:
-            metafunc.parametrize("measurement", list(datasets), indirect=True, scope="session")
-    if metafunc.definition.path.parent != packaged("cases"):
+            metafunc.parametrize("measurement", list(run.datasets), indirect=True, scope="session")
+    if metafunc.definition.path.parent != packaged_folder("cases"):
         return
     if "curve" in metafunc.fixturenames:
         metafunc.parametrize("curve", CURVES)
     if "own_finding" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "own_finding", list(stash[OWN_FINDINGS].values()), ids=lambda finding: finding.id
-        )
+        findings = list(run.findings.values())
+        metafunc.parametrize("own_finding", findings, ids=lambda finding: finding.id)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each model's cases together: pytest parts those that ask for it alone, and it would load again."""
-    models = config.stash[MODELS]
-    order = {name: number for number, name in enumerate(models)}
+    """Keep each model's cases together, so that it is loaded once.
 
-    def model_of(item: pytest.Item) -> int:
+    pytest would separate cases that use only the model from those that also use a dataset.
+    """
+    order = {name: number for number, name in enumerate(run_of(config).models)}
+
+    def model_number(item: pytest.Item) -> int:
         callspec = getattr(item, "callspec", None)
         return order.get(callspec.params.get("loaded"), -1) if callspec else -1
 
-    own = [item for item in items if model_of(item) >= 0]
-    together = iter(sorted(own, key=model_of))
-    items[:] = [next(together) if model_of(item) >= 0 else item for item in items]
+    with_model = [item for item in items if model_number(item) >= 0]
+    by_model = iter(sorted(with_model, key=model_number))
+    items[:] = [next(by_model) if model_number(item) >= 0 else item for item in items]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """One line: what is asked for."""
-    settings = settings_of(config)
+    """A line with the run's models, datasets and settings."""
+    settings = run_of(config).settings
     models = ", ".join(config.option.model or DEFAULT_MODELS)
     datasets = ", ".join(config.option.dataset or DEFAULT_DATASETS)
-    beside = f" against {config.option.against}" if config.option.against else ""
+    against = f" against {config.option.against}" if config.option.against else ""
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
     return (
-        f"phasebench: {models} on {datasets}{beside}; at most {settings.images} images, "
+        f"phasebench: {models} on {datasets}{against}; at most {settings.images} images, "
         f"device {settings.device}{several}"
     )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under pytest-xdist each model goes to one worker, with all its datasets and cases."""
+    """Let pytest-xdist give each model to one worker, with all its datasets and cases."""
     from xdist.scheduler import LoadScopeScheduling
 
-    models = config.stash[MODELS]
-    names = sorted(models, key=len, reverse=True)
+    names = sorted(run_of(config).models, key=len, reverse=True)
 
     class ByModel(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:

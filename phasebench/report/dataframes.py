@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from phasebench.errors import InputError
-from phasebench.report.results import SCHEMA, Entry
+from phasebench.report.results import SCHEMA
 
 Table = Literal["curves", "findings", "drift"]
 COLUMNS: Mapping[Table, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ def load_results(path: str | Path, table: Table = "curves") -> pd.DataFrame:
 
     ``curves``: a row a curve and layer, ``control`` being ``none`` for the images themselves; ``depth`` is
     the layer over the last one. ``findings`` and ``drift``: a row a finding or curve. All begin with
-    ``model`` and ``dataset``; docs/results.md tells what the columns hold.
+    ``model`` and ``dataset``; docs/results.md says what the columns hold.
 
     Raises:
         InputError: the file is missing, not a results file, or of another version; or there is no such table.
@@ -45,7 +45,7 @@ def load_results(path: str | Path, table: Table = "curves") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "dataset", *COLUMNS[table]])
 
 
-def _runs(path: Path) -> list[Entry]:
+def _runs(path: Path) -> list[dict[str, Any]]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -56,7 +56,7 @@ def _runs(path: Path) -> list[Entry]:
     return list(read["runs"])
 
 
-def _curves(run: Entry) -> Iterator[dict[str, Any]]:
+def _curves(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for control, curves in {"none": run.get("curves", {}), **run.get("controls", {})}.items():
         for name, columns in curves.items():
             last = columns["layer"][-1] or 1
@@ -65,17 +65,17 @@ def _curves(run: Entry) -> Iterator[dict[str, Any]]:
                 yield dict(zip(COLUMNS["curves"], values, strict=True))
 
 
-def _findings(run: Entry) -> Iterator[dict[str, Any]]:
+def _findings(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, entry in run["findings"].items():
         yield {"finding": name, **{key: entry[key] for key in COLUMNS["findings"][1:]}}
 
 
-def _drift(run: Entry) -> Iterator[dict[str, Any]]:
+def _drift(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, entry in run["drift"].items():
         yield {"curve": name, **{key: entry.get(key) for key in COLUMNS["drift"][1:]}}
 
 
-ROWS: Mapping[Table, Callable[[Entry], Iterator[dict[str, Any]]]] = {
+ROWS: Mapping[Table, Callable[[dict[str, Any]], Iterator[dict[str, Any]]]] = {
     "curves": _curves,
     "findings": _findings,
     "drift": _drift,

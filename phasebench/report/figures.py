@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from phasebench.catalog import FIRST_POSITIONS
+from phasebench.catalog import BY_NAME, CATALOG, FIRST_POSITIONS, Curve, ModelsFigure
 from phasebench.judge.findings.phases import FOUR, WORDS
+from phasebench.report.entries import Columns, FindingEntry, MeasurementEntry
 from phasebench.report.figure_model import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
-from phasebench.report.results import Entry, Results
+from phasebench.report.results import Results
 
-NAMES = {
-    "inter": "image to text",
-    "intra_visual": "within the image",
-    "intra_text": "within the text",
-    "share_first5": "first 5 positions",
-    "share_first5_visual": "first 5 image tokens",
-    "share_visual": "image tokens",
-    "share_text": "text",
-    "recall": "own captions",
-    "recall_other": "another image's captions",
-    "lift": "lift: own minus other",
-}
 ROMAN = ("I", "II", "III", "IV")
 BANDS = "Bands: one standard error of the mean over images."
 DASHED = "Dashed: the baseline."
-COMPARED = {
-    "inter": ("Figure 1", "Similarity between image and text", "mean cosine"),
-    "intra_visual": ("Figure 3", "Similarity within the image", "mean cosine"),
-    "intra_text": ("Figure 3", "Similarity within the text", "mean cosine"),
-    "share_first5": ("Figure 4", "Attention on the first 5 positions", "share of the norm"),
-    "total": ("Figure 4", "Attention of the last text token in all", "sum of norms"),
-    "recall": ("Figure 5", "Caption words that the image tokens decode to", "recall"),
-}
-"""Curves that are set side by side where several models were measured on the same images."""
 CONTROLS = (6, 1, 4, 7)
 """Colours of the controls."""
 
@@ -43,52 +23,56 @@ def of_run(results: Results, run_id: str) -> Iterator[Figure]:
     entry = results.measurement(run_id)
     if entry is None:
         return
-    recorded = {drift["curve"]: drift.get("baseline") for drift in results.of_kind(run_id, "drift")}
+    baselines = {drift.curve: drift.baseline for drift in results.drift(run_id) if drift.baseline}
+    names, boundaries = phases_and_boundaries(results.findings(run_id))
     for figure in (
-        _phases(entry, recorded, results.of_kind(run_id, "finding")),
-        _modalities(entry, recorded),
+        _phases(entry, baselines, names, boundaries),
+        _modalities(entry, baselines),
         *_heatmaps(entry),
         _positions(entry),
-        _shares(entry, recorded),
-        _recall(entry, recorded, results.of_kind(run_id, "finding")),
+        _shares(entry, baselines),
+        _recall(entry, baselines, names, boundaries),
     ):
         if figure is not None and (figure.heat or any(line.known for line in figure.lines)):
             yield figure
 
 
-def across(results: Results) -> Iterator[tuple[str, list[Figure]]]:
-    """Datasets that several models were measured on, with a figure for each of ``COMPARED``."""
-    datasets: dict[str, list[str]] = {}
-    for run_id in results.run_ids:
-        if results.measurement(run_id) is not None:
-            datasets.setdefault(run_id.partition("/")[2], []).append(run_id)
-    for dataset, run_ids in datasets.items():
-        if len(run_ids) > 1:
-            figures = (_compared(results, run_ids, curve) for curve in COMPARED)
+def across_models(results: Results) -> Iterator[tuple[str, list[Figure]]]:
+    """Datasets that several models were measured on, with a figure for each curve that is compared there."""
+    datasets: dict[str, dict[str, MeasurementEntry]] = {}
+    for run_id, entry in results.measurements().items():
+        model, _, dataset = run_id.partition("/")
+        datasets.setdefault(dataset, {})[model] = entry
+    for dataset, models in datasets.items():
+        if len(models) > 1:
+            figures = (_models_figure(models, curve) for curve in CATALOG if curve.models_figure)
             yield dataset, [figure for figure in figures if any(line.known for line in figure.lines)]
 
 
-def _compared(results: Results, run_ids: Sequence[str], curve: str) -> Figure:
-    number, title, label = COMPARED[curve]
+def _models_figure(models: Mapping[str, MeasurementEntry], curve: Curve) -> Figure:
+    """One curve of several models, by relative depth."""
     lines = []
-    for colour, run_id in enumerate(run_ids):
-        table = (results.measurement(run_id) or {})["curves"][curve]
+    for colour, (model, entry) in enumerate(models.items()):
+        table = entry.curves[curve.name]
         depths = [layer / (table["layer"][-1] or 1) for layer in table["layer"]]
-        lines.append(Line(run_id.partition("/")[0], depths, table["mean"], table["se"], colour))
-    return Figure(f"models-{curve}", f"{number}. {title}, by model", BANDS, label, None, lines)
+        lines.append(Line(model, depths, table["mean"], table["se"], colour))
+    about = curve.models_figure or ModelsFigure("", curve.meaning, curve.unit)
+    title = f"{about.number}. {about.title}, by model"
+    return Figure(f"models-{curve.name}", title, BANDS, about.axis, None, lines)
 
 
 def _lines(
-    entry: Entry, recorded: Entry, names: Sequence[str], colours: Sequence[int] = range(9)
+    entry: MeasurementEntry, baselines: Mapping[str, Columns], figure: str, colours: Sequence[int] = range(9)
 ) -> list[Line]:
-    """Measured curves, each with its baseline dashed beside it."""
+    """The measured curves that a figure draws, each with its baseline dashed beside it."""
     lines = []
-    for name, colour in zip(names, colours, strict=False):
-        table, label = entry["curves"][name], NAMES[name]
-        lines.append(Line(label, table["layer"], table["mean"], table["se"], colour))
-        if baseline := recorded.get(name):
+    curves = (curve for curve in CATALOG if figure in curve.figures)
+    for curve, colour in zip(curves, colours, strict=False):
+        table = entry.curves[curve.name]
+        lines.append(Line(curve.label, table["layer"], table["mean"], table["se"], colour))
+        if baseline := baselines.get(curve.name):
             x = _stretched(baseline["layer"], table["layer"][-1])
-            lines.append(Line(f"{label}, baseline", x, baseline["mean"], (), colour, BASELINE))
+            lines.append(Line(f"{curve.label}, baseline", x, baseline["mean"], (), colour, BASELINE))
     return lines
 
 
@@ -97,31 +81,30 @@ def _stretched(layers: Sequence[int], last: int) -> list[float]:
     return [layer if layers[-1] == last else layer * last / (layers[-1] or 1) for layer in layers]
 
 
-def _beside(entry: Entry, control: str, curve: str, colour: int) -> list[Line]:
-    """A control's curve, dotted."""
-    table = entry["controls"].get(control, {}).get(curve)
+def _control_lines(entry: MeasurementEntry, control: str, curve: str, colour: int) -> list[Line]:
+    """A control's curve, dotted; none where the control does not have it."""
+    table = entry.controls.get(control, {}).get(curve)
     if table is None:
         return []
-    told = "blank image" if control == "blank" else f"control {control}"
-    return [Line(f"{NAMES[curve]}, {told}", table["layer"], table["mean"], (), colour, CONTROL)]
+    name = "blank image" if control == "blank" else f"control {control}"
+    label = f"{BY_NAME[curve].label}, {name}"
+    return [Line(label, table["layer"], table["mean"], (), colour, CONTROL)]
 
 
-def _without_sinks(entry: Entry, curve: str, colour: int, *, hidden: bool = False) -> Line:
-    table = entry["curves"][f"{curve}_nosink"]
-    return Line(
-        f"{NAMES[curve]}, without sinks", table["layer"], table["mean"], (), colour, NO_SINK, hidden=hidden
-    )
+def _without_sinks(entry: MeasurementEntry, curve: str, colour: int, *, hidden: bool = False) -> Line:
+    table, label = entry.curves[f"{curve}_nosink"], f"{BY_NAME[curve].label}, without sinks"
+    return Line(label, table["layer"], table["mean"], (), colour, NO_SINK, hidden=hidden)
 
 
-def cut(findings: Sequence[Entry]) -> tuple[list[str], list[Boundary]]:
-    """Names of the phases and what lies between them; as ``four_phases`` found them."""
-    found = next((entry["phases"] for entry in findings if "phases" in entry), None)
-    if found is None:
+def phases_and_boundaries(findings: Sequence[FindingEntry]) -> tuple[list[str], list[Boundary]]:
+    """Names of the phases that ``four_phases`` found, and the boundaries between them; both may be empty."""
+    phases = next((entry.data["phases"] for entry in findings if "phases" in entry.data), None)
+    if phases is None:
         return [], []
-    names = found["pattern"]
+    names = phases["pattern"]
     if names == [WORDS[sign] for sign in FOUR]:
         names = [f"{number} {word}" for number, word in zip(ROMAN, names, strict=True)]
-    ends = zip(found["layers"], found["low"], found["high"], strict=True)
+    ends = zip(phases["layers"], phases["low"], phases["high"], strict=True)
     return names, [Boundary(*end) for end in ends]
 
 
@@ -132,15 +115,19 @@ def _intervals_in_words(boundaries: Sequence[Boundary]) -> str:
     return f" Phases meet at layers {layers} (with 95 % intervals, shaded)."
 
 
-def _phases(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
-    names, boundaries = cut(findings)
+def _phases(
+    entry: MeasurementEntry,
+    baselines: Mapping[str, Columns],
+    names: Sequence[str],
+    boundaries: Sequence[Boundary],
+) -> Figure:
     lines = [
-        *_lines(entry, recorded, ["inter"]),
+        *_lines(entry, baselines, "figure-1"),
         _without_sinks(entry, "inter", 3),
         *(
             line
-            for colour, control in zip(CONTROLS, entry["controls"], strict=False)
-            for line in _beside(entry, control, "inter", colour)
+            for colour, control in zip(CONTROLS, entry.controls, strict=False)
+            for line in _control_lines(entry, control, "inter", colour)
         ),
     ]
     caption = f"{BANDS} {DASHED} Dotted: controls.{_intervals_in_words(boundaries)}"
@@ -150,10 +137,12 @@ def _phases(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
     )  # fmt: skip
 
 
-def _modalities(entry: Entry, recorded: Entry) -> Figure:
-    names = ("inter", "intra_visual", "intra_text")
-    lines = _lines(entry, recorded, names)
-    lines += [_without_sinks(entry, name, colour, hidden=True) for colour, name in enumerate(names)]
+def _modalities(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Figure:
+    drawn = (curve.name for curve in CATALOG if "figure-3" in curve.figures)
+    lines = [
+        *_lines(entry, baselines, "figure-3"),
+        *(_without_sinks(entry, name, colour, hidden=True) for colour, name in enumerate(drawn)),
+    ]
     return Figure(
         "figure-3", "Figure 3. Similarity within and between modalities",
         f"{BANDS} {DASHED} Without sinks: click in the legend, or see the numbers.", "mean cosine",
@@ -161,28 +150,28 @@ def _modalities(entry: Entry, recorded: Entry) -> Figure:
     )  # fmt: skip
 
 
-def _heatmaps(entry: Entry) -> Iterator[Figure]:
-    shown = {"": entry["heatmap"], **entry["heatmaps"]}
+def _heatmaps(entry: MeasurementEntry) -> Iterator[Figure]:
+    shown = {"": entry.heatmap, **entry.heatmaps}
     for image, rows in shown.items():
         if rows and any(value for row in rows for value in row):
-            of = f"image {image}" if image else f"mean of {len(entry['images'])} images"
+            what = f"image {image}" if image else f"mean of {len(entry.images)} images"
             number = list(shown).index(image)
             yield Figure(
                 f"figure-4-heatmap{f'-{number}' if number else ''}",
-                f"Figure 4, above. Attention of the last text token, {of}",
+                f"Figure 4, above. Attention of the last text token, {what}",
                 "Norm of what each position contributes, on a logarithmic scale.",
                 "layer", _last(entry), heat=Heat(rows, _visual(entry)),
             )  # fmt: skip
 
 
-def _visual(entry: Entry) -> list[list[int]]:
-    layout = entry["layout"]
-    return list(layout["visual"]) if isinstance(layout, dict) else []
+def _visual(entry: MeasurementEntry) -> list[list[int]]:
+    """The runs of image tokens, where all images have the same."""
+    return [] if isinstance(entry.layout, list) else entry.layout["visual"]
 
 
-def _positions(entry: Entry) -> Figure | None:
+def _positions(entry: MeasurementEntry) -> Figure | None:
     """Figure 4, below: norm-based attention by layer to single tokens, and to the rest of each kind."""
-    rows = entry["heatmap"]
+    rows = entry.heatmap
     if not rows:
         return None
     visual = {position for start, end in _visual(entry) for position in range(start, end)}
@@ -209,19 +198,22 @@ def _mean(values: Sequence[Value]) -> Value:
     return (fmean(known) or None) if known else None
 
 
-def _shares(entry: Entry, recorded: Entry) -> Figure:
-    names = ("share_first5", "share_first5_visual", "share_visual", "share_text")
+def _shares(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Figure:
     return Figure(
         "figure-4-shares", "Where the attention of the last text token goes", f"{BANDS} {DASHED}",
-        "share of the norm", _last(entry), _lines(entry, recorded, names),
+        "share of the norm", _last(entry), _lines(entry, baselines, "figure-4-shares"),
     )  # fmt: skip
 
 
-def _recall(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
-    names, boundaries = cut(findings)
+def _recall(
+    entry: MeasurementEntry,
+    baselines: Mapping[str, Columns],
+    names: Sequence[str],
+    boundaries: Sequence[Boundary],
+) -> Figure:
     lines = [
-        *_lines(entry, recorded, ("recall", "recall_other", "lift"), (2, 6, 1)),
-        *_beside(entry, "blank", "recall", 6),
+        *_lines(entry, baselines, "figure-5", (2, 6, 1)),
+        *_control_lines(entry, "blank", "recall", 6),
     ]
     caption = f"{BANDS} {DASHED} Without lift, recall says nothing about the image."
     return Figure(
@@ -230,5 +222,6 @@ def _recall(entry: Entry, recorded: Entry, findings: Sequence[Entry]) -> Figure:
     )  # fmt: skip
 
 
-def _last(entry: Entry) -> int:
-    return int(entry["curves"]["inter"]["layer"][-1])
+def _last(entry: MeasurementEntry) -> int:
+    """L: the number of the last layer."""
+    return next(iter(entry.curves.values()))["layer"][-1]

@@ -1,4 +1,4 @@
-"""The report: one file that shows a run, opens offline and asks nobody for anything."""
+"""The HTML report: one file that shows a run and opens offline."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image
 
 from phasebench.datasets.pixels import open_rgb
 from phasebench.errors import InputError
-from phasebench.judge.findings import FINDINGS
 from phasebench.report import csv_tables, figures, plotly_figures
+from phasebench.report.entries import FindingEntry, MeasurementEntry
 from phasebench.report.figure_model import Figure
-from phasebench.report.results import Entry, Results, badness, short
+from phasebench.report.results import Results, short
 
 SIDE = 448
 """Pixels of an example picture's longer side in the report."""
@@ -30,7 +30,7 @@ def page(results: Results) -> str:
     runs = [_run(results, run_id) for run_id in results.run_ids]
     compared = [
         {"dataset": dataset, "figures": [_figure(f"models/{dataset}", figure) for figure in drawn]}
-        for dataset, drawn in figures.across(results)
+        for dataset, drawn in figures.across_models(results)
     ]
     shown = [figure for group in (*runs, *compared) for figure in group["figures"]]
     data = {
@@ -59,49 +59,42 @@ def embedded(data: Any) -> str:
 
 def _template() -> Any:
     loader = PackageLoader("phasebench.report", package_path="")
-    room = Environment(
+    environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    room.filters["short"] = short
-    return room.get_template("template.html")
+    environment.filters["short"] = short
+    return environment.get_template("template.html")
 
 
-def _findings(results: Results) -> dict[str, dict[str, str]]:
-    """Every finding of the run: id -> claim and source, the paper's first."""
-    seen = {entry["id"] for run_id in results.run_ids for entry in results.of_kind(run_id, "finding")}
-    order = [name for name in FINDINGS if name in seen] + sorted(seen - set(FINDINGS))
-    return {
-        name: {
-            "claim": FINDINGS[name].claim if name in FINDINGS else "",
-            "source": FINDINGS[name].source if name in FINDINGS else "",
-        }
-        for name in order
-    }
+def _findings(results: Results) -> dict[str, FindingEntry]:
+    """Every finding of the run by id, the paper's first; claim and source are alike in all runs."""
+    entries = (entry for run_id in results.run_ids for entry in results.findings(run_id))
+    return {entry.id: entry for entry in sorted(entries, key=lambda entry: (entry.order, entry.id))}
 
 
-def _run(results: Results, run_id: str) -> Entry:
+def _run(results: Results, run_id: str) -> dict[str, Any]:
     measured = results.measurement(run_id)
-    drift = results.of_kind(run_id, "drift")
+    drift = results.drift(run_id)
     return {
         "name": run_id,
         "anchor": _anchor(run_id),
         "measured": measured,
-        "findings": {entry["id"]: entry for entry in results.of_kind(run_id, "finding")},
-        "drift": sorted(drift, key=badness, reverse=True),
-        "written": [entry for entry in drift if entry.get("updated")],
-        "drifted": [entry for entry in drift if not entry["passed"]],
+        "findings": {entry.id: entry for entry in results.findings(run_id)},
+        "drift": drift,
+        "written": [entry for entry in drift if entry.updated],
+        "drifted": [entry for entry in drift if entry.failed],
         "figures": [_figure(run_id, figure) for figure in figures.of_run(results, run_id)],
-        "words": [] if measured is None else [_words(run_id, measured, image) for image in measured["words"]],
+        "words": [] if measured is None else [_words(run_id, measured, image) for image in measured.words],
         "about": [] if measured is None else _about(measured),
     }
 
 
 def _anchor(name: str) -> str:
-    """What can be pointed at: an attribute that names ids takes a space for the end of one."""
+    """A name as an id of HTML: in an attribute that lists ids a space would end one."""
     return "_".join(name.split())
 
 
-def _figure(run_id: str, figure: Figure) -> Entry:
+def _figure(run_id: str, figure: Figure) -> dict[str, Any]:
     """What the template needs: the plot, and its numbers as a table for those who cannot see it."""
     xs = sorted({x for line in figure.lines for x in line.x})
     columns = [dict(zip(line.x, line.y, strict=True)) for line in figure.lines]
@@ -117,21 +110,17 @@ def _figure(run_id: str, figure: Figure) -> Entry:
     }
 
 
-def _words(run_id: str, measured: Entry, image: str) -> Entry:
+def _words(run_id: str, measured: MeasurementEntry, image: str) -> dict[str, Any]:
     """One example image: the picture, its captions, and the words by layer."""
-    about = measured["pictures"][image]
-    data = {
-        "words": measured["words"][image],
-        "references": about["references"],
-        "grid": measured["patches"],
-    }
+    about, words = measured.pictures[image], measured.words[image]
+    data = {"words": words, "references": about["references"], "grid": measured.patches}
     return {
         "id": image,
         "slider": _anchor(f"{run_id}/{image}/layer"),
         "captions": about["captions"],
         "picture": _picture(Path(about["path"])),
-        "grid": measured["patches"],
-        "last": len(measured["words"][image]) - 1,
+        "grid": measured.patches,
+        "last": len(words) - 1,
         "data": data,
     }
 
@@ -148,17 +137,17 @@ def _picture(path: Path) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _about(measured: Entry) -> list[tuple[str, str]]:
+def _about(measured: MeasurementEntry) -> list[tuple[str, str]]:
     """Provenance, self-test and what happened on the way, as rows."""
-    told = {key: _plain(value) for key, value in measured["provenance"].items()}
-    told["self-test"] = _plain({k: v for k, v in measured["selftest"].items() if v not in (None, {})})
-    told["seconds"] = _plain({k: short(v) for k, v in measured["timing"].items() if v is not None})
-    told["from the store"] = f"{measured['stored']} images"
-    told["skipped"] = "; ".join(f"{s['path']}: {s['reason']}" for s in measured["skipped"])
-    told["broken"] = "; ".join(f"{image}: {where}" for image, where in measured["broken"].items())
-    told["notes"] = "; ".join(measured["notes"])
-    return [(key, value) for key, value in told.items() if value]
+    rows = {key: _plain(value) for key, value in measured.provenance.items()}
+    rows["self-test"] = _plain({k: v for k, v in measured.selftest.items() if v not in (None, {})})
+    rows["seconds"] = _plain({k: f"{v:.3g}" for k, v in measured.timing.items() if isinstance(v, float)})
+    rows["from the store"] = f"{measured.stored} images"
+    rows["skipped"] = "; ".join(f"{skip['path']}: {skip['reason']}" for skip in measured.skipped)
+    rows["broken"] = "; ".join(f"{image}: {where}" for image, where in measured.broken.items())
+    rows["notes"] = "; ".join(measured.notes)
+    return [(key, value) for key, value in rows.items() if value]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -48,7 +48,7 @@ def _all(results: Results) -> Iterator[tuple[str, Figure]]:
     for run_id in results.run_ids:
         for figure in figures.of_run(results, run_id):
             yield "/".join(map(_file_name, run_id.split("/", 1))), figure
-    for dataset, compared in figures.across(results):
+    for dataset, compared in figures.across_models(results):
         for figure in compared:
             yield f"by-model/{_file_name(dataset)}", figure
 

@@ -1,10 +1,15 @@
-"""The files that a run is asked to write: looked at before any work, written after it."""
+"""What is made of a run's results, one row each: checked before any work, written after it.
+
+An output is asked for by an option or by an environment variable. To add one, add a row; a project adds its
+own with the hook ``pytest_phasebench_results``.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,86 +20,155 @@ from phasebench.files import utf8, write_whole
 if TYPE_CHECKING:
     from phasebench.report.results import Results
 
-NEEDS = {"--html": ("plotly", "jinja2"), "--figures": ("matplotlib",)}
-"""What the extra ``report`` brings, by option."""
+NOTHING = "phasebench: nothing was measured or compared"
+
+
+def _write_results(path: Path, results: Results) -> Iterator[str]:
+    text = json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n"
+    write_whole(path, text.encode())
+    yield f"phasebench: results written to {path}"
+
+
+def _write_html(path: Path, results: Results) -> Iterator[str]:
+    from phasebench.report.html_page import page
+
+    write_whole(path, utf8(page(results)))
+    yield f"phasebench: report written to {path}"
+
+
+def _write_figures(folder: Path, results: Results) -> Iterator[str]:
+    from phasebench.report import matplotlib_figures
+
+    count = matplotlib_figures.write(folder, results)
+    yield f"phasebench: {count} figures written to {folder}, as PNG and PDF"
+
+
+def _append_summary(path: Path, results: Results) -> Iterator[str]:
+    """To the summary of a GitHub step, which other steps and runs may have written to."""
+    from phasebench.report.github import summary
+
+    with path.open("a", encoding="utf-8") as file:
+        file.write(summary(results) or f"{NOTHING}\n")
+    yield "phasebench: written to the step's summary"
+
+
+def _print_annotations(_: Path, results: Results) -> Iterator[str]:
+    """In a log of its own each line stands at the beginning."""
+    from phasebench.report.github import error_lines
+
+    yield from error_lines(results.failures)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Something that is made of a run's results.
+
+    Attributes:
+        name: the option, or the environment variable, that asks for it; its value is the target.
+        write: makes it at a path, or prints it; gives the lines that the terminal shows.
+        help: the option's; empty for a variable.
+        folder: whether the target is a folder.
+        modules: what it needs of the extra ``report``.
+        value: the only value of a variable that asks for it; empty for any.
+    """
+
+    name: str
+    write: Callable[[Path, Results], Iterator[str]]
+    help: str = ""
+    folder: bool = False
+    modules: tuple[str, ...] = ()
+    value: str = ""
+
+    @property
+    def is_option(self) -> bool:
+        """Whether an option asks for it."""
+        return self.name.startswith("--")
+
+    @property
+    def dest(self) -> str:
+        """The option's name among parsed options."""
+        return self.name.removeprefix("--")
+
+    def target(self, option: Any, environment: Mapping[str, str]) -> Path | None:
+        """Where it goes; None where it is not asked for."""
+        if self.is_option:
+            return getattr(option, self.dest, None)
+        value = environment.get(self.name, "")
+        return Path(value) if value and self.value in ("", value) else None
+
+
+OUTPUTS = (
+    # The numbers come first: nothing that draws can lose them.
+    Output("--results", _write_results, "Write curves, verdicts, drift and timing as JSON."),
+    Output(
+        "--html", _write_html, "Write a report with figures, one file that opens offline "
+        "(needs phasebench[report]).", modules=("plotly", "jinja2"),
+    ),
+    Output(
+        "--figures", _write_figures, "Write the report's figures as PNG and PDF (needs phasebench[report]).",
+        folder=True, modules=("matplotlib",),
+    ),
+    Output("GITHUB_STEP_SUMMARY", _append_summary),
+    Output("GITHUB_ACTIONS", _print_annotations, value="true"),
+)  # fmt: skip
+
+
+def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
+    """Write what is asked for; of each the lines to show, and whether an option's target was written."""
+    for output in OUTPUTS:
+        target = output.target(option, os.environ)
+        if target is None:
+            continue
+        try:
+            for line in output.write(target, results):
+                yield line, True
+        except OSError as error:
+            reason = error.strerror or error
+            if output.is_option:
+                yield f"phasebench: {output.name} {target} could not be written: {error}", False
+            else:
+                yield f"phasebench: {output.name}: cannot write {target}: {reason}", True
 
 
 def check(option: Any) -> None:
-    """See that each target can be written and that what draws it is installed.
+    """See that each target can be written and that what it needs is installed.
 
     Raises:
         InputError: it is not so; the message names the option and the fix.
     """
-    for name, path in (("--results", option.results), ("--html", option.html)):
-        if path:
-            _check_file(name, path)
-            _check_installed(name)
-    if option.results and option.html and option.results.resolve() == option.html.resolve():
-        raise InputError(f"--html {option.html}: --results is written there; name another file")
+    targets: dict[Path, str] = {}
+    for output in OUTPUTS:
+        path = output.target(option, {})
+        if path is None:
+            continue
+        _check_path(output.name, path, folder=output.folder)
+        _check_installed(output)
+        if path.resolve() in targets:
+            other = targets[path.resolve()]
+            raise InputError(f"{output.name} {path}: {other} is written there; name another file")
+        targets[path.resolve()] = output.name
     if option.store:
-        _check_folder("--store", option.store)
-    if option.figures:
-        _check_folder("--figures", option.figures)
-        _check_parents("--figures", option.figures)
-        _check_installed("--figures")
+        _check_kind("--store", option.store, folder=True)
 
 
-def _check_file(name: str, path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"{name} {path}: is a folder; name a file")
-    _check_parents(name, path)
-
-
-def _check_folder(name: str, path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{name} {path}: is a file; name a folder")
-
-
-def _check_parents(name: str, path: Path) -> None:
-    there = next(parent for parent in path.parents if parent.exists())
-    if not there.is_dir():
-        raise InputError(f"{name} {path}: {there} is a file; name another folder")
-    if not os.access(path if path.exists() else there, os.W_OK):
+def _check_path(name: str, path: Path, *, folder: bool) -> None:
+    _check_kind(name, path, folder=folder)
+    existing = next(parent for parent in path.parents if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"{name} {path}: {existing} is a file; name another folder")
+    if not os.access(path if path.exists() else existing, os.W_OK):
         raise InputError(f"{name} {path}: cannot be written; name another place")
 
 
-def _check_installed(name: str) -> None:
-    missing = [module for module in NEEDS.get(name, ()) if find_spec(module) is None]
+def _check_kind(name: str, path: Path, *, folder: bool) -> None:
+    if folder and path.exists() and not path.is_dir():
+        raise InputError(f"{name} {path}: is a file; name a folder")
+    if not folder and path.is_dir():
+        raise InputError(f"{name} {path}: is a folder; name a file")
+
+
+def _check_installed(output: Output) -> None:
+    missing = [module for module in output.modules if find_spec(module) is None]
     if missing:
-        raise InputError(f"{name} needs {' and '.join(missing)}: pip install 'phasebench[report]'")
-
-
-def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
-    """Write what was asked for; of each a line, and whether it is written.
-
-    The numbers come first: nothing that draws can lose them.
-    """
-    for name, path, written in (
-        ("--results", option.results, _results),
-        ("--html", option.html, _report),
-        ("--figures", option.figures, _figures),
-    ):
-        if path:
-            try:
-                yield written(path, results), True
-            except OSError as error:
-                yield f"{name} {path} could not be written: {error}", False
-
-
-def _results(path: Path, results: Results) -> str:
-    told = json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n"
-    write_whole(path, told.encode())
-    return f"results written to {path}"
-
-
-def _report(path: Path, results: Results) -> str:
-    from phasebench.report.html_page import page
-
-    write_whole(path, utf8(page(results)))
-    return f"report written to {path}"
-
-
-def _figures(folder: Path, results: Results) -> str:
-    from phasebench.report import matplotlib_figures
-
-    return f"{matplotlib_figures.write(folder, results)} figures written to {folder}, as PNG and PDF"
+        needed = " and ".join(missing)
+        raise InputError(f"{output.name} needs {needed}: pip install 'phasebench[report]'")

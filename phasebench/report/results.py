@@ -1,138 +1,77 @@
-"""The results of a run as plain data: what ``--results`` writes and every table is made from."""
+"""The results of a run: its entries by model and dataset, and the results file that is made from them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from phasebench.catalog import CURVES
-from phasebench.curves import Array, Curves
-from phasebench.judge.statistics import plain
-
-if TYPE_CHECKING:
-    from phasebench.measurement.accumulate import Example
-    from phasebench.measurement.measure import Measurement
+from phasebench.report.entries import DriftEntry, Entry, FindingEntry, MeasurementEntry, reported
 
 SCHEMA = 1
-Entry = dict[str, Any]
+"""Of the results file; raised when a key is removed, renamed or means something else."""
+Kind = TypeVar("Kind", bound=Entry)
 
 
-def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]] = ()) -> Entry:
-    """A measurement as plain data: curves, controls, timing, heatmap, layout, self-test, provenance, images.
+@dataclass(frozen=True)
+class Failure:
+    """A failed case: its id, its message and what it reported."""
 
-    ``skipped`` are the dataset's images that were set aside: ``id``, ``path`` and ``reason`` of each.
-    """
-    return {
-        "kind": "measurement",
-        "curves": {name: curve_table(measured.curves, name) for name in CURVES},
-        "controls": {
-            control: {name: curve_table(curves, name) for name in curves.names}
-            for control, curves in measured.controls.items()
-        },
-        "timing": timing(measured.seconds, measured.paired_seconds),
-        "heatmap": None if measured.heatmap is None else _heatmap(measured.heatmap),
-        "heatmaps": {name: _heatmap(example.norms) for name, example in measured.examples.items()},
-        "words": {name: example.words for name, example in measured.examples.items()},
-        "pictures": {name: _picture(example) for name, example in measured.examples.items()},
-        "patches": measured.patches,
-        "layout": measured.curves.provenance["layout"],
-        "selftest": measured.selftest.as_dict(),
-        "broken": dict(measured.broken),
-        "provenance": dict(measured.curves.provenance),
-        "images": list(measured.curves.items),
-        "stored": measured.stored,
-        "notes": list(measured.notes),
-        "skipped": [dict(skip) for skip in skipped],
-    }
+    case: str
+    message: str
+    entries: Sequence[Entry] = ()
 
-
-def _picture(example: Example) -> Entry:
-    """Where the image lies, what is said of it, and which words of that count."""
-    sample = example.sample
-    return {
-        "path": str(sample.path),
-        "captions": list(sample.captions),
-        "references": sorted(example.references),
-    }
-
-
-def _heatmap(norms: Array) -> list[list[float | None]]:
-    """Norm-based attention of the last text token, layers 1..L by positions; to six digits."""
-    return [[plain(float(value), 6) for value in row] for row in norms]
-
-
-def curve_table(curves: Curves, name: str) -> dict[str, list[float | None]]:
-    """One curve by columns: layer, mean, se, n."""
-    table = curves.summary(name)
-    return {
-        "layer": [int(layer) for layer in table.index],
-        **{key: [_known(value) for value in table[key]] for key in ("mean", "se")},
-        "n": [int(value) for value in table["n"]],
-    }
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def short(value: float | None) -> str:
-    """A number as tables show it; - where there is none."""
-    return "-" if value is None else f"{value:.3g}"
-
-
-def badness(drift: Entry) -> float:
-    """What drift entries are sorted by: without a measure of it (other lengths, no file) above all."""
-    return float("inf") if drift["excess"] is None else float(drift["excess"])
-
-
-def timing(seconds: Sequence[float], pairs: Sequence[tuple[float, float]]) -> dict[str, float | None]:
-    """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
-
-    The plain forward is timed on a few images only, in ``pairs`` with their pass; the ratio leaves out the
-    first of these, which warms up. All None where every image came from the store.
-    """
-    if not seconds:
-        return dict.fromkeys(("pass", "plain", "ratio", "total"))
-    warm = pairs[1:]
-    ratio = fmean(a for a, _ in warm) / fmean(b for _, b in warm) if warm else None
-    return {
-        "pass": fmean(seconds),
-        "plain": fmean(b for _, b in pairs) if pairs else None,
-        "ratio": ratio,
-        "total": sum(seconds),
-    }
+    @property
+    def first_line(self) -> str:
+        """The message's first line that is not empty."""
+        return next((line for line in self.message.splitlines() if line.strip()), "failed")
 
 
 @dataclass(frozen=True)
 class Results:
-    """The entries of all runs, by ``<model>/<dataset>``: a run is one model on one dataset."""
+    """All that a run reports.
 
-    by_run: dict[str, list[Entry]]
+    Attributes:
+        by_run: ``<model>/<dataset>`` -> the entries of its cases.
+        failures: the cases that failed.
+    """
+
+    by_run: Mapping[str, Sequence[Entry]]
+    failures: Sequence[Failure] = field(default=())
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Results:
-        """Sort the entries that the reports brought."""
+    def of(cls, entries: Iterable[Entry], failures: Sequence[Failure] = ()) -> Results:
+        """Sort entries by what they are about."""
         by_run: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_run.setdefault(entry["run"], []).append(entry)
-        return cls(dict(sorted(by_run.items())))
+            by_run.setdefault(entry.run, []).append(entry)
+        return cls(dict(sorted(by_run.items())), failures)
 
     @property
     def run_ids(self) -> list[str]:
-        """``<model>/<dataset>`` of everything measured."""
+        """``<model>/<dataset>`` of everything that reported."""
         return list(self.by_run)
 
-    def of_kind(self, run_id: str, kind: str) -> list[Entry]:
-        """The entries of one kind."""
-        return [entry for entry in self.by_run[run_id] if entry["kind"] == kind]
+    def entries(self, run_id: str, kind: type[Kind]) -> list[Kind]:
+        """The entries of one kind, in the order in which they came."""
+        return [entry for entry in self.by_run[run_id] if isinstance(entry, kind)]
 
-    def measurement(self, run_id: str) -> Entry | None:
-        """The measurement of a run, if it came to one."""
-        found = self.of_kind(run_id, "measurement")
-        return found[0] if found else None
+    def measurement(self, run_id: str) -> MeasurementEntry | None:
+        """The measurement, if it was finished."""
+        return next(iter(self.entries(run_id, MeasurementEntry)), None)
+
+    def findings(self, run_id: str) -> list[FindingEntry]:
+        """The verdicts, in the order of tables: the paper's findings first."""
+        return sorted(self.entries(run_id, FindingEntry), key=lambda entry: entry.order)
+
+    def drift(self, run_id: str) -> list[DriftEntry]:
+        """The compared curves, worst first."""
+        return sorted(self.entries(run_id, DriftEntry), key=lambda entry: entry.badness, reverse=True)
+
+    def measurements(self) -> dict[str, MeasurementEntry]:
+        """The finished measurements by ``<model>/<dataset>``."""
+        found = {run_id: self.measurement(run_id) for run_id in self.run_ids}
+        return {run_id: entry for run_id, entry in found.items() if entry is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """The results file: ``{"schema": 1, "runs": [...]}``, one run per model and dataset."""
@@ -140,18 +79,22 @@ class Results:
 
     def _run(self, run_id: str) -> dict[str, Any]:
         model, _, dataset = run_id.partition("/")
-        hidden = ("kind", "run", "passed")
-        measured = self.measurement(run_id) or {}
+        measured = self.measurement(run_id)
         return {
             "model": model,
             "dataset": dataset,
-            **{key: value for key, value in measured.items() if key not in hidden},
-            "findings": {
-                entry["id"]: {key: value for key, value in entry.items() if key not in (*hidden, "id")}
-                for entry in self.of_kind(run_id, "finding")
-            },
-            "drift": {
-                entry["curve"]: {key: value for key, value in entry.items() if key not in (*hidden, "curve")}
-                for entry in self.of_kind(run_id, "drift")
-            },
+            **(reported(measured) if measured else {}),
+            "findings": {entry.id: reported(entry, "id") for entry in self.entries(run_id, FindingEntry)},
+            "drift": {entry.curve: _drift(entry) for entry in self.entries(run_id, DriftEntry)},
         }
+
+
+def _drift(entry: DriftEntry) -> dict[str, Any]:
+    """Without a baseline's curve, or why it was left, where there is none."""
+    empty = [name for name in ("baseline", "left") if not getattr(entry, name)]
+    return reported(entry, "curve", *empty)
+
+
+def short(value: float | None) -> str:
+    """A number as tables show it; - where there is none."""
+    return "-" if value is None else f"{value:.3g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,17 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.catalog import PARTS
+from phasebench.catalog import BY_NAME, PARTS
+from phasebench.report.entries import FindingEntry, Layout, MeasurementEntry, Skip, TimingEntry
 from phasebench.report.figure_model import Boundary, Value
-from phasebench.report.figures import NAMES, cut
-from phasebench.report.results import Entry, Results, short
-from phasebench.report.terminal_verdicts import drift, findings
+from phasebench.report.figures import phases_and_boundaries
+from phasebench.report.results import Results, short
+from phasebench.report.terminal_verdicts import drift_rows, finding_rows
 from phasebench.report.text_plot import MEET, plot, sparkline
 
 if TYPE_CHECKING:
     import pytest
 
-SHOWN = ("inter", "intra_visual", "intra_text", "ratio_first5", "total", "recall", "lift")
-"""Curves drawn without ``-v``; with it, all of them."""
 PLOTTED = "inter"
 """The curve whose phases are sought, and so the one that is plotted."""
 NARROWEST = 60
@@ -48,13 +47,13 @@ def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]
 def screen(results: Results, run_id: str, width: int, *, full: bool) -> Iterator[RenderableType]:
     """Everything of one model and dataset, an empty line between its parts."""
     measured = results.measurement(run_id)
-    judged = results.of_kind(run_id, "finding")
+    verdicts = results.findings(run_id)
     parts: list[list[RenderableType]] = [
         [_measured(measured)] if measured else [],
-        list(findings(judged, full=full)),
-        list(drift(results.of_kind(run_id, "drift"), full=full)),
-        list(_timing(measured, results.of_kind(run_id, "timing"))) if measured else [],
-        list(_curves(measured, judged, width, full=full)) if measured else [],
+        list(finding_rows(verdicts, full=full)),
+        list(drift_rows(results.drift(run_id), full=full)),
+        list(_timing(measured, results.entries(run_id, TimingEntry))) if measured else [],
+        list(_curves(measured, verdicts, width, full=full)) if measured else [],
     ]
     for number, part in enumerate(filter(None, parts)):
         yield from ["", *part] if number else part
@@ -76,18 +75,16 @@ def render(part: RenderableType, width: int, *, colour: bool) -> str:
 
 def skips(results: Results) -> Iterator[str]:
     """One line for each dataset of which images were skipped: how many, why, and the first of each kind."""
-    entries = (results.measurement(run_id) for run_id in results.run_ids)
-    measured = {entry["provenance"]["dataset"]: entry for entry in entries if entry is not None}
-    for dataset, entry in sorted(measured.items()):
-        skipped = entry["skipped"]
-        if skipped:
+    by_dataset = {entry.provenance["dataset"]: entry for entry in results.measurements().values()}
+    for dataset, entry in sorted(by_dataset.items()):
+        if skipped := entry.skipped:
             yield (
                 f"{dataset}: {len(skipped)} image{'s' if len(skipped) > 1 else ''} skipped, "
-                f"{len(entry['images'])} measured: {', '.join(_kinds(skipped))}"
+                f"{len(entry.images)} measured: {', '.join(_kinds(skipped))}"
             )
 
 
-def _kinds(skipped: list[dict[str, str]]) -> Iterator[str]:
+def _kinds(skipped: Sequence[Skip]) -> Iterator[str]:
     first = {skip["reason"]: skip["path"] for skip in reversed(skipped)}
     for reason, count in Counter(skip["reason"] for skip in skipped).items():
         yield f"{count} {reason} ({first[reason]}{', ...' if count > 1 else ''})"
@@ -95,30 +92,29 @@ def _kinds(skipped: list[dict[str, str]]) -> Iterator[str]:
 
 def notes(results: Results) -> Iterator[str]:
     """What happened while measuring that changes no number, a line each."""
-    for run_id in results.run_ids:
-        for note in (results.measurement(run_id) or {"notes": ()})["notes"]:
-            yield f"{run_id}: {note}"
+    for run_id, entry in results.measurements().items():
+        yield from (f"{run_id}: {note}" for note in entry.notes)
 
 
-def _measured(entry: Entry) -> Table:
+def _measured(entry: MeasurementEntry) -> Table:
     """Model and revision, images, where it ran, and the seconds it took."""
-    source = entry["provenance"]
+    source = entry.provenance
     revision = f"{source['source']}, " if "source" in source else ""
     machine = f"{source['device']}, {source['dtype']}"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     for label, text in (
         ("model", f"{source['architecture']}, {revision}checkpoint {source['checkpoint']}"),
-        ("images", f"{source['images']}, {_layout(entry['layout'])}"),
+        ("images", f"{source['images']}, {_layout(entry.layout)}"),
         ("ran on", f"{machine}, torch {source['torch']}, transformers {source['transformers']}"),
-        ("took", _took(entry["timing"]["total"], entry["stored"])),
+        ("took", _took(entry.timing["total"], entry.stored)),
     ):
         table.add_row(label, Text(text))
     return table
 
 
-def _layout(layout: object) -> str:
-    if not isinstance(layout, dict):
+def _layout(layout: Layout | list[Layout]) -> str:
+    if isinstance(layout, list):
         return "in several layouts"
     tokens = sum(end - start for start, end in layout["visual"])
     spans = ", ".join(f"{start}-{end - 1}" for start, end in layout["visual"])
@@ -132,45 +128,44 @@ def _took(seconds: Value, stored: int) -> str:
     return "; ".join(filter(None, (spent, kept)))
 
 
-def _timing(entry: Entry, replayed: list[Entry]) -> Iterator[Text]:
+def _timing(entry: MeasurementEntry, replayed: list[TimingEntry]) -> Iterator[Text]:
     """Per image, against the plain forward pass, and against the stored benchmark where there is one."""
-    timing = entry["timing"]
-    if timing["total"] is None:
+    seconds, plain, ratio = (entry.timing[key] for key in ("pass", "plain", "ratio"))
+    if seconds is None:
         return
-    text = f"timing: {1e3 * timing['pass']:.0f} ms an image"
-    if timing["ratio"]:
-        text += f", {timing['ratio']:.2f} x the plain forward pass ({1e3 * timing['plain']:.0f} ms)"
+    text = f"timing: {1e3 * seconds:.0f} ms an image"
+    if ratio and plain is not None:
+        text += f", {ratio:.2f} x the plain forward pass ({1e3 * plain:.0f} ms)"
     yield Text(text)
-    changes = [_change(route) for route in replayed if route.get("stored")]
+    changes = [
+        f"{timed.route} {100 * (timed.seconds / timed.stored - 1):+.1f} % ({1e3 * timed.stored:.0f} ms)"
+        for timed in replayed
+        if timed.stored
+    ]
     if changes:
         yield Text(f"against the stored benchmark: {', '.join(changes)}")
 
 
-def _change(route: Entry) -> str:
-    change = 100 * (route["seconds"] / route["stored"] - 1)
-    return f"{route['route']} {change:+.1f} % ({1e3 * route['stored']:.0f} ms)"
-
-
-def _curves(entry: Entry, judged: list[Entry], width: int, *, full: bool) -> Iterator[RenderableType]:
+def _curves(
+    entry: MeasurementEntry, verdicts: list[FindingEntry], width: int, *, full: bool
+) -> Iterator[RenderableType]:
     """The first curve plotted, the others in a row of blocks; with ``full`` also a table by layer."""
-    names, boundaries = cut(judged)
-    mean = entry["curves"][PLOTTED]["mean"]
+    names, boundaries = phases_and_boundaries(verdicts)
+    mean = entry.curves[PLOTTED]["mean"]
     drawn = plot(mean, names, boundaries, width=min(width - AXIS, WIDEST))
     if drawn:
-        yield Text(
-            f"{PLOTTED}: similarity between {NAMES[PLOTTED].replace(' to ', ' and ')}, by layer", "bold"
-        )
+        yield Text(f"{PLOTTED}: similarity between image and text, by layer", "bold")
         yield from (Text(line, no_wrap=True, overflow="ignore") for line in drawn)
         yield ""
-    shown = [name for name in entry["curves"] if full or name in SHOWN]
+    shown = [name for name in entry.curves if full or BY_NAME[name].shown]
     yield _rows(entry, shown, boundaries, width)
     if full:
         yield from _by_layer(entry)
 
 
-def _rows(entry: Entry, names: list[str], boundaries: list[Boundary], width: int) -> Table:
+def _rows(entry: MeasurementEntry, names: list[str], boundaries: list[Boundary], width: int) -> Table:
     """Name, blocks and three numbers of each curve; the blocks have the room that the others leave."""
-    means = {name: entry["curves"][name]["mean"] for name in names}
+    means = {name: entry.curves[name]["mean"] for name in names}
     columns = [names, *zip(*map(_marks, means.values()), strict=True)]
     heads = ("curve", "least", "most", "last")
     taken = sum(max(map(len, (head, *column))) + GAP for head, column in zip(heads, columns, strict=True))
@@ -190,13 +185,13 @@ def _marks(mean: list[Value]) -> list[str]:
     return [short(value) for value in (min(known), max(known), known[-1])] if known else ["-"] * 3
 
 
-def _by_layer(entry: Entry) -> Iterator[RenderableType]:
+def _by_layer(entry: MeasurementEntry) -> Iterator[RenderableType]:
     """Every curve's mean, a table for each part; long names in several rows, so that seven fit 80 columns."""
     for names in PARTS.values():
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for column in ("layer", *names):
             table.add_column(column.replace("_", "\n"), justify="right", vertical="bottom")
-        columns = (entry["curves"][name]["mean"] for name in names)
+        columns = (entry.curves[name]["mean"] for name in names)
         for layer, values in enumerate(zip(*columns, strict=True)):
             table.add_row(str(layer), *map(short, values))
         yield from ("", table)

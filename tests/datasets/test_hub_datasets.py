@@ -1,4 +1,4 @@
-"""``coco`` and ``winoground``: from a local copy, and from the hub as its libraries present it."""
+"""``coco`` and ``winoground``: from a local copy, and from the hub with a stand-in for its library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from phasebench.datasets.named_datasets import official_datasets, read_folder
 from phasebench.datasets.sample import Sample
 from phasebench.datasets.selection import select
 from phasebench.errors import InputError
-from tests.conftest import write_pictures
+from tests.support.pictures import write_pictures
 
 
 def read(name: str, data_dir: Path | None, cache: Path, images: int = 400, seed: int = 0) -> list[Sample]:
@@ -34,7 +34,7 @@ def test_coco_is_found_at_the_data_dir_or_in_it(tmp_path: Path, below: str) -> N
     assert len(read("coco", tmp_path, tmp_path)) == 3
 
 
-def test_of_cocos_splits_one_of_validation_is_taken(tmp_path: Path) -> None:
+def test_a_validation_split_of_coco_is_read(tmp_path: Path) -> None:
     for split, count in (("train2017", 4), ("val2014", 3), ("val2017", 2)):
         write_pictures(tmp_path, count, split=split)
     assert {sample.path.parent.name for sample in read("coco", tmp_path, tmp_path)} == {"val2017"}
@@ -45,9 +45,10 @@ def test_of_cocos_splits_one_of_validation_is_taken(tmp_path: Path) -> None:
         read("coco", tmp_path, tmp_path)
 
 
-def test_a_data_dir_without_the_dataset_says_what_was_sought(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--data-dir .*: neither .*/coco nor .* has annotations/"):
+def test_a_data_dir_without_the_dataset_names_the_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^neither .*/coco nor .* has annotations/") as caught:
         read("coco", tmp_path, tmp_path)
+    assert caught.value.remedy == "data_dir"
     with pytest.raises(InputError, match=r"neither .*/winoground nor .* has examples\.jsonl"):
         read("winoground", tmp_path, tmp_path)
 
@@ -72,7 +73,7 @@ ITEMS: list[dict[str, Any]] = [
 
 
 class Rows:
-    """What is used of ``datasets.Dataset``: columns by name, rows by number, images as bytes once cast."""
+    """A stand-in for ``datasets.Dataset``: columns by name, rows by number, cast images as bytes."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], cast: frozenset[str] = frozenset()) -> None:
         self.rows, self.cast = rows, cast
@@ -93,7 +94,7 @@ Hub = Callable[[Callable[..., Any]], None]
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """Puts a stand-in for the library ``datasets`` in its place, with this ``load_dataset``."""
+    """A function that replaces the library ``datasets`` by a stand-in with this ``load_dataset``."""
 
     def install(load_dataset: Callable[..., Any]) -> None:
         module = ModuleType("datasets")
@@ -104,60 +105,60 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Hub:
     return install
 
 
-def test_coco_from_the_hub_is_what_a_copy_gives(library: Hub, tmp_path: Path) -> None:
-    asked = []
+def test_coco_from_the_hub_equals_a_local_copy(library: Hub, tmp_path: Path) -> None:
+    calls = []
 
     def load(*args: Any, **options: Any) -> Rows:
-        asked.append((args, options))
+        calls.append((args, options))
         return Rows(COCO_ROWS)
 
     library(load)
-    found = read("coco", None, tmp_path, images=6, seed=1)
-    assert asked == [((hub.COCO,), {"split": "val", "revision": hub.COCO_REVISION})]
+    samples = read("coco", None, tmp_path, images=6, seed=1)
+    assert calls == [((hub.COCO,), {"split": "val", "revision": hub.COCO_REVISION})]
     whole = read_folder(hub.coco_folder(tmp_path, 400, 1))
     assert len(whole) == 20
     drawn = select(whole, 6, seed=1).samples
-    assert [(s.id, s.captions) for s in found] == [(s.id, s.captions) for s in drawn]
+    assert [(s.id, s.captions) for s in samples] == [(s.id, s.captions) for s in drawn]
     by_name = {row["question_id"]: row for row in COCO_ROWS}
-    for sample in found:
+    for sample in samples:
         row = by_name[sample.path.name]
         assert (sample.path.read_bytes(), list(sample.captions)) == (row["image"], row["answer"])
     assert len(list((tmp_path / f"coco-{hub.COCO_REVISION[:8]}-6-1").rglob("*.jpg"))) == 6
 
 
-def test_what_was_drawn_is_fetched_once(library: Hub, tmp_path: Path) -> None:
+def test_the_drawn_images_are_fetched_once(library: Hub, tmp_path: Path) -> None:
     library(lambda *args, **options: Rows(COCO_ROWS))
-    found = read("coco", None, tmp_path, images=6)
+    samples = read("coco", None, tmp_path, images=6)
     library(pytest.fail)
-    assert read("coco", None, tmp_path, images=6) == found
+    assert read("coco", None, tmp_path, images=6) == samples
 
 
 def test_winoground_from_the_hub_has_both_sides_of_an_item(library: Hub, tmp_path: Path) -> None:
     library(lambda *args, **options: Rows(ITEMS))
-    found = read("winoground", None, tmp_path, images=7, seed=1)
-    assert [sample.id[-2:] for sample in found] == ["_0", "_1"] * 3
-    for sample in found:
+    samples = read("winoground", None, tmp_path, images=7, seed=1)
+    assert [sample.id[-2:] for sample in samples] == ["_0", "_1"] * 3
+    for sample in samples:
         item, side = ITEMS[int(sample.item)], sample.id[-1]
         assert sample.captions == (item[f"caption_{side}"],)
         assert sample.path.read_bytes() == item[f"image_{side}"]
     whole = read_folder(hub.winoground_folder(tmp_path, 400, 1))
-    assert [s.id for s in select(whole, 7, seed=1).samples] == [s.id for s in found]
+    assert [s.id for s in select(whole, 7, seed=1).samples] == [s.id for s in samples]
 
 
 def test_half_an_item_from_the_hub_is_an_error(library: Hub, tmp_path: Path) -> None:
     library(lambda *args, **options: Rows(ITEMS))
-    with pytest.raises(InputError, match="no images drawn: an item has more than 1; raise --images"):
+    with pytest.raises(InputError, match=r"^no images drawn: an item has more than 1$"):
         read("winoground", None, tmp_path, images=1, seed=1)
     assert not list(tmp_path.rglob("examples.jsonl"))
 
 
-def test_winoground_as_a_repository_with_a_script(
+def test_winoground_from_a_repository_with_a_script(
     library: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = [{**item, "image_0": f"ex_{i}_img_0", "image_1": f"ex_{i}_img_1"} for i, item in enumerate(ITEMS)]
-    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, named)))
+    items = [{**item, "image_0": f"ex_{i}_img_0", "image_1": f"ex_{i}_img_1"} for i, item in enumerate(ITEMS)]
+    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, items)))
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        for item, names in zip(ITEMS, named, strict=True):
+        for item, names in zip(ITEMS, items, strict=True):
             for side in ("image_0", "image_1"):
                 archive.writestr(f"images/{names[side]}.png", item[side])
 
@@ -169,17 +170,18 @@ def test_winoground_as_a_repository_with_a_script(
         "huggingface_hub.hf_hub_download",
         lambda repo, name, repo_type: str(tmp_path / Path(name).name),
     )
-    found = read("winoground", None, tmp_path / "cache", images=4)
-    assert [len(found), found[0].path.read_bytes() == ITEMS[int(found[0].item)]["image_0"]] == [4, True]
+    samples = read("winoground", None, tmp_path / "cache", images=4)
+    assert [len(samples), samples[0].path.read_bytes() == ITEMS[int(samples[0].item)]["image_0"]] == [4, True]
 
 
 @pytest.mark.parametrize("name", ["coco", "winoground"])
-def test_without_the_library_the_ways_out_are_told(
+def test_without_the_library_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"needs the library `datasets`: pip install .*\[hub\].*--data-dir"):
+    with pytest.raises(InputError, match=r"needs the library `datasets`: pip install .*\[hub\]") as caught:
         read(name, None, tmp_path)
+    assert caught.value.remedy == "data_dir"
     assert not list(tmp_path.iterdir())
 
 
@@ -191,17 +193,16 @@ def test_without_the_library_the_ways_out_are_told(
         RuntimeError("anything else"),
     ],
 )
-def test_what_the_hub_refuses_is_told_with_the_ways_out(
-    library: Hub, tmp_path: Path, error: Exception
-) -> None:
+def test_errors_of_the_hub_say_what_to_do(library: Hub, tmp_path: Path, error: Exception) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise error
 
     library(refuse)
     with pytest.raises(InputError) as caught:
         read("winoground", None, tmp_path)
-    for part in ("huggingface.co/datasets/facebook/winoground", "hf auth login", "--data-dir", str(error)):
+    for part in ("huggingface.co/datasets/facebook/winoground", "hf auth login", str(error)):
         assert part in str(caught.value)
+    assert caught.value.remedy == "data_dir"
     with pytest.raises(InputError, match="cannot read lmms-lab/COCO-Caption2017") as caught:
         read("coco", None, tmp_path)
     assert "gated: accept" not in str(caught.value)
@@ -217,7 +218,7 @@ def test_a_full_disk_is_not_the_hubs_fault(library: Hub, tmp_path: Path) -> None
         hub.coco_folder(tmp_path, 4, 0)
 
 
-def test_columns_that_are_not_there_are_told(library: Hub, tmp_path: Path) -> None:
+def test_missing_columns_are_named(library: Hub, tmp_path: Path) -> None:
     library(lambda *args, **options: Rows([{"image": png(0)}]))
     with pytest.raises(InputError, match="KeyError: 'question_id'"):
         read("coco", None, tmp_path)

@@ -1,4 +1,4 @@
-"""Lists of images in JSONL files, and folders of images with texts beside them."""
+"""Lists of images in JSONL and CSV files, and folders of images with text files beside them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 
-def listed(path: Path, *lines: Any) -> Path:
+def write_list(path: Path, *lines: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
     return path
 
 
-def image(path: Path) -> Path:
+def write_image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4)).save(path)
     return path
 
 
 def test_a_line_has_an_image_and_its_captions(tmp_path: Path) -> None:
-    path = listed(
+    path = write_list(
         tmp_path / "x.jsonl",
         {"image": "a.png", "captions": [" a cat ", "", "a dog"]},
         "",
@@ -70,34 +70,34 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
         ({"image": "a.png", "captions": {"en": "a"}}, "'captions' should be a list of texts"),
     ],
 )
-def test_a_line_that_lists_nothing_is_named(tmp_path: Path, line: Any, message: str) -> None:
-    path = listed(tmp_path / "x.jsonl", {"image": "a.png", "caption": "a"}, line)
+def test_a_faulty_line_is_named(tmp_path: Path, line: Any, message: str) -> None:
+    path = write_list(tmp_path / "x.jsonl", {"image": "a.png", "caption": "a"}, line)
     with pytest.raises(InputError, match=rf"x\.jsonl, line 2: not an image with captions: .*{message}"):
         read_list(path)
 
 
-def test_a_list_may_begin_with_a_mark_of_its_bytes(tmp_path: Path) -> None:
-    path = listed(tmp_path / "x.jsonl", {"image": "a.png", "caption": "a"})
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "x.jsonl", {"image": "a.png", "caption": "a"})
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert len(read_list(path)) == 1
 
 
-def test_a_list_that_is_empty_or_no_text(tmp_path: Path) -> None:
+def test_a_list_that_is_empty_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no items in .*x\.jsonl"):
-        read_list(listed(tmp_path / "x.jsonl"))
+        read_list(write_list(tmp_path / "x.jsonl"))
     (tmp_path / "y.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"y\.jsonl is not UTF-8"):
         read_list(tmp_path / "y.jsonl")
 
 
-def test_texts_lie_beside_their_images(tmp_path: Path) -> None:
+def test_text_files_beside_images_have_their_captions(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "c.webp"):
-        image(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "a.txt").write_text("a cat\n\n a pet \n", encoding="utf-8-sig")
     (tmp_path / "b.txt").write_text("кот", encoding="utf-8")
     (tmp_path / "notes.md").write_text("no image")
-    found = read_folder(tmp_path)
-    assert [(sample.id, sample.captions) for sample in found] == [
+    samples = read_folder(tmp_path)
+    assert [(sample.id, sample.captions) for sample in samples] == [
         ("a.jpg", ("a cat", "a pet")),
         ("b.png", ("кот",)),
         ("c.webp", ()),
@@ -117,14 +117,14 @@ def test_texts_lie_beside_their_images(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_may_have_a_list(tmp_path: Path, name: str, lines: list[Any]) -> None:
-    image(tmp_path / "a.png")
-    image(tmp_path / "not-listed.png")
-    listed(tmp_path / name, *lines)
+    write_image(tmp_path / "a.png")
+    write_image(tmp_path / "not-listed.png")
+    write_list(tmp_path / name, *lines)
     assert [(sample.id, sample.captions) for sample in read_folder(tmp_path)] == [("a.png", ("a cat",))]
 
 
 def test_a_table_has_a_row_for_each_caption(tmp_path: Path) -> None:
-    path = listed(
+    path = write_list(
         tmp_path / "x.csv",
         "item,image,caption,split",
         'pair,a.png,"a cat, asleep",train',
@@ -143,24 +143,24 @@ def test_a_table_has_a_row_for_each_caption(tmp_path: Path) -> None:
         Sample("c.png", tmp_path / "c.png", (), "c.png"),
         Sample("d.png", tmp_path / "d.png", ("two words",), "d.png"),
     ]
-    spaced = listed(tmp_path / "y.csv", "image, caption", "a.png, a cat")
+    spaced = write_list(tmp_path / "y.csv", "image, caption", "a.png, a cat")
     assert [sample.captions for sample in read_list(spaced)] == [("a cat",)]
 
 
-def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
-    path = listed(tmp_path / "x.csv", "image,caption", '"a.png","two', 'lines"', ",a cat")
+def test_a_faulty_row_is_named(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "x.csv", "image,caption", '"a.png","two', 'lines"', ",a cat")
     with pytest.raises(InputError, match=r"x\.csv, line 4: not an image with captions: .*'image'"):
         read_list(path)
-    path = listed(tmp_path / "x.csv", "file_name;text", "a.png;a cat")
+    path = write_list(tmp_path / "x.csv", "file_name;text", "a.png;a cat")
     with pytest.raises(InputError, match=r"x\.csv, line 1: of its columns, file_name;text, none is called"):
         read_list(path)
-    path = listed(tmp_path / "x.csv", "file_name,text", "a.png,a cat, and a dog")
+    path = write_list(tmp_path / "x.csv", "file_name,text", "a.png,a cat, and a dog")
     with pytest.raises(InputError, match=r"x\.csv, line 2: .*more cells than the 2 columns; quote a caption"):
         read_list(path)
 
 
 @pytest.mark.parametrize(
-    ("lines", "begins"),
+    ("lines", "first_line"),
     [
         (("image,caption", "a.png,a cat", 'b.png,"a cat', "c.png,a bird"), 3),
         (("image,caption", '"a.png" , "a cat"'), 2),
@@ -168,17 +168,19 @@ def test_a_row_that_lists_nothing_is_named(tmp_path: Path) -> None:
         (('image,"caption', "a.png,a cat"), 1),
     ],
 )
-def test_a_quote_that_is_not_closed_is_told_with_its_row(
-    tmp_path: Path, lines: tuple[str, ...], begins: int
+def test_an_unclosed_quote_is_reported_with_its_row(
+    tmp_path: Path, lines: tuple[str, ...], first_line: int
 ) -> None:
-    path = listed(tmp_path / "x.csv", *lines)
-    with pytest.raises(InputError, match=rf"x\.csv: the row that begins at line {begins} cannot be read \("):
+    path = write_list(tmp_path / "x.csv", *lines)
+    with pytest.raises(
+        InputError, match=rf"x\.csv: the row that begins at line {first_line} cannot be read \("
+    ):
         read_list(path)
 
 
-def test_null_is_nothing(tmp_path: Path) -> None:
-    """As exports write it for a column without a value: no item that all images belong to."""
-    path = listed(
+def test_null_values_are_ignored(tmp_path: Path) -> None:
+    """Exports write null for a missing value; it must not become an item of all images."""
+    path = write_list(
         tmp_path / "x.jsonl",
         {"image": "a.png", "caption": "a", "id": None, "item": None},
         {"image": "b.png", "caption": "b", "id": "", "item": ""},
@@ -197,14 +199,14 @@ def test_null_is_nothing(tmp_path: Path) -> None:
     assert [sample.captions for sample in read_list(path)] == [("a",), ("b",), ("c",)]
 
 
-def test_lines_of_one_image_name_one_item(tmp_path: Path) -> None:
-    path = listed(tmp_path / "x.csv", "image,caption,item", "a.png,one,pair", "a.png,two,")
+def test_lines_of_one_image_must_give_one_item(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "x.csv", "image,caption,item", "a.png,one,pair", "a.png,two,")
     with pytest.raises(InputError, match=r"of image 'a\.png' one line has item 'pair', another 'a\.png'"):
         read_list(path)
 
 
-def test_lines_of_one_image_are_its_captions(tmp_path: Path) -> None:
-    path = listed(
+def test_lines_of_one_image_are_merged(tmp_path: Path) -> None:
+    path = write_list(
         tmp_path / "x.jsonl",
         *({"image": name, "caption": caption} for caption in ("one", "two") for name in ("a.png", "b.png")),
     )
@@ -215,26 +217,26 @@ def test_lines_of_one_image_are_its_captions(tmp_path: Path) -> None:
 
 
 def test_a_list_is_a_dataset_named_after_its_file(tmp_path: Path) -> None:
-    path = listed(tmp_path / "mine.jsonl", {"image": "a.png", "caption": "a"})
+    path = write_list(tmp_path / "mine.jsonl", {"image": "a.png", "caption": "a"})
     (spec,) = resolve_datasets([str(path)], {})
     assert spec.name == "mine"
     assert [sample.id for sample in spec.read(tmp_path)] == ["a.png"]
 
 
-def test_other_files_and_taken_names_are_refused(tmp_path: Path) -> None:
+def test_other_files_and_names_in_use_are_refused(tmp_path: Path) -> None:
     known = {spec.name: spec for spec in (*bundled_datasets(), *official_datasets(None, 400, 0))}
-    path = listed(tmp_path / "x.tsv", "image\tcaption")
+    path = write_list(tmp_path / "x.tsv", "image\tcaption")
     with pytest.raises(InputError, match=r"x\.tsv: no such folder or \.jsonl or \.csv file; .*FILE\.csv"):
         resolve_datasets([str(path)], known)
-    path = listed(tmp_path / "photos.jsonl", {"image": "a.png", "caption": "a"})
+    path = write_list(tmp_path / "photos.jsonl", {"image": "a.png", "caption": "a"})
     with pytest.raises(InputError, match="'photos' is a dataset of that name already"):
         resolve_datasets([str(path)], known)
 
 
-def test_a_folder_may_be_called_like_an_official_dataset(tmp_path: Path) -> None:
+def test_a_folder_may_have_the_name_of_an_official_dataset(tmp_path: Path) -> None:
     known = {spec.name: spec for spec in official_datasets(None, 400, 0)}
-    image(tmp_path / "coco" / "a.png")
+    write_image(tmp_path / "coco" / "a.png")
     (spec,) = resolve_datasets([str(tmp_path / "coco")], known)
     assert [sample.id for sample in spec.read(tmp_path)] == ["a.png"]
-    with pytest.raises(InputError, match="two different datasets called 'coco'"):
+    with pytest.raises(InputError, match=r"^coco: two different datasets have this name"):
         resolve_datasets(["coco", str(tmp_path / "coco")], known)

@@ -1,4 +1,4 @@
-"""Readers, registry and drawing: what is read, and what bad input says."""
+"""Reading, naming and drawing datasets, and the errors for bad input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from phasebench.datasets.sample import Sample, digest, draw
 from phasebench.datasets.selection import select
 from phasebench.datasets.winoground import read_winoground
 from phasebench.errors import InputError
-from tests.conftest import write_pictures
+from tests.support.pictures import write_pictures
 
 
 def known() -> dict:  # type: ignore[type-arg]
@@ -63,7 +63,7 @@ def test_a_broken_caption_file_is_named(tmp_path: Path, text: str, message: str)
         read_coco(folder)
 
 
-def test_splits_whose_images_are_not_there_are_left_out(tmp_path: Path) -> None:
+def test_splits_without_images_are_left_out(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "set", 2)
     (folder / "annotations" / "captions_train.json").write_text("never read")
     assert len(read_coco(folder)) == 2
@@ -85,7 +85,7 @@ def test_captions_without_any_images_are_an_error(tmp_path: Path) -> None:
 
 def test_doubled_ids_are_an_error(tmp_path: Path) -> None:
     read = read_folder(winoground(tmp_path / "w", [json.dumps(ITEM)] * 2))
-    with pytest.raises(InputError, match="two images are called '0_0'"):
+    with pytest.raises(InputError, match=r"two images are called '0_0'"):
         select(read, 400, seed=0)
 
 
@@ -116,7 +116,7 @@ def test_winoground_gives_two_images_an_item(tmp_path: Path) -> None:
     assert all(sample.path.is_file() for sample in read)
 
 
-def test_the_official_repositorys_folder_of_data_is_found(tmp_path: Path) -> None:
+def test_the_data_folder_of_the_official_repository_is_read(tmp_path: Path) -> None:
     winoground(tmp_path / "w" / "data", [json.dumps(ITEM)])
     assert [sample.path.name for sample in read_folder(tmp_path / "w")] == [
         "ex_0_img_0.png",
@@ -124,7 +124,7 @@ def test_the_official_repositorys_folder_of_data_is_found(tmp_path: Path) -> Non
     ]
 
 
-def test_packed_images_ask_to_be_unpacked(tmp_path: Path) -> None:
+def test_packed_images_must_be_unpacked(tmp_path: Path) -> None:
     folder = winoground(tmp_path / "w", [json.dumps(ITEM)])
     (folder / "images").rename(folder / "elsewhere")
     (folder / "images.zip").write_bytes(b"")
@@ -140,15 +140,16 @@ def test_a_broken_winoground_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "left"), [({"caption_0": None}, ["b a"]), ({"caption_0": ["a"]}, None), ({"id": None}, None)]
+    ("changes", "captions"),
+    [({"caption_0": None}, ["b a"]), ({"caption_0": ["a"]}, None), ({"id": None}, None)],
 )
-def test_captions_of_winoground_are_texts(tmp_path: Path, changed: dict[str, Any], left: Any) -> None:
-    folder = winoground(tmp_path / "w", [json.dumps({**ITEM, **changed})])
-    if left is None:
+def test_captions_of_winoground_are_texts(tmp_path: Path, changes: dict[str, Any], captions: Any) -> None:
+    folder = winoground(tmp_path / "w", [json.dumps({**ITEM, **changes})])
+    if captions is None:
         with pytest.raises(InputError, match=r"line 1: .*'id' should be a name, a caption a text"):
             read_winoground(folder)
     else:
-        assert [text for sample in read_winoground(folder) for text in sample.captions] == left
+        assert [text for sample in read_winoground(folder) for text in sample.captions] == captions
 
 
 def test_an_empty_winoground_file_is_an_error(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_folder_in_neither_layout_is_an_error(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
-def test_images_in_folders_of_their_own_are_told(tmp_path: Path) -> None:
+def test_images_in_subfolders_are_pointed_out(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pics", 1)
     (tmp_path / "pics" / "annotations" / "captions_val.json").unlink()
     with pytest.raises(InputError, match=r"its annotations have no captions_\*\.json"):
@@ -171,29 +172,29 @@ def test_images_in_folders_of_their_own_are_told(tmp_path: Path) -> None:
         read_folder(str(tmp_path / "pics"))
 
 
-def test_a_sample_as_people_write_it() -> None:
-    """A text alone is one caption, no row of letters."""
-    written = Sample("a", "pics/a.png", "a red dog", "a")  # type: ignore[arg-type]
-    assert (written.path, written.captions) == (Path("pics/a.png"), ("a red dog",))
+def test_a_sample_accepts_text_for_path_and_captions() -> None:
+    """One text is one caption, not a sequence of letters."""
+    sample = Sample("a", "pics/a.png", "a red dog", "a")  # type: ignore[arg-type]
+    assert (sample.path, sample.captions) == (Path("pics/a.png"), ("a red dog",))
     assert Sample("a", Path("a"), ["one", "two"], "a").captions == ("one", "two")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("gives", "told"),
+    ("function", "message"),
     [
         (lambda _: None, "cannot be read: TypeError"),
         (lambda _: [3], "its function should give samples, not int"),
         (lambda _: 1 / 0, "cannot be read: ZeroDivisionError"),
     ],
 )
-def test_a_users_function_that_gives_something_else_is_told(gives: Any, told: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=told):
-        read(DatasetSpec("ours", gives), tmp_path)
+def test_a_users_function_must_return_samples(function: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read(DatasetSpec("ours", function), tmp_path)
 
 
-def test_a_users_function_may_give_samples_one_by_one(tmp_path: Path) -> None:
-    ones = [Sample("a", Path("a"), ("x",), "a")]
-    assert read(DatasetSpec("ours", lambda _: iter(ones)), tmp_path) == ones  # type: ignore[arg-type, return-value]
+def test_a_users_function_may_return_an_iterator(tmp_path: Path) -> None:
+    samples = [Sample("a", Path("a"), ("x",), "a")]
+    assert read(DatasetSpec("ours", lambda _: iter(samples)), tmp_path) == samples  # type: ignore[arg-type, return-value]
 
 
 def test_an_unknown_dataset_lists_the_known_ones() -> None:
@@ -217,7 +218,7 @@ def test_doubled_names_count_once_and_keep_their_order() -> None:
 
 def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
     folders = [str(write_pictures(tmp_path / side / "pics", 1)) for side in "ab"]
-    with pytest.raises(InputError, match="two different datasets called 'pics'"):
+    with pytest.raises(InputError, match=r"^pics: two different datasets have this name"):
         resolve_datasets(folders, known())
 
 
@@ -226,8 +227,8 @@ def test_one_folder_spelled_in_two_ways_counts_once(tmp_path: Path) -> None:
     assert len(resolve_datasets([str(pics), f"{pics.parent}/./pics"], known())) == 1
 
 
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
-    """Baselines lie in a folder of that name."""
+def test_a_name_outside_the_baselines_folder_is_refused(tmp_path: Path) -> None:
+    """Baselines lie in a folder with the dataset's name."""
     spec = DatasetSpec("../outside", lambda _: [])
     with pytest.raises(InputError, match=r"'\.\./outside' cannot name a baselines' folder"):
         resolve_datasets(["../outside"], {"../outside": spec})
@@ -247,7 +248,7 @@ def test_draw_takes_whole_items_with_the_seed() -> None:
     assert drawn != draw(samples(40, per_item=2), 11, seed=4)
 
 
-def test_draw_keeps_the_order_and_takes_all_there_is() -> None:
+def test_draw_keeps_the_order_and_takes_all_if_there_are_few() -> None:
     drawn = draw(samples(40), 15, seed=0)
     assert [int(s.id) for s in drawn] == sorted(int(s.id) for s in drawn)
     assert draw(samples(5), 400, seed=0) == samples(5)
@@ -258,24 +259,25 @@ def test_the_digest_follows_content_and_captions(tmp_path: Path) -> None:
     before = [sample.digest() for sample in read]
     assert [sample.digest() for sample in read] == before
     assert len({digest(before), digest(before[:1]), digest(reversed(before))}) == 3
-    (seen, told), (again, other) = (
-        one.digest().split("-") for one in (read[0], replace(read[0], captions=("a cat",)))
+    recaptioned = replace(read[0], captions=("a cat",))
+    (image, captions), (same_image, other_captions) = (
+        sample.digest().split("-") for sample in (read[0], recaptioned)
     )
-    assert seen == again
-    assert told != other
+    assert image == same_image
+    assert captions != other_captions
     Image.new("RGB", (96, 96)).save(read[1].path)
-    assert [sample.digest() == known for sample, known in zip(read, before, strict=True)] == [True, False]
+    assert [sample.digest() == old for sample, old in zip(read, before, strict=True)] == [True, False]
 
 
-def test_a_picture_compressed_in_another_way_is_the_same(tmp_path: Path) -> None:
-    """Two libraries of one format write other bytes: a machine's zlib would decide what is compared."""
-    (one, _) = read_coco(write_pictures(tmp_path / "set", 2))
-    before, content = one.digest(), one.path.read_bytes()
-    one.open().save(one.path, compress_level=1)
-    assert one.path.read_bytes() != content
-    assert one.digest() == before
-    one.path.write_bytes(content[:-30])  # no whole file: it is known by its bytes
-    assert one.digest() != before
+def test_a_recompressed_image_has_the_same_digest(tmp_path: Path) -> None:
+    """Compression libraries write different bytes: otherwise a machine's zlib would decide the digest."""
+    (sample, _) = read_coco(write_pictures(tmp_path / "set", 2))
+    before, content = sample.digest(), sample.path.read_bytes()
+    sample.open().save(sample.path, compress_level=1)
+    assert sample.path.read_bytes() != content
+    assert sample.digest() == before
+    sample.path.write_bytes(content[:-30])  # an incomplete file: its bytes decide
+    assert sample.digest() != before
 
 
 def test_the_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whole runs on data that is not COCO's: odd images, captions in other languages or without a word."""
+"""Whole runs on unusual data: odd images, captions in other languages or without words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Run, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.runs import Run
 
 CAPTIONS = [
     "これは猫です",
@@ -45,8 +46,8 @@ def write_list(folder: Path, captions: list[Any]) -> Path:
 
 
 def results(pytester: pytest.Pytester) -> Any:
-    (found,) = json.loads((pytester.path / "r.json").read_text())["runs"]
-    return found
+    (run_results,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    return run_results
 
 
 @pytest.mark.parametrize("model", ["tiny-llava", "tiny-instructblip"])
@@ -56,21 +57,21 @@ def test_odd_images_with_captions_in_any_language(
     path = write_list(tmp_path / "odd", CAPTIONS)
     options = ("--controls", "--strict-data", "--results", "r.json", "--snapshot-update")
     assert run(*options, model=model, dataset=str(path)).ret == 0
-    found = results(pytester)
-    assert found["images"] == [name for name, _ in odd_images()]
-    assert found["skipped"] == []
-    recall = found["curves"]["recall"]
+    run_results = results(pytester)
+    assert run_results["images"] == [name for name, _ in odd_images()]
+    assert run_results["skipped"] == []
+    recall = run_results["curves"]["recall"]
     assert recall["n"] == [5] * len(recall["layer"])  # no word in the last caption: no recall of it
-    assert found["curves"]["inter"]["n"][0] == 6
+    assert run_results["curves"]["inter"]["n"][0] == 6
 
 
 def test_captions_without_any_word(run: Run, pytester: pytest.Pytester, tmp_path: Path) -> None:
     path = write_list(tmp_path / "odd", ["the", "1", "...", "🐈", "of the", "2 3"])
     result = run("--results", "r.json", "--snapshot-update", dataset=str(path))
     assert result.ret == 0
-    found = results(pytester)
-    assert set(found["curves"]["recall"]["mean"]) == {None}
-    assert found["findings"]["lens_recall_peak"]["verdict"] == "undecided"
+    run_results = results(pytester)
+    assert set(run_results["curves"]["recall"]["mean"]) == {None}
+    assert run_results["findings"]["lens_recall_peak"]["verdict"] == "undecided"
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

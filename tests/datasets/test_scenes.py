@@ -1,4 +1,4 @@
-"""Procedural scenes: deterministic, split by content, truly described."""
+"""Procedural scenes: deterministic, split by content, correctly described."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from phasebench.datasets.scenes import (
     relation,
     render,
     scenes,
-    swapped,
+    swap_nouns,
 )
 from phasebench.datasets.sprites import CELL, NOUNS, sprites
 from tests.support.paths import ROOT
@@ -44,8 +44,8 @@ def test_the_same_seed_gives_the_same_pixels() -> None:
     assert first != list(islice(scenes("train", 4), 5))
 
 
-def test_the_splits_share_nothing() -> None:
-    """By content: nouns and background of a held-out scene never occur together in training."""
+def test_the_splits_share_no_combination() -> None:
+    """Nouns and background of a held-out scene never occur together in training."""
 
     def keys(split: str, count: int) -> set[tuple[frozenset[str], str]]:
         return {(frozenset(s.nouns), s.background) for s in islice(scenes(split, 0), count)}  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def test_the_splits_share_nothing() -> None:
     assert all(scene.split == "held_out" for pair in measured_pairs() for scene in pair)
 
 
-def test_objects_stand_apart_inside_the_picture() -> None:
+def test_objects_do_not_overlap_or_leave_the_image() -> None:
     for scene in islice(scenes("train", 1, counts=(3,)), 50):
         covered = np.zeros((SIZE, SIZE), dtype=int)
         for thing in scene.things:
@@ -73,10 +73,10 @@ def test_every_noun_has_a_sprite() -> None:
 
 
 def test_every_noun_and_background_is_drawn() -> None:
-    seen: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     for scene in islice(scenes("train", 0), 1500):
-        seen.update((*scene.nouns, scene.background))
-    assert set(seen) >= {*NOUNS, *BACKGROUNDS}
+        words.update((*scene.nouns, scene.background))
+    assert set(words) >= {*NOUNS, *BACKGROUNDS}
 
 
 def scene(*things: Thing) -> Scene:
@@ -88,8 +88,8 @@ OWL = Thing("owl", "small", 60, 40, 30)
 
 
 def test_captions_of_one_object() -> None:
-    told = captions(scene(OWL))
-    assert told == [
+    texts = captions(scene(OWL))
+    assert texts == [
         "an owl on a blue background",
         "a picture of an owl",
         "there is an owl on a blue background",
@@ -98,24 +98,24 @@ def test_captions_of_one_object() -> None:
     ]
 
 
-def test_captions_of_two_objects_say_the_same_relation_both_ways() -> None:
-    told = captions(scene(CAT, OWL))
-    assert told[3] == "a cat to the left of an owl"
-    assert told[4] == "an owl to the right of a cat"
+def test_captions_of_two_objects_state_their_relation_both_ways() -> None:
+    texts = captions(scene(CAT, OWL))
+    assert texts[3] == "a cat to the left of an owl"
+    assert texts[4] == "an owl to the right of a cat"
 
 
 def test_captions_name_every_object() -> None:
     for drawn in islice(scenes("train", 9), 100):
-        told = captions(drawn)
-        assert len(told) == 5
+        texts = captions(drawn)
+        assert len(texts) == 5
         assert all(
             noun in caption.split() or f"{noun}," in caption.split()
-            for caption in told
+            for caption in texts
             for noun in drawn.nouns
         )
 
 
-def test_relations_are_seen_from_the_centres() -> None:
+def test_relations_follow_the_centres() -> None:
     above, below = Thing("cat", "small", 30, 0, 30), Thing("dog", "small", 40, 60, 30)
     assert relation(above, below) == "above"
     assert relation(below, above) == "below"
@@ -124,26 +124,26 @@ def test_relations_are_seen_from_the_centres() -> None:
 
 def test_a_swapped_scene_exchanges_the_first_two_nouns_only() -> None:
     before = scene(CAT, OWL)
-    after = swapped(before)
+    after = swap_nouns(before)
     assert after.nouns == ("owl", "cat")
     assert [thing.left for thing in after.things] == [thing.left for thing in before.things]
     assert not np.array_equal(np.asarray(render(before)), np.asarray(render(after)))
-    assert swapped(after) == before
+    assert swap_nouns(after) == before
 
 
-def test_both_captions_of_a_pair_have_the_same_words_and_one_is_true_of_each() -> None:
-    for one, other in measured_pairs():
-        first, second = pair_captions(one)
+def test_both_captions_of_a_pair_have_the_same_words() -> None:
+    for pair_scene, swapped_scene in measured_pairs():
+        first, second = pair_captions(pair_scene)
         assert sorted(first.replace("an ", "a ").split()) == sorted(second.replace("an ", "a ").split())
-        assert first.startswith((f"a {one.nouns[0]}", f"an {one.nouns[0]}"))
-        assert pair_captions(other)[0] == second
+        assert first.startswith((f"a {pair_scene.nouns[0]}", f"an {pair_scene.nouns[0]}"))
+        assert pair_captions(swapped_scene)[0] == second
 
 
 @pytest.mark.parametrize(
     ("name", "images", "captions_each"),
     [("scenes", SCENES, 5), ("scene-pairs", 2 * PAIRS, 1), ("photos", 24, 5)],
 )
-def test_bundled_sets_read_through_the_readers_of_the_real_ones(
+def test_bundled_datasets_are_read_by_the_ordinary_readers(
     name: str, images: int, captions_each: int, cache: Path
 ) -> None:
     spec = next(spec for spec in bundled_datasets() if spec.name == name)
@@ -153,7 +153,7 @@ def test_bundled_sets_read_through_the_readers_of_the_real_ones(
     assert all(sample.open().mode == "RGB" for sample in samples)
 
 
-def test_what_is_written_is_what_was_drawn(cache: Path) -> None:
+def test_the_written_datasets_have_the_generated_scenes(cache: Path) -> None:
     samples = read_folder(scenes_folder(cache))
     for sample, drawn in zip(samples, measured_scenes(), strict=True):
         assert np.array_equal(np.asarray(sample.open()), np.asarray(render(drawn)))

@@ -11,8 +11,14 @@ from tests.faults.corpus import document, jobs, run
 PATH = Path(__file__).parents[2] / "docs" / "faults.md"
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description="Put every fault into the bundled models, run every harmless variation, and write "
+        "docs/faults.md. This takes hours.",
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="keep outcomes in FILE; a stopped run resumes from it"
+    )
+    arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--keep", type=Path, help="outcomes go here; a stopped run goes on from it")
-    asked = parser.parse_args()
-    PATH.write_text(document(run(jobs(), asked.keep)), encoding="utf-8")
+    PATH.write_text(document(run(jobs(), arguments.keep)), encoding="utf-8")

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from phasebench.catalog import CURVES
+from phasebench.catalog import CURVES, OF_OTHER_CAPTIONS
 from phasebench.commands.variations import PLAIN, Values, Variation, measure_as
 from phasebench.curves import Curves
 from phasebench.datasets.sample import Sample, digest
 from phasebench.files import store_folder
 from phasebench.judge.drift.difference import Difference, compare
-from phasebench.judge.drift.record import OF_OTHERS, Record, record
+from phasebench.judge.drift.record import Record, record
 from phasebench.measurement.measure import measure
-from phasebench.models.loading import Loaded, load
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import ModelSpec, bundled_models
 from phasebench.settings import Settings
 from tests.faults.harness import scenes
@@ -69,7 +69,7 @@ class Harmless:
 def harmless(cache: Path, model: str) -> Iterator[Harmless]:
     """Every variation of one model within one precision."""
     spec = _spec(model)
-    sound, sets = load(spec, cache, device="cpu"), _sets(cache)
+    sound, sets = load(spec, cache, Settings(device="cpu")), _sets(cache)
     plain = _measured(sound, sets, PLAIN)
     for variation in RUNS:
         yield from _told(variation.name, model, plain, _measured(sound, sets, variation))
@@ -81,9 +81,9 @@ def harmless(cache: Path, model: str) -> Iterator[Harmless]:
 def precisions(cache: Path, model: str) -> Iterator[Harmless]:
     """The same checkpoint in 16 bits, against its records in float32."""
     spec, sets = _spec(model), _sets(cache)
-    plain = _measured(load(spec, cache, device="cpu"), sets, PLAIN)
+    plain = _measured(load(spec, cache, Settings(device="cpu")), sets, PLAIN)
     for dtype in DTYPES:
-        loaded = load(spec, cache, device="cpu", dtype=dtype)
+        loaded = load(spec, cache, Settings(device="cpu", dtype=dtype))
         yield from _told(f"in {dtype}", model, plain, _measured(loaded, sets, PLAIN))
 
 
@@ -96,7 +96,7 @@ def _sets(cache: Path) -> dict[str, Sequence[Sample]]:
 
 
 def _measured(
-    loaded: Loaded, sets: Mapping[str, Sequence[Sample]], variation: Variation
+    loaded: LoadedModel, sets: Mapping[str, Sequence[Sample]], variation: Variation
 ) -> dict[str, dict[str, Record]]:
     """The records of every set; all are measured in one go, their images told apart by set."""
     every = [
@@ -110,19 +110,19 @@ def _measured(
     return found
 
 
-def _saved(cache: Path, spec: ModelSpec, sound: Loaded) -> Iterator[tuple[str, Loaded]]:
+def _saved(cache: Path, spec: ModelSpec, sound: LoadedModel) -> Iterator[tuple[str, LoadedModel]]:
     """The same checkpoint in other files."""
     for name, size in SAVED.items():
         with tempfile.TemporaryDirectory(dir=cache, prefix="saved-") as scratch:
-            folder = copied(spec.folder(cache), Path(scratch) / "again")
+            folder = copied(spec.folder(cache, Settings()), Path(scratch) / "again")
             for path in folder.glob("*.safetensors"):
                 path.unlink()
             sound.model.save_pretrained(folder, max_shard_size=size)
             sound.processor.save_pretrained(folder)
-            yield name, load(replace(spec, source=folder), cache, device="cpu")
+            yield name, load(replace(spec, source=folder), cache, Settings(device="cpu"))
 
 
-def _draws(cache: Path, model: str, loaded: Loaded) -> Iterator[Harmless]:
+def _draws(cache: Path, model: str, loaded: LoadedModel) -> Iterator[Harmless]:
     """Two draws of the scenes without a common image, within sampling error."""
     every = scenes(cache, 60)
     measured = measure(loaded, "faults", every, Settings(store=store_folder(None)), lambda *_: None).curves
@@ -138,11 +138,11 @@ def _draws(cache: Path, model: str, loaded: Loaded) -> Iterator[Harmless]:
         yield from _told("other images", model, {name: before}, {name: after})
 
 
-def _records(loaded: Loaded, samples: Sequence[Sample], values: Values) -> dict[str, Record]:
+def _records(loaded: LoadedModel, samples: Sequence[Sample], values: Values) -> dict[str, Record]:
     contents = {sample.id: sample.digest() for sample in samples}
     provenance = {"dtype": str(loaded.dtype).removeprefix("torch."), "data": digest(contents.values())}
     curves = Curves.from_arrays(values, {one.id: one.item for one in samples}, provenance, contents)
-    return {name: record(curves, name) for name in CURVES if name not in OF_OTHERS}
+    return {name: record(curves, name) for name in CURVES if name not in OF_OTHER_CAPTIONS}
 
 
 def _told(

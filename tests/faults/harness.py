@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from phasebench.catalog import CURVES, LENS
+from phasebench.catalog import CURVES, LENS, OF_OTHER_CAPTIONS
 from phasebench.curves import Curves
 from phasebench.datasets.named_datasets import bundled_datasets
 from phasebench.datasets.sample import Sample, digest
@@ -17,13 +17,14 @@ from phasebench.errors import InputError
 from phasebench.files import store_folder
 from phasebench.judge.drift.cause import cause
 from phasebench.judge.drift.difference import Difference, compare
-from phasebench.judge.drift.record import OF_OTHERS, Record, record
-from phasebench.measurement.accumulate import RecallScorer, RowAccumulator
+from phasebench.judge.drift.record import Record, record
+from phasebench.measurement.accumulate import RowAccumulator
 from phasebench.measurement.measure import measure
 from phasebench.measurement.passes import probed_pass
+from phasebench.measurement.recall import RecallScorer
 from phasebench.measurement.selftest import self_test
 from phasebench.models.anatomy.adapter import Anatomy, dissect
-from phasebench.models.loading import Loaded, load
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import bundled_models, resolve_models
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
@@ -32,7 +33,7 @@ from tests.support.synthetic import TOLERANCES
 
 STEPS = (1, 2, 4, 8, 16, 50)
 """Images after which a look is taken."""
-COMPARED = tuple(name for name in CURVES if name not in OF_OTHERS)
+COMPARED = tuple(name for name in CURVES if name not in OF_OTHER_CAPTIONS)
 """Without those that a run on part of the images does not compare image by image."""
 
 
@@ -90,7 +91,7 @@ class Bed:
     """
 
     name: str
-    loaded: Loaded
+    loaded: LoadedModel
     folder: Path
     cache: Path
     samples: Sequence[Sample]
@@ -102,12 +103,12 @@ class Bed:
     def of(cls, name: str, cache: Path, samples: Sequence[Sample]) -> Bed:
         """Measured as a run measures it; its rows are taken from the store where they are."""
         spec = next(spec for spec in bundled_models() if spec.name == name)
-        loaded = load(spec, cache, device="cpu")
+        loaded = load(spec, cache, Settings(device="cpu"))
         found = measure(loaded, "faults", samples, Settings(store=store_folder(None)), lambda *_: None)
         records = {curve: record(found.curves, curve) for curve in COMPARED}
         recalls = RecallScorer(loaded.processor.tokenizer, samples)
         anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
-        return cls(name, loaded, spec.folder(cache), cache, samples, records, recalls, anatomy)
+        return cls(name, loaded, spec.folder(cache, Settings()), cache, samples, records, recalls, anatomy)
 
     def patient(self) -> Patient:
         return Patient(self.loaded, [sample.open() for sample in self.samples])
@@ -118,7 +119,7 @@ def scenes(cache: Path, count: int, seed: int = 0, dataset: str = "scenes") -> S
     return select(spec.read(cache), count, seed).samples
 
 
-def examine(bed: Bed, loaded: Loaded, **about: Any) -> Outcome:
+def examine(bed: Bed, loaded: LoadedModel, **about: Any) -> Outcome:
     """Measure ``loaded`` on more and more of the bed's images until drift is seen."""
     try:
         return _examined(bed, loaded, about)
@@ -126,7 +127,7 @@ def examine(bed: Bed, loaded: Loaded, **about: Any) -> Outcome:
         return Outcome(**about, images=0, refused=str(error))
 
 
-def _examined(bed: Bed, loaded: Loaded, about: dict[str, Any]) -> Outcome:
+def _examined(bed: Bed, loaded: LoadedModel, about: dict[str, Any]) -> Outcome:
     """Anatomy, self-test and lens cost most; they come where the first image shows nothing yet."""
     first = loaded.inputs([bed.samples[0].open()])
     same = loaded.model is bed.loaded.model
@@ -138,13 +139,13 @@ def _examined(bed: Bed, loaded: Loaded, about: dict[str, Any]) -> Outcome:
     if seen.caught:
         return seen
     anatomy = dissect(loaded.model, first)
-    self_test(anatomy, first)
+    anatomy = self_test(anatomy, first).restrict(anatomy)
     every = len(bed.samples)
     return _steps(bed, loaded, RowAccumulator(anatomy, bed.samples, recalls), anatomy, every, about)
 
 
 def _steps(
-    bed: Bed, loaded: Loaded, reading: RowAccumulator, anatomy: Anatomy, most: int, about: dict[str, Any]
+    bed: Bed, loaded: LoadedModel, reading: RowAccumulator, anatomy: Anatomy, most: int, about: dict[str, Any]
 ) -> Outcome:
     lens = "lens" not in anatomy.unmeasured
     records = {name: one for name, one in bed.records.items() if lens or name not in LENS}
@@ -160,7 +161,7 @@ def _steps(
     return worst
 
 
-def _curves(bed: Bed, loaded: Loaded, reading: RowAccumulator, number: int) -> Curves:
+def _curves(bed: Bed, loaded: LoadedModel, reading: RowAccumulator, number: int) -> Curves:
     """What is measured so far, with the provenance that drift and cause read."""
     some = bed.samples[:number]
     contents = {sample.id: sample.digest() for sample in some}
@@ -216,7 +217,7 @@ def _of_files(bed: Bed, fault: Fault, severity: int, about: dict[str, Any]) -> O
         fault.change(folder, fault.severities[severity])
         (spec,) = resolve_models([f"{bed.name}={folder}"], {spec.name: spec for spec in bundled_models()})
         try:
-            loaded = load(spec, bed.cache, device="cpu")
+            loaded = load(spec, bed.cache, Settings(device="cpu"))
         except InputError as error:
             return Outcome(**about, images=0, refused=str(error))
         return examine(bed, loaded, **about)

@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from phasebench.models.anatomy.parts import find_layers, output_head, projector_of, sequence_model
+from phasebench.models.anatomy.parts import find_layers, find_projector, output_head, sequence_model
 from phasebench.models.checks import WEIGHTS
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import LoadedModel
 
 Picture = Callable[[Image.Image], Image.Image]
 Tensors = dict[str, Tensor]
 
 
 @dataclass
-class Piped(Loaded):
+class Piped(LoadedModel):
     """A model whose pictures, and the tensors made of them, pass through a pipeline first."""
 
     pictures: list[Picture] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Piped(Loaded):
 class Patient:
     """What a fault changes; all of it is as before after ``heal``."""
 
-    def __init__(self, loaded: Loaded, pictures: Sequence[Image.Image]) -> None:
-        self.loaded = Piped(**{name: getattr(loaded, name) for name in Loaded.__dataclass_fields__})
+    def __init__(self, loaded: LoadedModel, pictures: Sequence[Image.Image]) -> None:
+        self.loaded = Piped(**{name: getattr(loaded, name) for name in LoadedModel.__dataclass_fields__})
         self._others = {picture.tobytes(): pictures[index - 1] for index, picture in enumerate(pictures)}
         self._undo = ExitStack()
 
@@ -76,7 +76,7 @@ class Patient:
 
     @property
     def projector(self) -> nn.Module:
-        return projector_of(self.model)
+        return find_projector(self.model)
 
     def projections(self) -> list[nn.Linear]:
         return [module for module in self.projector.modules() if isinstance(module, nn.Linear)]

@@ -26,7 +26,7 @@ class Attention(nn.Module):
         self.training = False
 
 
-def example(*, heads: int = 4, kv: int = 2, n: int = 7, e: int = 8) -> tuple[Tensor, ...]:
+def query_key_value(*, heads: int = 4, kv: int = 2, n: int = 7, e: int = 8) -> tuple[Tensor, ...]:
     g = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, h, n, e, generator=g) for h in (heads, kv, kv))
     return query, key, value
@@ -56,15 +56,15 @@ def contributions(
     states: tuple[Tensor, ...],
     mask: Tensor | None,
     last_B: Tensor,
-    **told: object,
+    **kwargs: object,
 ) -> Tensor:
-    return project(output, weighted_values(module, states, mask, last_B, {"scaling": 0.3, **told}))  # type: ignore[arg-type]
+    return project(output, weighted_values(module, states, mask, last_B, {"scaling": 0.3, **kwargs}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("kv", [1, 2, 4])
 def test_equals_the_sum_over_heads(kv: int, bias: bool) -> None:
-    query, key, value = example(kv=kv)
+    query, key, value = query_key_value(kv=kv)
     output = nn.Linear(32, 16, bias=bias)
     last = torch.tensor([6, 4])
     module = Attention(4 // kv)
@@ -74,8 +74,8 @@ def test_equals_the_sum_over_heads(kv: int, bias: bool) -> None:
         assert torch.allclose(added[row].double(), expected, atol=1e-6)
 
 
-def test_a_boolean_mask_and_an_additive_one_agree() -> None:
-    states = example()
+def test_a_boolean_and_an_additive_mask_agree() -> None:
+    states = query_key_value()
     output, last = nn.Linear(32, 16), torch.tensor([6, 6])
     allowed = torch.ones(2, 1, 7, 7).tril().bool()
     allowed[0, :, :, :2] = False
@@ -86,8 +86,8 @@ def test_a_boolean_mask_and_an_additive_one_agree() -> None:
     assert a[1, :2].abs().max() > 0
 
 
-def test_the_row_is_the_last_text_tokens_not_the_last_one() -> None:
-    query, key, value = example()
+def test_the_row_is_that_of_the_last_text_token() -> None:
+    query, key, value = query_key_value()
     output = nn.Linear(32, 16, bias=False)
     added = contributions(Attention(2), output, (query, key, value), None, torch.tensor([3, 3]))
     assert added[:, 4:].abs().max() == 0
@@ -104,7 +104,7 @@ def test_the_output_bias_is_left_out(kind: type[nn.Linear]) -> None:
     assert torch.allclose(project(output, stacked), stacked @ output.weight.T, atol=1e-6)
 
 
-def test_of_gpts_projection_too() -> None:
+def test_the_bias_of_gpts_projection_is_left_out_too() -> None:
     output = Conv1D(8, 6)
     nn.init.normal_(output.bias)
     stacked = torch.randn(2, 3, 6)
@@ -112,7 +112,7 @@ def test_of_gpts_projection_too() -> None:
 
 
 @pytest.mark.parametrize("conv", [False, True])
-def test_a_bias_does_not_round_what_small_contributions_are_in_16_bits(conv: bool) -> None:
+def test_a_bias_does_not_round_small_contributions_in_16_bits(conv: bool) -> None:
     output = (Conv1D(64, 64) if conv else nn.Linear(64, 64)).bfloat16()
     nn.init.normal_(output.bias, std=3.0)
     stacked = 0.01 * torch.randn(1, 50, 64).bfloat16()
@@ -152,24 +152,24 @@ def test_padding_counts_nowhere(side: str) -> None:
         assert curves[name].item() == pytest.approx(alone[name].item(), rel=1e-6), name
 
 
-def test_positions_that_t_cannot_see_count_nowhere() -> None:
+def test_positions_after_t_count_nowhere() -> None:
     visual = torch.tensor([[False] * 6 + [True] * 2])
-    seen = torch.tensor([[1.0] * 6 + [0.0] * 2])
-    curves = attention_curves(seen, visual, ~visual, torch.tensor([5]))
+    norms = torch.tensor([[1.0] * 6 + [0.0] * 2])
+    curves = attention_curves(norms, visual, ~visual, torch.tensor([5]))
     assert curves["total"].item() == 6
     assert curves["share_visual"].item() == 0
     assert curves["ratio_first5"].item() == 1
 
 
-def test_an_encoder_sees_what_comes_after_t() -> None:
+def test_positions_after_t_count_in_an_encoder() -> None:
     visual = torch.tensor([[False] * 6 + [True] * 2])
     curves = attention_curves(torch.ones(1, 8), visual, ~visual, torch.tensor([5]))
     assert curves["total"].item() == 8
     assert curves["share_visual"].item() == 0.25
 
 
-def test_without_a_mask_an_encoder_looks_everywhere() -> None:
-    states = example()
+def test_without_a_mask_an_encoder_attends_everywhere() -> None:
+    states = query_key_value()
     output, last = nn.Linear(32, 16), torch.tensor([2, 2])
     everywhere = torch.zeros(2, 1, 7, 7)
     expected = contributions(Attention(2), output, states, everywhere, last)
@@ -181,51 +181,55 @@ def test_without_a_mask_an_encoder_looks_everywhere() -> None:
     assert causal[:, 3:].abs().max() == 0
 
 
-def test_a_mask_for_all_queries_alike_is_taken_as_it_is() -> None:
-    states = example()
+def test_a_mask_that_all_queries_share_is_used_as_it_is() -> None:
+    states = query_key_value()
     output, last = nn.Linear(32, 16), torch.tensor([6, 6])
-    alike = torch.zeros(2, 1, 1, 7)
-    alike[:, :, :, :2] = torch.finfo(torch.float32).min
-    added = contributions(Attention(2), output, states, alike, last)
-    assert torch.equal(added, contributions(Attention(2), output, states, alike.expand(2, 1, 7, 7), last))
+    shared_mask = torch.zeros(2, 1, 1, 7)
+    shared_mask[:, :, :, :2] = torch.finfo(torch.float32).min
+    added = contributions(Attention(2), output, states, shared_mask, last)
+    assert torch.equal(
+        added, contributions(Attention(2), output, states, shared_mask.expand(2, 1, 7, 7), last)
+    )
     assert added[:, :2].abs().max() == 0
 
 
-def test_what_a_model_gives_its_attention_by_query_is_cut_to_the_row() -> None:
-    """T5's position bias has a row a query; a scale does not."""
-    given: dict[str, Tensor] = {}
+def test_arguments_with_a_row_per_query_are_cut_to_row_t() -> None:
+    """T5's position bias has a row per query; a scale does not."""
+    arguments: dict[str, Tensor] = {}
 
     class Biased(Attention):
         pass
 
-    def eager(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **told: Any) -> Any:
-        given.update(told)
+    def eager(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any
+    ) -> Any:
+        arguments.update(kwargs)
         return eager_attention_forward(module, query, key, value, mask, scaling=0.3)
 
     bias, scale = torch.randn(1, 4, 7, 7), torch.ones(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("phasebench.measurement.attention.own_eager", lambda _: eager)
+        patch.setattr("phasebench.measurement.attention.eager_attention", lambda _: eager)
         contributions(
             Biased(2),
             nn.Linear(32, 16),
-            example(),
+            query_key_value(),
             None,
             torch.tensor([6, 4]),
             position_bias=bias,
             scale=scale,
         )
-    assert torch.equal(given["position_bias"][:, :, 0], torch.stack([bias[0, :, 6], bias[0, :, 4]]))
-    assert given["scale"] is scale
+    assert torch.equal(arguments["position_bias"][:, :, 0], torch.stack([bias[0, :, 6], bias[0, :, 4]]))
+    assert arguments["scale"] is scale
 
 
 def test_a_gate_is_the_quotient_at_t() -> None:
     attended, factors = torch.rand(2, 7, 8) + 0.1, torch.rand(2, 8)
     last = torch.tensor([6, 2])
-    given = torch.zeros(2, 7, 8)
-    given[torch.arange(2), last] = attended[torch.arange(2), last] * factors
-    assert torch.allclose(gate(given, attended, last)[:, 0], factors, atol=1e-6)
+    projected = torch.zeros(2, 7, 8)
+    projected[torch.arange(2), last] = attended[torch.arange(2), last] * factors
+    assert torch.allclose(gate(projected, attended, last)[:, 0], factors, atol=1e-6)
 
 
-def test_where_attention_gave_nothing_a_gate_has_nothing_to_share_out() -> None:
+def test_a_gates_factor_is_zero_where_the_attentions_output_is_zero() -> None:
     attended = torch.tensor([[[9.0, 9.0], [2.0, 0.0]]])
     assert gate(torch.ones(1, 2, 2), attended, torch.tensor([1]))[0, 0].tolist() == [0.5, 0.0]

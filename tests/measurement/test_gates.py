@@ -20,7 +20,7 @@ GATED = ("dots3_note", "muse_glimmer")
 """Types that measure whole, with a gate in every layer or nearly so."""
 
 
-def half(name: str, words: int = 0) -> tuple[Any, dict[str, Any]]:
+def gated_model(name: str, words: int = 0) -> tuple[Any, dict[str, Any]]:
     """A gated model in bfloat16, its prompt so many words longer."""
     specimen = zoo.specimen(name)
     inputs = zoo.with_mask(specimen.inputs)
@@ -39,10 +39,10 @@ def half(name: str, words: int = 0) -> tuple[Any, dict[str, Any]]:
 @pytest.fixture(params=GATED)
 def gated(request: pytest.FixtureRequest) -> Iterator[tuple[Any, dict[str, Any]]]:
     with zoo.quiet():
-        yield half(request.param)
+        yield gated_model(request.param)
 
 
-def test_no_rounding_tells_a_gate_from_itself(gated: tuple[Any, dict[str, Any]]) -> None:
+def test_a_gates_factors_stay_exactly_when_its_input_is_disturbed(gated: tuple[Any, dict[str, Any]]) -> None:
     model, inputs = gated
     anatomy = dissect(model, inputs)
     outcome = self_test(anatomy, inputs)
@@ -51,25 +51,25 @@ def test_no_rounding_tells_a_gate_from_itself(gated: tuple[Any, dict[str, Any]])
     assert set(outcome.gates.values()) == {0.0}
 
 
-def test_a_gates_factors_are_of_what_the_attention_gave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sigmoid's are no larger than 1; of the contributions' sum, rounded otherwise, they were up to 1.8."""
-    read: list[Tensor] = []
+def test_a_gates_factors_are_quotients_of_the_attentions_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sigmoid's are at most 1; quotients of the contributions' sum, rounded otherwise, reach 1.8."""
+    factors_by_call: list[Tensor] = []
     gate = attention.gate
 
-    def noted(*args: Tensor) -> Tensor:
-        read.append(gate(*args))
-        return read[-1]
+    def recording_gate(*args: Tensor) -> Tensor:
+        factors_by_call.append(gate(*args))
+        return factors_by_call[-1]
 
-    monkeypatch.setattr(attention, "gate", noted)
+    monkeypatch.setattr(attention, "gate", recording_gate)
     with zoo.quiet():
-        model, inputs = half("muse_glimmer", 400)
+        model, inputs = gated_model("muse_glimmer", 400)
         (row,) = probed_pass(dissect(model, inputs), inputs)
-    assert len(read) == int(np.isfinite(row.norms).all(axis=1).sum())
-    assert all(0 <= float(factors.min()) <= float(factors.max()) <= 1 for factors in read)
+    assert len(factors_by_call) == int(np.isfinite(row.norms).all(axis=1).sum())
+    assert all(0 <= float(factors.min()) <= float(factors.max()) <= 1 for factors in factors_by_call)
 
 
-def test_a_norm_that_changes_what_it_is_given_is_no_gate() -> None:
-    """Written into the attention's own output, it must not change what its factors are told by."""
+def test_a_norm_that_changes_its_input_in_place_is_no_gate() -> None:
+    """It writes into the attention's own output, which must not change the quotients."""
 
     class InPlace(nn.Module):
         def __init__(self, norm: nn.Module) -> None:
@@ -91,7 +91,7 @@ def test_a_norm_that_changes_what_it_is_given_is_no_gate() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_where_attention_gives_nothing_there_is_no_factor(dtype: torch.dtype) -> None:
+def test_factors_are_zero_where_the_attentions_output_is_zero(dtype: torch.dtype) -> None:
     """In float16 a small share of something small is 0."""
     attended = torch.tensor([[[4e-4, 2e-4, 0.0, 0.0]], [[0.0] * 4]], dtype=dtype)
     factors = attention.gate(attended / 2, attended, torch.tensor([0, 0]))
@@ -99,7 +99,7 @@ def test_where_attention_gives_nothing_there_is_no_factor(dtype: torch.dtype) ->
 
 
 def test_each_call_keeps_the_eager_attention_it_names() -> None:
-    """Llama 4's file has two: its vision model's scales by itself, its language model's is told to."""
+    """Llama 4's file has two: the vision model's scales by itself, the language model's by an argument."""
     with zoo.quiet():
         specimen = zoo.specimen("llama4")
         specimen.model.set_attn_implementation("eager")

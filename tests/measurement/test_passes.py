@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasebench.catalog import ATTENTION, MAX_LOGIT, SIMILARITY
+from phasebench.catalog import ATTENTION, CATALOG, SIMILARITY, Captions
 from phasebench.datasets.sample import Sample
-from phasebench.measurement.accumulate import RecallScorer, RowAccumulator
+from phasebench.measurement.accumulate import RowAccumulator
 from phasebench.measurement.passes import Row, plain_pass, probed_pass
 from phasebench.measurement.positions import Positions
 from phasebench.measurement.probe import Probe
+from phasebench.measurement.recall import RecallScorer
 from phasebench.measurement.selftest import self_test
 from phasebench.models.anatomy.adapter import Anatomy, dissect, forward_options
 from phasebench.models.bundled.tiny import word_tokenizer
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import LoadedModel
 from tests.support import zoo
 
 if TYPE_CHECKING:
@@ -30,37 +31,37 @@ Pictures = list["Image.Image"]
 MASKED = ("input_ids", "attention_mask")
 
 
-def parts(loaded: Loaded, pictures: Pictures) -> tuple[Anatomy, dict[str, Tensor]]:
+def anatomy_and_inputs(loaded: LoadedModel, pictures: Pictures) -> tuple[Anatomy, dict[str, Tensor]]:
     inputs = loaded.inputs(pictures)
     return dissect(loaded.model, inputs), inputs
 
 
-class KeepingProbe(Probe):
-    """A probe that keeps what the real one reduces."""
+class RecordingProbe(Probe):
+    """A probe that also records the states and contributions that it reduces."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.states: list[Tensor] = []
         self.contributions: list[Tensor] = []
 
-    def _states(self, hidden_BND: Tensor) -> None:
+    def _see_states(self, hidden_BND: Tensor) -> None:
         self.states.append(hidden_BND.clone())
-        super()._states(hidden_BND)
+        super()._see_states(hidden_BND)
 
-    def added(self, module: torch.nn.Module, added_BND: Tensor) -> None:
-        self.contributions.append(added_BND.clone())
+    def see_contributions(self, module: torch.nn.Module, contribution_BND: Tensor) -> None:
+        self.contributions.append(contribution_BND.clone())
 
 
-def kept(loaded: Loaded, anatomy: Anatomy, inputs: dict[str, Tensor]) -> KeepingProbe:
-    probe = KeepingProbe(anatomy, Positions.of(inputs, anatomy.image_token))
+def recorded(loaded: LoadedModel, anatomy: Anatomy, inputs: dict[str, Tensor]) -> RecordingProbe:
+    probe = RecordingProbe(anatomy, Positions.from_inputs(inputs, anatomy.image_token))
     with probe.watching():
         loaded.model(**inputs, use_cache=False)
     return probe
 
 
-def test_states_are_the_blocks_outputs_before_the_final_norm(tiny: Loaded, pictures: Pictures) -> None:
-    anatomy, inputs = parts(tiny, pictures[:2])
-    probe = kept(tiny, anatomy, inputs)
+def test_states_are_the_blocks_outputs_before_the_final_norm(tiny: LoadedModel, pictures: Pictures) -> None:
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:2])
+    probe = recorded(tiny, anatomy, inputs)
     with torch.inference_mode():
         out = tiny.model(**inputs, output_hidden_states=True)
     hidden = (
@@ -76,18 +77,18 @@ def test_states_are_the_blocks_outputs_before_the_final_norm(tiny: Loaded, pictu
     assert torch.equal(anatomy.final_norm(probe.states[-1]), hidden[-1])
 
 
-def test_the_lens_at_the_last_layer_is_the_models_output(tiny: Loaded, pictures: Pictures) -> None:
-    anatomy, inputs = parts(tiny, pictures[:2])
-    probe = kept(tiny, anatomy, inputs)
+def test_the_lens_at_the_last_layer_is_the_models_output(tiny: LoadedModel, pictures: Pictures) -> None:
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:2])
+    probe = recorded(tiny, anatomy, inputs)
     with torch.inference_mode():
         logits = tiny.model(**inputs, use_cache=False).logits
     assert torch.equal(probe.tokens[-1], logits[probe.positions.visual_BN].argmax(-1))
 
 
-def test_attention_rows_are_those_of_eager_output_attentions(tiny: Loaded, pictures: Pictures) -> None:
+def test_attention_rows_are_those_of_eager_output_attentions(tiny: LoadedModel, pictures: Pictures) -> None:
     """The norms of the contributions, from the weights that transformers itself returns."""
-    anatomy, inputs = parts(tiny, pictures[:1])
-    probe = kept(tiny, anatomy, inputs)
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:1])
+    probe = recorded(tiny, anatomy, inputs)
     values: list[Tensor] = []
     handles = [
         attention.v_proj.register_forward_hook(lambda _, __, out: values.append(out))  # type: ignore[union-attr]
@@ -126,9 +127,9 @@ def brute_force(alpha_HN: Tensor, value_ND: Tensor, weight: Tensor) -> Tensor:
     return added
 
 
-def test_similarity_agrees_with_pairwise_cosines_in_float64(tiny: Loaded, pictures: Pictures) -> None:
-    anatomy, inputs = parts(tiny, pictures[:1])
-    probe = kept(tiny, anatomy, inputs)
+def test_similarity_agrees_with_pairwise_cosines_in_float64(tiny: LoadedModel, pictures: Pictures) -> None:
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:1])
+    probe = recorded(tiny, anatomy, inputs)
     row = probed_pass(anatomy, inputs)[0]
     visual, text = probe.positions.visual_BN[0], probe.positions.text_BN[0]
     for layer, state in enumerate(probe.states):
@@ -142,11 +143,11 @@ def test_similarity_agrees_with_pairwise_cosines_in_float64(tiny: Loaded, pictur
 
 
 def test_curves_have_a_value_per_layer_and_attention_none_at_layer_0(
-    tiny: Loaded, pictures: Pictures
+    tiny: LoadedModel, pictures: Pictures
 ) -> None:
-    anatomy, inputs = parts(tiny, pictures[:2])
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:2])
     for row in probed_pass(anatomy, inputs):
-        assert set(row.curves) == {*SIMILARITY, *ATTENTION, MAX_LOGIT}
+        assert list(row.curves) == [curve.name for curve in CATALOG if curve.captions is Captions.NONE]
         assert all(len(values) == len(anatomy.layers) + 1 for values in row.curves.values())
         assert all(
             np.isnan(row.curves[name][0]) and np.isfinite(row.curves[name][1:]).all() for name in ATTENTION
@@ -154,24 +155,24 @@ def test_curves_have_a_value_per_layer_and_attention_none_at_layer_0(
         assert row.norms.shape == (len(anatomy.layers), row.layout["length"])
 
 
-def worst(a: Row, b: Row) -> float:
+def largest_difference(a: Row, b: Row) -> float:
     return max(
         float(np.nanmax(np.abs(a.curves[name] - b.curves[name]))) for name in a.curves if name != "total"
     )
 
 
-def test_a_batch_gives_what_single_images_give(tiny: Loaded, pictures: Pictures) -> None:
-    anatomy, inputs = parts(tiny, pictures[:3])
+def test_a_batch_gives_what_single_images_give(tiny: LoadedModel, pictures: Pictures) -> None:
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:3])
     for picture, row in zip(pictures, probed_pass(anatomy, inputs), strict=False):
         alone = probed_pass(anatomy, tiny.inputs([picture]))[0]
-        assert worst(row, alone) < 1e-5
+        assert largest_difference(row, alone) < 1e-5
         assert np.array_equal(row.tokens, alone.tokens)
         assert row.layout == alone.layout
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_changes_nothing(tiny: Loaded, pictures: Pictures, side: str) -> None:
-    anatomy, inputs = parts(tiny, pictures[:2])
+def test_padding_changes_nothing(tiny: LoadedModel, pictures: Pictures, side: str) -> None:
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:2])
     pad = tiny.processor.tokenizer.pad_token_id
     extra = {
         "input_ids": torch.full((2, 3), pad),
@@ -182,41 +183,43 @@ def test_padding_changes_nothing(tiny: Loaded, pictures: Pictures, side: str) ->
         order = [fill, inputs[key]] if side == "left" else [inputs[key], fill]
         padded[key] = torch.cat(order, dim=1)
     for a, b in zip(probed_pass(anatomy, inputs), probed_pass(anatomy, padded), strict=True):
-        assert worst(a, b) < 2e-5
+        assert largest_difference(a, b) < 2e-5
         assert a.layout == b.layout
         assert np.array_equal(a.tokens, b.tokens)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_the_attention_implementation_does_not_matter(
-    tiny: Loaded, pictures: Pictures, implementation: str
+    tiny: LoadedModel, pictures: Pictures, implementation: str
 ) -> None:
-    anatomy, inputs = parts(tiny, pictures[:1])
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:1])
     expected = probed_pass(anatomy, inputs)[0]
     decoder = tiny.model.get_decoder()
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation(implementation)
     try:
-        assert worst(probed_pass(anatomy, inputs)[0], expected) < 1e-5
+        assert largest_difference(probed_pass(anatomy, inputs)[0], expected) < 1e-5
     finally:
         decoder.set_attn_implementation(before)
 
 
 def test_visual_states_do_not_depend_on_what_follows_the_image(
-    tiny_llava: Loaded, pictures: Pictures
+    tiny_llava: LoadedModel, pictures: Pictures
 ) -> None:
     """A causal model: LLaVA's image stands before the instruction."""
-    anatomy, inputs = parts(tiny_llava, pictures[:1])
+    anatomy, inputs = anatomy_and_inputs(tiny_llava, pictures[:1])
     changed = dict(inputs)
     changed["input_ids"] = inputs["input_ids"].clone()
     changed["input_ids"][0, -3:] = 30
-    a, b = (probed_pass(anatomy, which)[0] for which in (inputs, changed))
+    a, b = (probed_pass(anatomy, variant)[0] for variant in (inputs, changed))
     assert np.array_equal(a.tokens, b.tokens)
     assert np.allclose(a.curves["intra_visual"], b.curves["intra_visual"], atol=1e-6)
     assert not np.allclose(a.curves["inter"], b.curves["inter"], atol=1e-4)
 
 
-def test_without_the_norm_the_lens_ignores_the_norms_weight(tiny_llava: Loaded, pictures: Pictures) -> None:
+def test_without_the_norm_the_lens_ignores_the_norms_weight(
+    tiny_llava: LoadedModel, pictures: Pictures
+) -> None:
     model = copy.deepcopy(tiny_llava.model)
     inputs = tiny_llava.inputs(pictures[:1])
     anatomy = dissect(model, inputs)
@@ -228,14 +231,17 @@ def test_without_the_norm_the_lens_ignores_the_norms_weight(tiny_llava: Loaded, 
     assert not np.array_equal(before[True], after[True])
 
 
-def test_nothing_stays_shadowed_or_hooked(tiny: Loaded, pictures: Pictures) -> None:
+def test_no_hook_and_no_attention_wrapper_stays(tiny: LoadedModel, pictures: Pictures) -> None:
     from transformers import AttentionInterface
 
-    anatomy, inputs = parts(tiny, pictures[:1])
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:1])
     before = dict(AttentionInterface._global_mapping)
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in tiny.model.modules()]
     probed_pass(anatomy, inputs)
-    with pytest.raises(RuntimeError), Probe(anatomy, Positions.of(inputs, anatomy.image_token)).watching():
+    with (
+        pytest.raises(RuntimeError),
+        Probe(anatomy, Positions.from_inputs(inputs, anatomy.image_token)).watching(),
+    ):
         raise RuntimeError
     assert AttentionInterface._global_mapping == before
     after = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in tiny.model.modules()]
@@ -243,18 +249,18 @@ def test_nothing_stays_shadowed_or_hooked(tiny: Loaded, pictures: Pictures) -> N
 
 
 def test_an_eager_attention_of_the_callers_own_is_called_and_stays(
-    tiny_llava: Loaded, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    tiny_llava: LoadedModel, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AttentionInterface
     from transformers.models.llama.modeling_llama import eager_attention_forward
 
     calls: list[Any] = []
 
-    def own(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def callers_eager(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         calls.append(module)
         return eager_attention_forward(module, *args, **kwargs)
 
-    monkeypatch.setitem(AttentionInterface._global_mapping, "eager", own)
+    monkeypatch.setitem(AttentionInterface._global_mapping, "eager", callers_eager)
     model = copy.deepcopy(tiny_llava.model)
     model.get_decoder().set_attn_implementation("eager")
     anatomy = dissect(model, tiny_llava.inputs(pictures[:1]))
@@ -262,61 +268,61 @@ def test_an_eager_attention_of_the_callers_own_is_called_and_stays(
     (row,) = probed_pass(anatomy, tiny_llava.inputs(pictures[:1]))
     assert len(calls) == len(anatomy.layers)
     assert np.isfinite(row.norms).all()
-    assert AttentionInterface._global_mapping["eager"] is own
+    assert AttentionInterface._global_mapping["eager"] is callers_eager
 
 
-def test_the_plain_pass_is_timed_without_the_probe(tiny: Loaded, pictures: Pictures) -> None:
-    anatomy, inputs = parts(tiny, pictures[:1])
-    hooked: list[int] = []
+def test_the_plain_pass_is_timed_without_the_probe(tiny: LoadedModel, pictures: Pictures) -> None:
+    anatomy, inputs = anatomy_and_inputs(tiny, pictures[:1])
+    hook_counts: list[int] = []
 
     def count(layer: torch.nn.Module, *_: Any) -> None:
-        hooked.append(len(layer._forward_hooks) + len(layer._forward_pre_hooks))
+        hook_counts.append(len(layer._forward_hooks) + len(layer._forward_pre_hooks))
 
     spy = anatomy.layers[0].register_forward_hook(count)
     count(anatomy.layers[0])
     assert plain_pass(anatomy, inputs) > 0
     probed_pass(anatomy, inputs)
     spy.remove()
-    assert hooked == [hooked[0], hooked[0], hooked[0] + 2]  # the probe sees what enters and what leaves
+    assert hook_counts == [hook_counts[0], hook_counts[0], hook_counts[0] + 2]  # input and output states
     assert forward_options(tiny.model, inputs)["use_cache"] is False
 
 
-def test_padding_may_be_no_number(tiny_llava: Loaded, pictures: Pictures) -> None:
-    """An overflow there, or a row of the mask that lets nothing through, is nobody's state."""
-    anatomy, inputs = parts(tiny_llava, pictures[:1])
+def test_padding_may_be_nan(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    """Padding may overflow, or its row of the mask may let nothing through; it belongs to no state."""
+    anatomy, inputs = anatomy_and_inputs(tiny_llava, pictures[:1])
     expected = probed_pass(anatomy, inputs)[0].curves
     padded = {**inputs, **{name: torch.nn.functional.pad(inputs[name], (0, 2)) for name in MASKED}}
 
-    def spoilt(_: Any, __: Any, result: Any) -> Any:
+    def with_nan(_: Any, __: Any, result: Any) -> Any:
         states = (result[0] if isinstance(result, tuple) else result).clone()
         states[:, -2:] = torch.nan
         return (states, *result[1:]) if isinstance(result, tuple) else states
 
-    spoil = anatomy.layers[-1].register_forward_hook(spoilt)
+    hook = anatomy.layers[-1].register_forward_hook(with_nan)
     try:
-        found = probed_pass(anatomy, padded)[0].curves
+        curves = probed_pass(anatomy, padded)[0].curves
         assert self_test(dissect(tiny_llava.model, padded), padded).unmeasured == {}
     finally:
-        spoil.remove()
+        hook.remove()
     for name in (*SIMILARITY, *ATTENTION):
-        assert found[name] == pytest.approx(expected[name], abs=1e-5, nan_ok=True), name
+        assert curves[name] == pytest.approx(expected[name], abs=1e-5, nan_ok=True), name
 
 
-def test_states_that_are_no_numbers_are_told_where_no_similarity_is() -> None:
-    """Gemma 3n passes on several streams of states: the attention's sums tell."""
+def test_states_that_are_nan_are_noticed_without_similarity() -> None:
+    """Gemma 3n passes on several streams of states: here the sums of attention are NaN."""
     with zoo.quiet():
         specimen = zoo.specimen("gemma3n")
         anatomy = dissect(specimen.model, specimen.inputs)
         assert "similarity" in self_test(anatomy, specimen.inputs).unmeasured
         samples = [Sample(name, Path(), ("a dog",), name) for name in "ab"]
-        reading = RowAccumulator(anatomy, samples, RecallScorer(word_tokenizer(), samples))
-        reading.add(probed_pass(anatomy, specimen.inputs)[0])
+        accumulator = RowAccumulator(anatomy, samples, RecallScorer(word_tokenizer(), samples))
+        accumulator.add(probed_pass(anatomy, specimen.inputs)[0])
         with torch.no_grad():
             for weight in anatomy.layers[1].parameters():
                 weight.fill_(torch.nan)
-        reading.add(probed_pass(anatomy, specimen.inputs)[0])
-    assert list(reading.broken) == ["b"]
-    assert "not finite from layer" in reading.broken["b"]
-    heatmap = reading.heatmap()
+        accumulator.add(probed_pass(anatomy, specimen.inputs)[0])
+    assert list(accumulator.broken) == ["b"]
+    assert "not finite from layer" in accumulator.broken["b"]
+    heatmap = accumulator.heatmap()
     assert heatmap is not None
     assert np.isfinite(heatmap).all()

@@ -14,10 +14,10 @@ from transformers import LlamaConfig
 
 from phasebench.measurement.patches import patches
 from phasebench.models.converters.minigpt_v2 import full_config
-from phasebench.models.loading import Loaded
+from phasebench.models.loading import LoadedModel
 
 
-class Processed(Loaded):
+class FixedShapeModel(LoadedModel):
     """A model whose processor gives pixels of one shape."""
 
     shape: tuple[int, ...] = (1, 3, 8, 8)
@@ -27,11 +27,11 @@ class Processed(Loaded):
         return {"pixel_values": torch.zeros(self.shape)}
 
 
-def loaded(size: Any, patch: Any, *, crop: bool | None = None, **config: Any) -> Processed:
+def loaded(size: Any, patch: Any, *, crop: bool | None = None, **config: Any) -> FixedShapeModel:
     vision = SimpleNamespace(image_size=size, patch_size=patch)
     model = SimpleNamespace(config=SimpleNamespace(vision_config=vision, **config))
     processor = SimpleNamespace(image_processor=SimpleNamespace(do_center_crop=crop))
-    return Processed("m", model, processor, "", "")
+    return FixedShapeModel("m", model, processor, "", "")
 
 
 @pytest.mark.parametrize(("size", "patch", "tokens", "side"), [(336, 14, 576, 24), (896, 14, 256, 16)])
@@ -40,50 +40,52 @@ def test_a_square_of_patches_or_of_pooled_ones(size: int, patch: int, tokens: in
 
 
 @pytest.mark.parametrize(("size", "patch", "tokens"), [(224, 14, 32), (336, 14, 2880), (980, 14, 64)])
-def test_no_square_or_one_that_no_pooling_gives(size: int, patch: int, tokens: int) -> None:
+def test_a_number_of_tokens_that_no_pooling_gives_is_no_grid(size: int, patch: int, tokens: int) -> None:
     assert patches(loaded(size, patch), tokens) is None
 
 
 @pytest.mark.parametrize(
     ("shape", "what"),
-    [((1, 3, 8, 16), "as wide as it is"), ((128, 588), "patches in a row"), ((1, 5, 3, 8, 8), "crops")],
+    [((1, 3, 8, 16), "one rectangle"), ((128, 588), "patches in a row"), ((1, 5, 3, 8, 8), "crops")],
 )
-def test_a_grid_that_follows_the_picture_is_not_told(shape: tuple[int, ...], what: str) -> None:
+def test_a_grid_that_follows_the_picture_is_not_known(shape: tuple[int, ...], what: str) -> None:
     """GLM-4V's configuration has a size and a patch, and any square number of tokens may be 18 x 32 or so."""
-    made = loaded(336, 14)
-    made.shape = shape
-    assert patches(made, 576) is None, what
+    model = loaded(336, 14)
+    model.shape = shape
+    assert patches(model, 576) is None, what
 
 
-def test_a_grid_of_another_form_is_the_configurations_to_tell() -> None:
-    made = loaded(448, 14, token_grid=[32, 8])
-    assert patches(made, 256) == {"rows": 32, "columns": 8, "fit": "fill"}
-    assert patches(made, 255) is None
+def test_a_grid_that_is_no_square_is_read_from_the_configuration() -> None:
+    model = loaded(448, 14, token_grid=[32, 8])
+    assert patches(model, 256) == {"rows": 32, "columns": 8, "fit": "fill"}
+    assert patches(model, 255) is None
 
 
 def test_four_patches_of_a_row_are_one_token_of_minigpt_v2() -> None:
     """Of 32 rows of 32 patches, four of a row are joined; 16 x 16 would be a square of 2 x 2."""
     config = full_config(LlamaConfig(), 5)
-    made: Any = SimpleNamespace(model=SimpleNamespace(config=config), processor=None)
-    found = patches(made, config.image_seq_length)
-    assert found is not None
-    assert (found["rows"], found["columns"]) == (32, 8)
+    model: Any = SimpleNamespace(model=SimpleNamespace(config=config), processor=None)
+    grid = patches(model, config.image_seq_length)
+    assert grid is not None
+    assert (grid["rows"], grid["columns"]) == (32, 8)
 
 
-def test_queries_are_no_patches() -> None:
+def test_queries_have_no_grid() -> None:
     assert patches(loaded(224, 14, latent_query_num=64), 64) is None
 
 
-def test_a_model_without_such_a_configuration() -> None:
+def test_a_configuration_without_sizes_has_no_grid() -> None:
     assert patches(loaded(None, None), 64) is None
 
 
-def test_a_cropped_picture_is_said_to_be() -> None:
-    found = patches(loaded(336, 14, crop=True), 576)
-    assert found is not None
-    assert found["fit"] == "cover"
+def test_a_processor_that_crops_fits_by_cover() -> None:
+    grid = patches(loaded(336, 14, crop=True), 576)
+    assert grid is not None
+    assert grid["fit"] == "cover"
 
 
-def test_of_the_bundled_models_one_has_patches(tiny_llava: Loaded, tiny_instructblip: Loaded) -> None:
+def test_bundled_llava_has_a_grid_and_instructblip_has_none(
+    tiny_llava: LoadedModel, tiny_instructblip: LoadedModel
+) -> None:
     assert patches(tiny_llava, 16) is not None
     assert patches(tiny_instructblip, 4) is None

@@ -1,4 +1,4 @@
-"""What the self-test lets through and what it refuses, by planting each fault that it is there for."""
+"""What the self-test accepts and what it refuses: each fault that it is meant for is planted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from phasebench.measurement.passes import probed_pass
 from phasebench.measurement.positions import Positions
 from phasebench.measurement.selftest import self_test
 from phasebench.models.anatomy.adapter import dissect
-from phasebench.models.anatomy.parts import find_layers, image_token_id, projector_of
-from phasebench.models.loading import Loaded, load
+from phasebench.models.anatomy.parts import find_layers, find_projector, image_token_id
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import bundled_models
+from phasebench.settings import Settings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 Pictures = list["Image.Image"]
 
 
-def _copied(loaded: Loaded) -> Loaded:
-    return Loaded(
+def _copy(loaded: LoadedModel) -> LoadedModel:
+    return LoadedModel(
         loaded.name, copy.deepcopy(loaded.model), loaded.processor, loaded.prompt, loaded.checkpoint
     )
 
 
-def test_the_tiny_models_pass(tiny: Loaded, pictures: Pictures) -> None:
+def test_the_tiny_models_pass(tiny: LoadedModel, pictures: Pictures) -> None:
     inputs = tiny.inputs(pictures[:2])
     outcome = self_test(dissect(tiny.model, inputs), inputs)
     assert outcome.bit_equal
@@ -57,31 +58,31 @@ class Wrapped(nn.Module):
         return projected
 
 
-def _attention(loaded: Loaded, layer: int) -> Any:
+def _attention(loaded: LoadedModel, layer: int) -> Any:
     block: Any = find_layers(loaded.model.get_decoder())[layer - 1]
     return block.self_attn
 
 
-def _between(loaded: Loaded, layer: int, between: Callable[[Tensor], Tensor]) -> None:
+def _put_before_projection(loaded: LoadedModel, layer: int, between: Callable[[Tensor], Tensor]) -> None:
     attention = _attention(loaded, layer)
     attention.o_proj = Wrapped(between, attention.o_proj)
 
 
-def test_a_gate_passes_its_contributions_one_by_one(tiny_llava: Loaded, pictures: Pictures) -> None:
-    """Its factors are found, stay the same when the attention's output is disturbed, and are used."""
-    loaded = _copied(tiny_llava)
+def test_a_gate_passes_its_contributions_one_by_one(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    """The factors are read, stay the same when the attention's output is disturbed, and are used."""
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     factors = torch.rand(64, generator=torch.Generator().manual_seed(0))
-    _between(loaded, 3, lambda states: states * factors)
+    _put_before_projection(loaded, 3, lambda states: states * factors)
     anatomy = dissect(loaded.model, inputs)
     outcome = self_test(anatomy, inputs)
     assert [site.gated for site in anatomy.sites.values()] == [False, False, True, False, False, False]
     assert outcome.gates[3] < 1e-5
     assert outcome.completeness[3] < 1e-5
     assert not outcome.unmeasured
-    gated = probed_pass(anatomy, inputs)[0]
+    gated = probed_pass(outcome.restrict(anatomy), inputs)[0]
     output = _attention(loaded, 3).o_proj.output
-    folded = _copied(tiny_llava)
+    folded = _copy(tiny_llava)
     plain = _attention(folded, 3).o_proj
     with torch.no_grad():
         plain.weight.copy_(output.weight * factors)
@@ -89,10 +90,10 @@ def test_a_gate_passes_its_contributions_one_by_one(tiny_llava: Loaded, pictures
     assert np.allclose(gated.norms, expected.norms, rtol=1e-4)
 
 
-def test_a_norm_in_a_gates_place_is_not_measured(tiny_llava: Loaded, pictures: Pictures) -> None:
-    loaded = _copied(tiny_llava)
+def test_a_norm_in_a_gates_place_is_not_measured(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
-    _between(loaded, 3, lambda states: F.layer_norm(states, states.shape[-1:]))
+    _put_before_projection(loaded, 3, lambda states: F.layer_norm(states, states.shape[-1:]))
     anatomy = dissect(loaded.model, inputs)
     outcome = self_test(anatomy, inputs)
     assert outcome.unmeasured == {
@@ -100,25 +101,29 @@ def test_a_norm_in_a_gates_place_is_not_measured(tiny_llava: Loaded, pictures: P
             "what lies between attention and output projection is not an elementwise gate at layer 3"
         )
     }
-    assert sorted(site.layer for site in anatomy.sites.values()) == [1, 2, 4, 5, 6]
-    row = probed_pass(anatomy, inputs)[0]
+    restricted = outcome.restrict(anatomy)
+    assert sorted(site.layer for site in restricted.sites.values()) == [1, 2, 4, 5, 6]
+    assert restricted.unmeasured == outcome.unmeasured
+    row = probed_pass(restricted, inputs)[0]
     assert np.isnan(row.curves["total"]).tolist() == [True, False, False, True, False, False, False]
     assert np.isnan(row.norms[2]).all()
     assert np.isfinite(row.norms[[0, 1, 3, 4, 5]]).all()
 
 
-def test_what_an_output_projection_adds_by_itself_is_found(tiny_llava: Loaded, pictures: Pictures) -> None:
-    """Something after the projection: its sum is no longer that of the contributions."""
-    loaded = _copied(tiny_llava)
+def test_something_after_the_output_projection_is_refused(
+    tiny_llava: LoadedModel, pictures: Pictures
+) -> None:
+    """Its output is then no longer the sum of the contributions."""
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     output = _attention(loaded, 3).o_proj
     calls: list[int] = []
 
-    def more(_: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor | None:
+    def add_more(_: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor | None:
         calls.append(1)
         return out + args[0].square().mean(-1, keepdim=True)
 
-    output.register_forward_hook(more)
+    output.register_forward_hook(add_more)
     anatomy = dissect(loaded.model, inputs)
     outcome = self_test(anatomy, inputs)
     assert outcome.unmeasured == {
@@ -126,7 +131,19 @@ def test_what_an_output_projection_adds_by_itself_is_found(tiny_llava: Loaded, p
     }
 
 
-def test_layers_without_softmax_attention_are_named(tiny_llava: Loaded, pictures: Pictures) -> None:
+def test_the_anatomy_that_is_tested_does_not_change(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    loaded = _copy(tiny_llava)
+    inputs = loaded.inputs(pictures[:1])
+    _put_before_projection(loaded, 3, lambda states: F.layer_norm(states, states.shape[-1:]))
+    anatomy = dissect(loaded.model, inputs)
+    outcome = self_test(anatomy, inputs)
+    assert outcome.refused_layers == {3}
+    assert outcome.attention_rows == 5
+    assert not anatomy.unmeasured
+    assert len(anatomy.sites) == 6
+
+
+def test_layers_without_softmax_attention_are_named(tiny_llava: LoadedModel, pictures: Pictures) -> None:
     inputs = tiny_llava.inputs(pictures[:1])
     anatomy = dissect(tiny_llava.model, inputs)
     anatomy.sites.popitem()
@@ -135,7 +152,7 @@ def test_layers_without_softmax_attention_are_named(tiny_llava: Loaded, pictures
     assert outcome.unmeasured == {"attention": "no softmax attention is seen at layer 6"}
 
 
-def test_a_wrong_final_norm_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
+def test_a_wrong_final_norm_is_refused(tiny_llava: LoadedModel, pictures: Pictures) -> None:
     inputs = tiny_llava.inputs(pictures[:1])
     anatomy = dissect(tiny_llava.model, inputs)
     scale = torch.linspace(-3, 3, 64)
@@ -147,12 +164,12 @@ def test_a_wrong_final_norm_is_refused(tiny_llava: Loaded, pictures: Pictures) -
     anatomy.final_norm = Wrong()
     outcome = self_test(anatomy, inputs)
     assert "the lens at the last layer gives the logits' token at" in outcome.unmeasured["lens"]
-    row = probed_pass(anatomy, inputs)[0]
+    row = probed_pass(outcome.restrict(anatomy), inputs)[0]
     assert row.tokens.size == 0
     assert np.isfinite(row.curves["inter"]).all()
 
 
-def test_with_nothing_left_a_model_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
+def test_with_nothing_left_a_model_is_refused(tiny_llava: LoadedModel, pictures: Pictures) -> None:
     inputs = tiny_llava.inputs(pictures[:1])
     anatomy = dissect(tiny_llava.model, inputs)
     anatomy.sites.clear()
@@ -161,11 +178,11 @@ def test_with_nothing_left_a_model_is_refused(tiny_llava: Loaded, pictures: Pict
         self_test(anatomy, inputs)
 
 
-def test_a_spoilt_output_head_is_told_from_a_model_that_is_not_deterministic(
-    tiny_llava: Loaded, pictures: Pictures
+def test_a_corrupt_output_head_is_not_called_a_model_that_is_not_deterministic(
+    tiny_llava: LoadedModel, pictures: Pictures
 ) -> None:
-    """The states are finite all the way: only the logits show it, and NaN is not even itself."""
-    loaded = _copied(tiny_llava)
+    """All states are finite: only the logits show it, and NaN does not even equal itself."""
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     anatomy = dissect(loaded.model, inputs)
     with torch.no_grad():
@@ -174,8 +191,8 @@ def test_a_spoilt_output_head_is_told_from_a_model_that_is_not_deterministic(
         self_test(anatomy, inputs)
 
 
-def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
-    loaded = _copied(tiny_llava)
+def test_a_probe_that_disturbs_is_refused(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     anatomy = dissect(loaded.model, inputs)
 
@@ -187,7 +204,7 @@ def test_a_probe_that_disturbs_is_refused(tiny_llava: Loaded, pictures: Pictures
         self_test(anatomy, inputs)
 
 
-def test_every_part_is_found(tiny: Loaded, pictures: Pictures) -> None:
+def test_the_anatomy_has_every_part(tiny: LoadedModel, pictures: Pictures) -> None:
     anatomy = dissect(tiny.model, tiny.inputs(pictures[:1]))
     assert [type(layer).__name__ for layer in anatomy.layers] == ["LlamaDecoderLayer"] * 6
     blocks: list[Any] = anatomy.layers
@@ -197,11 +214,11 @@ def test_every_part_is_found(tiny: Loaded, pictures: Pictures) -> None:
     assert type(anatomy.final_norm).__name__ == "LlamaRMSNorm"
     assert anatomy.head is tiny.model.get_output_embeddings()
     assert anatomy.image_token == tiny.processor.tokenizer.convert_tokens_to_ids("<image>")
-    assert projector_of(tiny.model) in set(tiny.model.modules())
+    assert find_projector(tiny.model) in set(tiny.model.modules())
 
 
-def test_a_model_without_image_token_is_refused(tiny_llava: Loaded, pictures: Pictures) -> None:
-    loaded = _copied(tiny_llava)
+def test_a_model_without_image_token_is_refused(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     loaded.model.config.image_token_id = None
     assert image_token_id(loaded.model) is None
@@ -214,7 +231,7 @@ def test_a_decoder_without_layers_is_refused() -> None:
         find_layers(nn.Linear(2, 2))
 
 
-def test_layers_are_found_where_nothing_is_declared() -> None:
+def test_layers_without_a_declared_class_are_the_longest_module_list() -> None:
     stack = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
     assert find_layers(nn.Sequential(nn.ModuleList([nn.Linear(1, 1)]), nn.Sequential(stack))) == list(stack)
 
@@ -222,27 +239,28 @@ def test_layers_are_found_where_nothing_is_declared() -> None:
 def test_positions_and_layout() -> None:
     ids = torch.tensor([[0, 0, 1, 9, 9, 4, 5], [1, 9, 9, 4, 5, 0, 0]])
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]])
-    positions = Positions.of({"input_ids": ids, "attention_mask": mask}, 9)
+    positions = Positions.from_inputs({"input_ids": ids, "attention_mask": mask}, 9)
     assert positions.last_B.tolist() == [6, 4]
     assert positions.layout(0) == positions.layout(1) == {"length": 5, "visual": [[1, 3]], "text": 3}
 
 
 def test_the_last_text_token_is_before_an_image_at_the_end() -> None:
-    positions = Positions.of({"input_ids": torch.tensor([[1, 4, 9, 9]])}, 9)
+    positions = Positions.from_inputs({"input_ids": torch.tensor([[1, 4, 9, 9]])}, 9)
     assert positions.last_B.tolist() == [1]
     assert positions.layout(0)["visual"] == [[2, 4]]
 
 
-@pytest.mark.parametrize(("ids", "what"), [([[1, 2, 3]], "image tokens"), ([[9, 9]], "text tokens")])
-def test_a_prompt_without_either_is_refused(ids: list[list[int]], what: str) -> None:
-    with pytest.raises(InputError, match=f"no {what}.*--prompt"):
-        Positions.of({"input_ids": torch.tensor(ids)}, 9)
+@pytest.mark.parametrize(("ids", "kind"), [([[1, 2, 3]], "image tokens"), ([[9, 9]], "text tokens")])
+def test_a_prompt_without_image_or_text_is_refused(ids: list[list[int]], kind: str) -> None:
+    with pytest.raises(InputError, match=f"no {kind}") as refusal:
+        Positions.from_inputs({"input_ids": torch.tensor(ids)}, 9)
+    assert refusal.value.remedy == "prompt"
 
 
-def test_a_model_that_is_not_deterministic_is_told_from_a_probe_that_disturbs(
-    tiny_llava: Loaded, pictures: Pictures
+def test_a_model_that_is_not_deterministic_is_not_blamed_on_the_probe(
+    tiny_llava: LoadedModel, pictures: Pictures
 ) -> None:
-    loaded = _copied(tiny_llava)
+    loaded = _copy(tiny_llava)
     inputs = loaded.inputs(pictures[:1])
     anatomy = dissect(loaded.model, inputs)
     loaded.model.get_decoder().norm.register_forward_hook(lambda _, __, out: out + torch.randn_like(out))
@@ -255,7 +273,7 @@ def test_a_model_that_is_not_deterministic_is_told_from_a_probe_that_disturbs(
 def test_half_precision_is_measured_whole(cache: Path, pictures: Pictures, name: str, dtype: str) -> None:
     """InstructBLIP keeps its query tokens, its first parameter, in float32 all the same."""
     spec = next(spec for spec in bundled_models() if spec.name == name)
-    loaded = load(spec, cache, device="cpu", dtype=dtype)
+    loaded = load(spec, cache, Settings(device="cpu", dtype=dtype))
     assert str(loaded.dtype) == f"torch.{dtype}"
     inputs = loaded.inputs(pictures[:1])
     assert self_test(dissect(loaded.model, inputs), inputs).unmeasured == {}

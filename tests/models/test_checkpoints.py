@@ -1,4 +1,4 @@
-"""Checkpoints as others leave them: merged badly, trained elsewhere, with a language model like a mixture."""
+"""Irregular checkpoints: badly merged, trained on another machine, with a mixture of experts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from phasebench.measurement.measure import measure
 from phasebench.measurement.passes import probed_pass
 from phasebench.measurement.selftest import self_test
 from phasebench.models.anatomy.adapter import dissect
-from phasebench.models.anatomy.parts import find_layers, projector_of, sequence_model
+from phasebench.models.anatomy.parts import find_layers, find_projector, sequence_model
 from phasebench.models.checks import check_folder, weight_files
-from phasebench.models.loading import Loaded, digest, load
+from phasebench.models.loading import LoadedModel, digest, load
 from phasebench.models.named_models import ModelSpec
 from phasebench.settings import Settings
-from tests.conftest import spoil, write_pictures
 from tests.support import zoo
+from tests.support.checkpoints import change_weights
+from tests.support.pictures import write_pictures
 
 
 def identity(folder: Path) -> str:
-    return digest(folder, weight_files("mine", folder))
+    return digest(folder, weight_files(folder, Settings()))
 
 
 @pytest.mark.parametrize("places", [[1], {}, None])
@@ -38,7 +39,7 @@ def test_an_index_without_places_is_named(folder: Path, places: object) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"index\.json has no weight_map"):
-        check_folder("mine", folder)
+        check_folder(folder, Settings())
 
 
 def test_missing_shards_are_named(folder: Path) -> None:
@@ -46,51 +47,53 @@ def test_missing_shards_are_named(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     (folder / "model.safetensors").rename(folder / shards["a"])
     with pytest.raises(InputError, match=r"index\.json names shards .* not there: model-00002-of-00002"):
-        check_folder("mine", folder)
+        check_folder(folder, Settings())
 
 
 def test_missing_weights_are_named_not_invented(folder: Path) -> None:
-    spoil(folder, lambda tensors, key: tensors.__delitem__(key))
+    change_weights(folder, lambda tensors, key: tensors.__delitem__(key))
     with pytest.raises(InputError, match=r"lacks weights .*projector\.linear_2\.weight"):
-        load(ModelSpec("mine", folder), folder)
+        load(ModelSpec("mine", folder), folder, Settings())
 
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
-    spoil(folder, lambda tensors, key: tensors.update({key: torch.zeros(3, 3)}))
-    told = r"in other shapes: .*linear_2\.weight \[3, 3\] for \[64, 64\]"
-    with pytest.raises(InputError, match=told):
-        load(ModelSpec("mine", folder), folder)
+    change_weights(folder, lambda tensors, key: tensors.update({key: torch.zeros(3, 3)}))
+    message = r"in other shapes: .*linear_2\.weight \[3, 3\] for \[64, 64\]"
+    with pytest.raises(InputError, match=message):
+        load(ModelSpec("mine", folder), folder, Settings())
 
 
 def test_a_truncated_file_is_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"model\.safetensors is truncated or no safetensors file.*again"):
-        check_folder("mine", folder)
+        check_folder(folder, Settings())
 
 
 def test_an_adapters_weights_that_nothing_applies_are_refused(folder: Path) -> None:
-    """Of a bad merge the base's own weights are all there: it would be measured as the fine-tune."""
-    spoil(folder, lambda tensors, _: tensors.update({"q_proj.lora_A.weight": torch.zeros(2, 4)}))
+    """After a bad merge the base's own weights are complete, and would be measured as the fine-tune."""
+    change_weights(folder, lambda tensors, _: tensors.update({"q_proj.lora_A.weight": torch.zeros(2, 4)}))
     with pytest.raises(InputError, match=r"that nothing applies \(q_proj\.lora_A\.weight\); merge"):
-        load(ModelSpec("mine", folder), folder)
+        load(ModelSpec("mine", folder), folder, Settings())
 
 
-def test_weights_without_a_place_are_told(folder: Path, tmp_path: Path) -> None:
-    """A configuration with too few layers, say: what is there is measured, what is not used is named."""
-    spoil(folder, lambda tensors, _: tensors.update({"model.language_model.layers.9.x": torch.zeros(2)}))
-    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+def test_unused_weights_are_named(folder: Path, tmp_path: Path) -> None:
+    """For example under a configuration with too few layers: the rest is measured, the unused are named."""
+    change_weights(
+        folder, lambda tensors, _: tensors.update({"model.language_model.layers.9.x": torch.zeros(2)})
+    )
+    loaded = load(ModelSpec("mine", folder), folder, Settings(device="cpu"))
     samples = read_coco(write_pictures(tmp_path / "pics", 2))
-    found = measure(loaded, "pics", samples, Settings(), lambda _: None)
-    told = "1 weights of the checkpoint are not used by the model: model.language_model.layers.9.x"
-    assert found.notes == [told]
+    measurement = measure(loaded, "pics", samples, Settings(), lambda _: None)
+    note = "1 weights of the checkpoint are not used by the model: model.language_model.layers.9.x"
+    assert measurement.notes == [note]
 
 
-def test_an_index_beside_the_whole_file_is_not_asked(folder: Path) -> None:
-    """Left over from before a merge; transformers reads the one file too."""
+def test_an_index_beside_the_whole_file_is_ignored(folder: Path) -> None:
+    """It may be left over from before a merge; transformers reads the whole file too."""
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert load(ModelSpec("mine", folder), folder, device="cpu").checkpoint
+    assert load(ModelSpec("mine", folder), folder, Settings(device="cpu")).checkpoint
 
 
 def test_the_identity_follows_weights_and_configuration(folder: Path) -> None:
@@ -101,16 +104,16 @@ def test_the_identity_follows_weights_and_configuration(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["modeling_own.py", "adapter_config.json"])
-def test_the_identity_follows_what_changes_the_weights_meaning(folder: Path, name: str) -> None:
-    found = {identity(folder)}
+def test_the_identity_follows_files_that_change_what_the_weights_compute(folder: Path, name: str) -> None:
+    identities = {identity(folder)}
     for text in ("one", "two"):
         (folder / name).write_text(text)
-        found.add(identity(folder))
-    assert len(found) == 3
+        identities.add(identity(folder))
+    assert len(identities) == 3
 
 
 @pytest.mark.parametrize(
-    ("told", "files"),
+    ("configured", "files"),
     [
         (None, ["pytorch_model.bin"]),
         (None, ["deep/1.safetensors", "deep/2.safetensors"]),
@@ -119,19 +122,19 @@ def test_the_identity_follows_what_changes_the_weights_meaning(folder: Path, nam
     ],
 )
 def test_the_identity_is_of_the_weights_that_are_read(
-    folder: Path, told: str | None, files: list[str]
+    folder: Path, configured: str | None, files: list[str]
 ) -> None:
-    """Not of others that lie beside them: a trainer's projector, an optimizer's state."""
+    """Other files may lie beside them: a trainer's projector, an optimizer's state."""
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     save_file({"x": torch.zeros(2)}, folder / "mm_projector.safetensors")
-    if told:
+    if configured:
         config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": told}))
+        (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": configured}))
 
-    def loaded(scale: float) -> Loaded:
-        _save({key: scale * value for key, value in weights.items()}, folder, files, told)
-        return load(ModelSpec("mine", folder), folder, device="cpu", allow_pickle=True)
+    def loaded(scale: float) -> LoadedModel:
+        _save({key: scale * value for key, value in weights.items()}, folder, files, configured)
+        return load(ModelSpec("mine", folder), folder, Settings(device="cpu", allow_pickle=True))
 
     first, second = loaded(1.0), loaded(1.3)
     name, parameter = next(iter(first.model.named_parameters()))
@@ -141,8 +144,8 @@ def test_the_identity_is_of_the_weights_that_are_read(
     assert loaded(1.3).checkpoint == second.checkpoint
 
 
-def _save(weights: dict[str, Tensor], folder: Path, files: list[str], told: str | None) -> None:
-    """In so many files, with an index where they are several."""
+def _save(weights: dict[str, Tensor], folder: Path, files: list[str], index_file: str | None) -> None:
+    """Save weights in these files, with an index if there are several."""
     (folder / "deep").mkdir(exist_ok=True)
     placed = {key: files[number % len(files)] for number, key in enumerate(weights)}
     for file in files:
@@ -153,13 +156,13 @@ def _save(weights: dict[str, Tensor], folder: Path, files: list[str], told: str 
         else:
             save_file(part, folder / file, {"format": "pt"})
     if len(files) > 1:
-        index = told or "model.safetensors.index.json"
+        index = index_file or "model.safetensors.index.json"
         (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": placed}))
 
 
 @pytest.mark.parametrize("where", [(), ("text_config",)])
-def test_a_trainers_attention_is_not_asked_for(folder: Path, where: tuple[str, ...]) -> None:
-    """``flash_attention_2`` in a configuration is the machine's that trained it, and cannot be watched."""
+def test_a_trainers_attention_implementation_is_ignored(folder: Path, where: tuple[str, ...]) -> None:
+    """``flash_attention_2`` in a configuration comes from the training machine, and cannot be watched."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     part = config
@@ -167,22 +170,22 @@ def test_a_trainers_attention_is_not_asked_for(folder: Path, where: tuple[str, .
         part = part[name]
     part["_attn_implementation"] = "flash_attention_2"
     path.write_text(json.dumps(config))
-    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+    loaded = load(ModelSpec("mine", folder), folder, Settings(device="cpu"))
     decoder: Any = sequence_model(loaded.model)
     assert decoder.config._attn_implementation == "sdpa"
 
 
-def test_another_attention_than_those_that_are_watched_is_refused(folder: Path) -> None:
-    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+def test_an_attention_that_cannot_be_watched_is_refused(folder: Path) -> None:
+    loaded = load(ModelSpec("mine", folder), folder, Settings(device="cpu"))
     AttentionInterface.register("mine", AttentionInterface()["sdpa"])
     loaded.model.set_attn_implementation("mine")
     with pytest.raises(InputError, match=r"its attention runs as 'mine'.*set_attn_implementation\('sdpa'\)"):
         dissect(loaded.model, loaded.inputs([Image.new("RGB", (64, 64))]))
 
 
-def test_a_prompt_that_begins_the_text_itself_is_begun_once(folder: Path) -> None:
-    """As chat templates do; a tokenizer that begins every text would begin it again."""
-    loaded = load(ModelSpec("mine", folder, "<s> <image> user :"), folder, device="cpu")
+def test_a_prompt_with_a_bos_token_gets_no_second_one(folder: Path) -> None:
+    """Chat templates have a BOS token; a tokenizer that adds one to every text would add another."""
+    loaded = load(ModelSpec("mine", folder, "<s> <image> user :"), folder, Settings(device="cpu"))
     begin = loaded.processor.tokenizer.bos_token_id
     backend = loaded.processor.tokenizer.backend_tokenizer
     backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
@@ -192,7 +195,7 @@ def test_a_prompt_that_begins_the_text_itself_is_begun_once(folder: Path) -> Non
     assert loaded.inputs(images)["input_ids"][0, 0] == begin
 
 
-def test_a_mixtures_experts_are_no_blocks() -> None:
+def test_the_experts_of_a_mixture_are_no_blocks() -> None:
     class Block(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -203,8 +206,8 @@ def test_a_mixtures_experts_are_no_blocks() -> None:
     assert find_layers(decoder) == list(decoder.layers)
 
 
-class Adapted(nn.Module):
-    """A linear layer as peft wraps it: what it gave, and what goes through a low rank."""
+class AdaptedLinear(nn.Module):
+    """A linear layer wrapped as peft does: its own output plus a low-rank one."""
 
     def __init__(self, base: nn.Linear) -> None:
         super().__init__()
@@ -216,19 +219,18 @@ class Adapted(nn.Module):
     def bias(self) -> Any:
         return self.base_layer.bias
 
-    def forward(self, given: Tensor) -> Tensor:
-        through: Tensor = self.lora_B(self.lora_A(given))
-        return through + self.base_layer(given)
+    def forward(self, states: Tensor) -> Tensor:
+        update: Tensor = self.lora_B(self.lora_A(states))
+        return update + self.base_layer(states)
 
 
-def test_an_adapter_on_every_output_projection_is_part_of_it(folder: Path) -> None:
-    """Measured as the model that has it merged."""
-    loaded = load(ModelSpec("mine", folder), folder, device="cpu")
+def test_adapted_output_projections_give_the_merged_models_norms(folder: Path) -> None:
+    loaded = load(ModelSpec("mine", folder), folder, Settings(device="cpu"))
     inputs = loaded.inputs([Image.effect_noise((64, 64), 60).convert("RGB")])
     merged = []
     for layer in find_layers(sequence_model(loaded.model)):
         attention: Any = layer.self_attn
-        base, attention.o_proj = attention.o_proj, Adapted(attention.o_proj)
+        base, attention.o_proj = attention.o_proj, AdaptedLinear(attention.o_proj)
         merged.append(base.weight + attention.o_proj.lora_B.weight @ attention.o_proj.lora_A.weight)
     anatomy = dissect(loaded.model, inputs)
     assert self_test(anatomy, inputs).unmeasured == {}
@@ -242,9 +244,9 @@ def test_an_adapter_on_every_output_projection_is_part_of_it(folder: Path) -> No
 
 
 def test_projectors_of_deeper_layers_belong_to_the_projector() -> None:
-    """Qwen3-VL's language model adds what they give to the states of its first blocks."""
+    """Qwen3-VL's language model adds their outputs to the states of its first blocks."""
     model = zoo.specimen("qwen3_vl").model
     names = [name for name, _ in model.named_modules() if "merger" in name.rpartition(".")[2]]
     assert any(name.endswith("deepstack_merger_list") for name in names)
-    untrained = set(projector_of(model).parameters())
+    untrained = set(find_projector(model).parameters())
     assert untrained == {p for name, p in model.named_parameters() if "merger" in name}

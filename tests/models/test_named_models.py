@@ -1,4 +1,4 @@
-"""Models: how an argument becomes one, and how it is loaded."""
+"""Models: resolving an argument to a model, and loading it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from phasebench.measurement.passes import probed_pass
 from phasebench.measurement.selftest import self_test
 from phasebench.models import hub
 from phasebench.models.anatomy.adapter import dissect, forward
-from phasebench.models.bundled.tiny import tiny
+from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.models.checks import check_folder, weight_files
 from phasebench.models.hub import Hub
-from phasebench.models.loading import Loaded, digest, load
+from phasebench.models.loading import LoadedModel, digest, load
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
+from phasebench.settings import Settings
 
 
 def identity(folder: Path) -> str:
-    return digest(folder, weight_files("mine", folder))
+    return digest(folder, weight_files(folder, Settings()))
 
 
 def known() -> dict[str, ModelSpec]:
@@ -45,33 +46,33 @@ def test_an_unknown_model_lists_the_known_ones() -> None:
 
 
 def test_a_missing_folder_is_named() -> None:
-    with pytest.raises(InputError, match="--model ckpt/nope/step3: no such folder"):
+    with pytest.raises(InputError, match=r"^ckpt/nope/step3: no such folder"):
         resolve_models(["ckpt/nope/step3"], known())
 
 
 @pytest.mark.parametrize(
-    ("file", "told"),
+    ("file", "hint"),
     [
         ("adapter_config.json", "it holds an adapter alone: merge it into its model"),
         ("checkpoint-10/config.json", r"checkpoints lie in .*give one of them \(.*/checkpoint-10\)"),
         ("notes.txt", "is this a checkpoint's folder"),
     ],
 )
-def test_a_folder_that_is_nearly_one_is_told_what_it_lacks(tmp_path: Path, file: str, told: str) -> None:
+def test_a_folder_without_a_configuration_gets_a_hint(tmp_path: Path, file: str, hint: str) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
-    with pytest.raises(InputError, match=rf"config\.json is missing; {told}"):
+    with pytest.raises(InputError, match=rf"config\.json is missing; {hint}"):
         resolve_models([str(tmp_path)], known())
 
 
-def test_a_language_model_is_told_to_be_none_that_sees(folder: Path) -> None:
+def test_a_language_model_without_vision_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config["text_config"], "model_type": "llama"}))
     with pytest.raises(
         InputError, match=r"cannot load .*: its config\.json is not of a vision language"
-    ) as told:
-        load(ModelSpec("mine", folder), folder)
-    assert len(str(told.value)) < 300
+    ) as caught:
+        load(ModelSpec("mine", folder), folder, Settings())
+    assert len(str(caught.value)) < 300
 
 
 def test_a_folder_without_config_is_named(tmp_path: Path) -> None:
@@ -92,13 +93,13 @@ def test_a_folder_under_a_known_name_takes_its_prompt(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "..", "a b", ""])
-def test_a_name_that_leads_elsewhere_is_refused(folder: Path, name: str) -> None:
-    """Baselines would lie beside their folder, or in it without one of their own."""
+def test_a_name_outside_the_baselines_folder_is_refused(folder: Path, name: str) -> None:
+    """Baselines would lie outside their folder, or in it without a subfolder."""
     with pytest.raises(InputError, match=r"cannot name a baselines' folder|nothing before ="):
         resolve_models([f"{name}={folder}"], known())
 
 
-def test_a_hooks_model_may_be_a_folder_as_text() -> None:
+def test_a_model_of_a_hook_may_give_its_folder_as_text() -> None:
     assert ModelSpec("ours", "checkpoints/ours").source == Path("checkpoints/ours")  # type: ignore[arg-type]
 
 
@@ -107,7 +108,7 @@ def test_doubled_models_count_once() -> None:
 
 
 def test_two_models_of_one_name_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match="two different models called 'tiny-llava'"):
+    with pytest.raises(InputError, match="tiny-llava: two different models have this name; give NAME=FOLDER"):
         resolve_models(["tiny-llava", f"tiny-llava={folder}"], known())
 
 
@@ -117,7 +118,9 @@ def test_a_name_that_no_folder_can_have_is_refused(folder: Path) -> None:
 
 
 def test_loading_gives_model_processor_and_identity(folder: Path) -> None:
-    loaded = load(ModelSpec("mine", folder, "<s> <image> user :"), folder, device="cpu", dtype="bfloat16")
+    loaded = load(
+        ModelSpec("mine", folder, "<s> <image> user :"), folder, Settings(device="cpu", dtype="bfloat16")
+    )
     assert loaded.dtype is torch.bfloat16
     assert loaded.device.type == "cpu"
     assert not loaded.model.training
@@ -126,36 +129,39 @@ def test_loading_gives_model_processor_and_identity(folder: Path) -> None:
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"no \*\.safetensors in .*pytorch_model\.bin.*--allow-pickle"):
-        load(ModelSpec("mine", folder), folder)
+    with pytest.raises(
+        InputError, match=r"no \*\.safetensors in .*pytorch_model\.bin.*can run code$"
+    ) as caught:
+        load(ModelSpec("mine", folder), folder, Settings())
+    assert caught.value.remedy == "allow_pickle"
 
 
 @pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json"])
-def test_a_missing_file_is_an_error_of_ours(folder: Path, name: str) -> None:
+def test_a_missing_file_is_an_input_error(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(InputError, match=r"--model mine: .*(cannot load|lacks its processor)"):
-        load(ModelSpec("mine", folder), folder)
+    with pytest.raises(InputError, match=r"cannot load|mine lacks its processor"):
+        load(ModelSpec("mine", folder), folder, Settings())
 
 
-def test_a_folder_called_like_a_known_model_is_refused(folder: Path) -> None:
+def test_a_folder_with_a_known_models_name_is_refused(folder: Path) -> None:
     taken = folder.rename(folder.parent / "tiny-llava")
-    with pytest.raises(InputError, match="to compare with its baselines say --model tiny-llava="):
+    with pytest.raises(InputError, match="to compare with its baselines give tiny-llava="):
         resolve_models([str(taken)], known())
 
 
-def test_a_prompt_given_wins(folder: Path) -> None:
+def test_the_prompt_of_the_settings_goes_before_the_familys(folder: Path) -> None:
     spec = ModelSpec("mine", folder, "of the family <image>")
-    assert load(spec, folder, prompt="<image> given").prompt == "<image> given"
-    assert load(spec, folder).prompt == "of the family <image>"
-    assert load(ModelSpec("mine", folder), folder).prompt == DEFAULT_PROMPT
+    assert load(spec, folder, Settings(prompt="<image> given")).prompt == "<image> given"
+    assert load(spec, folder, Settings()).prompt == "of the family <image>"
+    assert load(ModelSpec("mine", folder), folder, Settings()).prompt == DEFAULT_PROMPT
 
 
 def test_tiny_models_are_the_same_every_time(tmp_path: Path, cache: Path) -> None:
     for name in ("tiny-llava", "tiny-instructblip"):
-        assert identity(tiny(name, tmp_path)) == identity(tiny(name, cache))
+        assert identity(make_tiny_model(name, tmp_path)) == identity(make_tiny_model(name, cache))
 
 
-def test_models_of_the_hub_are_named_with_their_revision() -> None:
+def test_models_of_the_hub_may_have_a_revision() -> None:
     specs = resolve_models(["owner/big-7b", "owner/big-8b@abc123", "mine=owner/x@v2", "llava@v1"], known())
     assert [(spec.name, spec.source) for spec in specs] == [
         ("big-7b", Hub("owner/big-7b")),
@@ -177,17 +183,17 @@ def test_a_known_model_under_another_name() -> None:
     assert spec == replace(known["tiny-llava"], name="new")
 
 
-def test_a_name_without_a_place_is_told() -> None:
-    with pytest.raises(InputError, match="--model new=: nothing after =;"):
+def test_a_name_without_a_location_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^new=: nothing after =;"):
         resolve_models(["new="], {})
 
 
-def test_a_known_model_in_a_place_of_ones_own(folder: Path) -> None:
+def test_a_known_model_may_lie_in_a_folder(folder: Path) -> None:
     (spec,) = resolve_models([f"minigpt4={folder}"], known())
     assert (spec.name, spec.source, spec.visual) == ("minigpt4", folder, 32)
 
 
-def test_a_place_of_ones_own_has_a_configuration_of_its_own(folder: Path) -> None:
+def test_a_folder_has_a_configuration_of_its_own(folder: Path) -> None:
     (spec,) = resolve_models([f"llava={folder}"], known())
     assert spec.config is None
     assert known()["llava"].config is not None
@@ -201,8 +207,8 @@ def test_a_folder_may_have_an_equals_sign_in_its_path(folder: Path) -> None:
         resolve_models([str(sweep)], known())
 
 
-class Answers:
-    """A hub whose answer is a given error."""
+class RefusingHub:
+    """A hub that answers with an error."""
 
     def __init__(self, patch: pytest.MonkeyPatch, error: Exception) -> None:
         def refuse(*_: object, **__: object) -> None:
@@ -211,12 +217,12 @@ class Answers:
         patch.setattr(hub, "_snapshot", refuse)
 
 
-def answer(kind: type[Exception]) -> Exception:
+def empty_error(kind: type[Exception]) -> Exception:
     return kind.__new__(kind)
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         (GatedRepoError, "gated; accept its terms at https://huggingface.co/owner/x and log in"),
         (RepositoryNotFoundError, "no repository owner/x@v1 on the hub, or it is private"),
@@ -224,35 +230,35 @@ def answer(kind: type[Exception]) -> Exception:
         (ConnectionError, r"neither in the local cache nor can the hub be reached \(ConnectionError: "),
     ],
 )
-@pytest.mark.parametrize("ask", [hub.look_up, hub.fetch])
-def test_what_the_hub_refuses_is_told_with_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, ask: Callable[[str, Hub], object], kind: type[Exception], told: str
+@pytest.mark.parametrize("call", [hub.look_up, lambda repository: hub.fetch(repository, Settings())])
+def test_errors_of_the_hub_say_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[Hub], object], kind: type[Exception], message: str
 ) -> None:
-    Answers(monkeypatch, answer(kind))
-    with pytest.raises(InputError, match=f"--model mine: .*{told}"):
-        ask("mine", Hub("owner/x", "v1"))
+    RefusingHub(monkeypatch, empty_error(kind))
+    with pytest.raises(InputError, match=message):
+        call(Hub("owner/x", "v1"))
 
 
-def test_a_cached_repository_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, ...]] = []
+def test_a_cached_repository_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    requests: list[tuple[str, ...]] = []
 
     def snapshot(_: Hub, *patterns: str, **__: object) -> Path:
-        asked.append(patterns)
+        requests.append(patterns)
         return tmp_path
 
     monkeypatch.setattr(hub, "_snapshot", snapshot)
-    hub.look_up("mine", Hub("owner/x"))
-    assert asked == [("config.json",)]
+    hub.look_up(Hub("owner/x"))
+    assert requests == [("config.json",)]
     (tmp_path / "config.json").touch()
     with pytest.raises(InputError, match=r"no weights of owner/x in the local cache.*cannot be reached"):
-        hub.fetch("mine", Hub("owner/x"))
+        hub.fetch(Hub("owner/x"), Settings())
     (tmp_path / "model.safetensors").touch()
-    assert hub.fetch("mine", Hub("owner/x")) == tmp_path
-    assert not any(pattern.endswith((".bin", ".pth")) for pattern in asked[-1])
+    assert hub.fetch(Hub("owner/x"), Settings()) == tmp_path
+    assert not any(pattern.endswith((".bin", ".pth")) for pattern in requests[-1])
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         (["processor_config.json", "preprocessor_config.json"], "lacks its processor's files"),
         (["tokenizer.json", "tokenizer_config.json"], "lacks its tokenizer's files"),
@@ -260,58 +266,59 @@ def test_a_cached_repository_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, t
         (["config.json"], r"config\.json is missing"),
     ],
 )
-def test_a_folder_that_is_not_whole_is_told_before_any_weight(
-    folder: Path, files: list[str], told: str
+def test_an_incomplete_folder_is_refused_before_any_weight_is_read(
+    folder: Path, files: list[str], message: str
 ) -> None:
     for name in files:
         (folder / name).unlink(missing_ok=True)
-    with pytest.raises(InputError, match=told):
-        check_folder("mine", folder)
+    with pytest.raises(InputError, match=message):
+        check_folder(folder, Settings())
 
 
-def test_code_of_its_own_needs_the_flag(folder: Path) -> None:
+def test_a_checkpoints_own_code_must_be_allowed(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
-    with pytest.raises(InputError, match=r"auto_map.*--trust-remote-code"):
-        check_folder("mine", folder)
-    check_folder("mine", folder, remote_code=True)
+    with pytest.raises(InputError, match=r"config\.json wants to run code of its own \(auto_map\)") as caught:
+        check_folder(folder, Settings())
+    assert caught.value.remedy == "remote_code"
+    check_folder(folder, Settings(remote_code=True))
 
 
-def test_pickled_weights_are_read_with_the_flag(folder: Path) -> None:
-    expected = load(ModelSpec("mine", folder), folder).model.state_dict()
+def test_pickled_weights_are_read_if_allowed(folder: Path) -> None:
+    expected = load(ModelSpec("mine", folder), folder, Settings()).model.state_dict()
     weights = load_file(folder / "model.safetensors")
     torch.save(weights, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    loaded = load(ModelSpec("mine", folder), folder, allow_pickle=True)
+    loaded = load(ModelSpec("mine", folder), folder, Settings(allow_pickle=True))
     assert all(torch.equal(value, expected[key]) for key, value in loaded.model.state_dict().items())
 
 
-def test_a_tokenizer_without_the_image_token_is_told(folder: Path) -> None:
+def test_a_tokenizer_without_the_image_token_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "image_token_index": 5000, "image_token_id": 5000})
     )
     with pytest.raises(InputError, match="image token 5000, but its tokenizer has"):
-        load(ModelSpec("mine", folder), folder)
+        load(ModelSpec("mine", folder), folder, Settings())
 
 
-def test_an_image_count_that_does_not_match_the_projector_is_told(folder: Path) -> None:
+def test_an_image_count_that_does_not_match_the_projector_is_refused(folder: Path) -> None:
     path = folder / "processor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "patch_size": 48}))
     with pytest.raises(InputError, match=r"refuses .*4 image tokens of one.*processor_config\.json"):
-        load(ModelSpec("mine", folder), folder)
+        load(ModelSpec("mine", folder), folder, Settings())
 
 
-def test_another_number_of_image_tokens_than_the_familys_is_told(folder: Path) -> None:
+def test_another_number_of_image_tokens_than_the_familys_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="16 image tokens for one image where this family has 576"):
-        load(ModelSpec("mine", folder, visual=576), folder)
+        load(ModelSpec("mine", folder, visual=576), folder, Settings())
 
 
 def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
-    folder: Path, tiny_llava: Loaded, pictures: list[Image.Image], tmp_path: Path
+    folder: Path, tiny_llava: LoadedModel, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
     spec = ModelSpec("mine", folder, tiny_llava.prompt)
-    spread = load(spec, tmp_path, max_memory="cpu=300KB")
+    spread = load(spec, tmp_path, Settings(max_memory="cpu=300KB"))
     assert "disk" in {str(where) for where in spread.model.hf_device_map.values()}
     assert any(parameter.is_meta for parameter in spread.model.parameters())
     assert spread.device.type == "cpu"
@@ -326,21 +333,21 @@ def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
     assert np.array_equal(rows[0].tokens, rows[1].tokens)
 
 
-def test_what_one_model_puts_on_disk_is_no_other_models(
+def test_offloaded_weights_of_two_models_do_not_mix(
     folder: Path, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
-    """What is pickled is written anew when it is offloaded, and read in every pass."""
+    """Pickled weights are written to disk when they are offloaded, and read in every pass."""
     spec = ModelSpec("mine", folder)
-    inputs = load(spec, tmp_path).inputs(pictures[:1])
+    inputs = load(spec, tmp_path, Settings()).inputs(pictures[:1])
 
-    def spread(scale: float) -> Loaded:
+    def spread(scale: float) -> LoadedModel:
         model = LlavaForConditionalGeneration.from_pretrained(tiny_folder)
         torch.save(
             {key: scale * value for key, value in model.state_dict().items()}, folder / "pytorch_model.bin"
         )
-        return load(spec, tmp_path, max_memory="cpu=300KB", allow_pickle=True)
+        return load(spec, tmp_path, Settings(max_memory="cpu=300KB", allow_pickle=True))
 
-    tiny_folder = tiny("tiny-llava", tmp_path)
+    tiny_folder = make_tiny_model("tiny-llava", tmp_path)
     (folder / "model.safetensors").unlink()
     first = spread(1.0)
     before = forward(first.model, inputs)
@@ -353,34 +360,35 @@ def test_what_one_model_puts_on_disk_is_no_other_models(
     assert not list((tmp_path / "offload").iterdir())
 
 
-def test_pickled_weights_of_the_hub_are_fetched_when_asked_for(
+def test_pickled_weights_of_the_hub_are_fetched_if_allowed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[tuple[str, ...]] = []
+    requests: list[tuple[str, ...]] = []
 
     def snapshot(_: Hub, *patterns: str) -> Path:
-        asked.append(patterns)
+        requests.append(patterns)
         return tmp_path
 
     monkeypatch.setattr(hub, "_snapshot", snapshot)
     (tmp_path / "pytorch_model.bin").touch()
-    ModelSpec("mine", Hub("owner/x")).folder(tmp_path, allow_pickle=True)
-    assert "*.bin" in asked[0]
+    ModelSpec("mine", Hub("owner/x")).folder(tmp_path, Settings(allow_pickle=True))
+    assert "*.bin" in requests[0]
 
 
-def test_a_model_that_does_not_fit_names_the_way_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_fit_suggests_spreading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(LlavaForConditionalGeneration, "to", full)
-    with pytest.raises(InputError, match=r"mine does not fit on cpu: CUDA out of memory; .*--max-memory"):
-        load(ModelSpec("mine", folder), folder)
+    with pytest.raises(InputError, match=r"mine does not fit on cpu: CUDA out of memory$") as caught:
+        load(ModelSpec("mine", folder), folder, Settings())
+    assert caught.value.remedy == "max_memory"
 
 
-def test_the_commit_that_was_measured_is_known(
+def test_a_loaded_model_of_the_hub_names_its_commit(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = folder.rename(folder.parent / "0123abc")
     monkeypatch.setattr(hub, "_snapshot", lambda *_: snapshot)
-    assert load(ModelSpec("mine", Hub("owner/x", "main")), tmp_path).source == "owner/x@0123abc"
-    assert load(ModelSpec("mine", snapshot), tmp_path).source is None
+    assert load(ModelSpec("mine", Hub("owner/x", "main")), tmp_path, Settings()).source == "owner/x@0123abc"
+    assert load(ModelSpec("mine", snapshot), tmp_path, Settings()).source is None

@@ -1,4 +1,4 @@
-"""The processing's digest: what a processor makes of one picture and the prompt."""
+"""The processing digest: of the tensors that a processor makes of one image and the prompt."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import pytest
 
 from phasebench.models.loading import load
 from phasebench.models.named_models import TINY_PROMPT_LLAVA, ModelSpec
+from phasebench.settings import Settings
 
 
-def test_the_processing_stays_where_files_are_written_anew(folder: Path, tmp_path: Path) -> None:
-    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path())
-    loaded.model.save_pretrained(tmp_path / "anew")
-    loaded.processor.save_pretrained(tmp_path / "anew")
-    anew = load(ModelSpec("it", tmp_path / "anew", TINY_PROMPT_LLAVA), Path())
-    assert anew.processing() == loaded.processing() != ""
-    assert replace(loaded, prompt=f"{TINY_PROMPT_LLAVA} a").processing() != loaded.processing()
+def test_the_digest_stays_if_files_are_saved_again(folder: Path, tmp_path: Path) -> None:
+    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path(), Settings())
+    loaded.model.save_pretrained(tmp_path / "copy")
+    loaded.processor.save_pretrained(tmp_path / "copy")
+    copy = load(ModelSpec("it", tmp_path / "copy", TINY_PROMPT_LLAVA), Path(), Settings())
+    assert copy.processing_digest() == loaded.processing_digest() != ""
+    assert replace(loaded, prompt=f"{TINY_PROMPT_LLAVA} a").processing_digest() != loaded.processing_digest()
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("image_mean", [0.1] * 3), ("image_std", [0.1] * 3), ("do_normalize", False), ("resample", 0)],
 )
-def test_the_processing_follows_what_is_made_of_a_picture(folder: Path, name: str, value: object) -> None:
-    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path())
-    before = loaded.processing()
+def test_the_digest_follows_the_image_processor(folder: Path, name: str, value: object) -> None:
+    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path(), Settings())
+    before = loaded.processing_digest()
     setattr(loaded.processor.image_processor, name, value)
-    assert loaded.processing() != before
+    assert loaded.processing_digest() != before
 
 
-def test_a_processor_that_takes_no_picture_has_no_processing(
+def test_a_processor_that_takes_no_image_has_an_empty_digest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise ValueError
 
-    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path())
+    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path(), Settings())
     monkeypatch.setattr(loaded, "_processed", refuse)
-    assert loaded.processing() == ""
+    assert loaded.processing_digest() == ""

@@ -1,8 +1,9 @@
 """Oracles: small models whose curves are known by construction, at every layer (docs/oracles.md).
 
-``plan`` says what is wanted, ``space`` where it lies in the states, ``language`` and ``eyes`` are the
-weights by arithmetic, ``folder`` writes a checkpoint and its pictures, ``expected`` has the closed form,
-``catalogue`` the oracles themselves. ``reference`` is no oracle but the slow way to the curves of any Llama.
+``plan`` declares the curves, ``space`` the coordinates of a state; ``language`` and ``vision_encoder`` have
+the weights; ``folder`` writes a checkpoint and its pictures; ``expected`` has the curves in closed form;
+``catalogue`` the oracles themselves. ``reference`` is no oracle: it computes the curves of any Llama by brute
+force.
 
 Shapes: L blocks, N positions of the prompt, V visual and T text ones, D coordinates of a state.
 """

@@ -1,4 +1,4 @@
-"""The oracles themselves: what each is to show, in numbers."""
+"""The oracles themselves: the plan of each, in numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAPER = (3, 10, 33)
 TURNS = (0.0, 0.4, 0.2, 0.6, 0.3)
 """inter at layer 0, at the boundaries and at the last layer."""
 FIRST = (0, 1, 2, 3, 4)
-"""The positions that the paper's first five tokens are."""
+"""The positions of the paper's first five tokens."""
 
 
 def zigzag(boundaries: Sequence[int], last: int = LAST, turns: Sequence[float] = TURNS) -> Array:
@@ -31,17 +31,17 @@ def zigzag(boundaries: Sequence[int], last: int = LAST, turns: Sequence[float] =
     return through(dict(zip(ends, turns, strict=True)), last)
 
 
-def plan(inter: Array, **others: Any) -> Plan:
-    """A plan with this inter, above it flat intra curves, uniform attention and a silent lens."""
+def plan(inter: Array, **changes: Any) -> Plan:
+    """A plan with this inter, flat intra curves above it, uniform attention, and no decoded words."""
     size = len(inter)
-    given = {
+    defaults = {
         "inter": inter,
         "intra_visual": np.full(size, 0.85),
         "intra_text": np.full(size, 0.8),
-        "heard": (0,) * size,
+        "decoded_words": (0,) * size,
         "attention": Attention.uniform(size - 1),
     }
-    return Plan(**{**given, **others})
+    return Plan(**{**defaults, **changes})
 
 
 def four_phases(boundaries: Sequence[int] = BOUNDARIES, last: int = LAST) -> Plan:
@@ -59,12 +59,12 @@ def phases(turns: Sequence[float], boundaries: Sequence[int]) -> Plan:
 
 
 def flat(level: float = 0.35) -> Plan:
-    """inter the same at every layer: there are no phases to find."""
+    """The same inter at every layer: there are no phases."""
     return plan(np.full(LAST + 1, level))
 
 
 def decoy(inter: Array | None = None) -> Plan:
-    """Four phases in both intra curves; inter a mere rise, or what is given."""
+    """Four phases in both intra curves; a rise in inter, or the curve that is passed."""
     wave = zigzag(BOUNDARIES, LAST, (0.6, 0.8, 0.7, 0.9, 0.75))
     rise = through({0: 0.1, LAST: 0.45}, LAST)
     return plan(rise if inter is None else inter, intra_visual=wave, intra_text=wave)
@@ -87,15 +87,15 @@ def sinks(positions: Sequence[int] = FIRST, start: int = 6, **shares: float) -> 
 
 
 def saliency(strength: Array) -> Plan:
-    """What attention adds follows ``strength`` [L] (Fig. 4: accumulates, then drops)."""
+    """The contributions of attention follow ``strength`` [L] (Fig. 4: accumulates, then drops)."""
     return plan(zigzag(BOUNDARIES), attention=replace(Attention.uniform(LAST), strength=strength))
 
 
 def opposed(positions: Sequence[int] = (0, 1)) -> Plan:
-    """Two heads that write opposite ways and cancel before the norm; the first prefers ``positions``.
+    """Two heads whose outputs are opposite and cancel before the norm; the first prefers ``positions``.
 
-    Norms of each head's own part, or weights averaged over heads, would give quite other shares; and what all
-    positions add together is exactly nothing.
+    Norms of each head's own part, or weights averaged over heads, would give quite other shares; and the sum
+    over all positions is exactly 0.
     """
     logits = np.zeros((LAST, HEADS, LENGTH))
     logits[:, 0, list(positions)] = 1.0
@@ -103,40 +103,42 @@ def opposed(positions: Sequence[int] = (0, 1)) -> Plan:
 
 
 def massive(positions: tuple[int, ...], layer: int) -> Plan:
-    """States at ``positions`` grow thirtyfold at ``layer`` and stand still from there on.
+    """States at ``positions`` grow thirtyfold at ``layer`` and do not change after it.
 
-    Attention looks at them above all, but their values are as much smaller: weights would call them sinks,
+    Most attention is on them, but their values are as much smaller: weights would call them sinks,
     norms do not (Kobayashi et al. 2020).
     """
     logits = np.zeros((LAST, HEADS, LENGTH))
     logits[layer:, :, list(positions)] = 3.0
-    seen = Attention(logits, np.ones(LAST))
-    return replace(four_phases(), attention=seen, massive=Massive(positions, layer))
+    on_massive = Attention(logits, np.ones(LAST))
+    return replace(four_phases(), attention=on_massive, massive=Massive(positions, layer))
 
 
 def short_image(size: float = 0.05) -> Plan:
     """Visual states a twentieth as long as text states: compared with all positions, every word is a sink."""
-    quiet = replace(Attention.uniform(LAST), strength=np.full(LAST, size))
-    return replace(four_phases(), attention=quiet, visual_size=size)
+    weak = replace(Attention.uniform(LAST), strength=np.full(LAST, size))
+    return replace(four_phases(), attention=weak, visual_size=size)
 
 
 def lens(peak: int = 10) -> Plan:
     """Recall rises to 7 of 8 words at layer ``peak`` and falls again (Fig. 5)."""
-    return plan(zigzag(BOUNDARIES), heard=heard(peak, LAST))
+    return plan(zigzag(BOUNDARIES), decoded_words=words_by_layer(peak, LAST))
 
 
-def heard(peak: int, last: int) -> tuple[int, ...]:
+def words_by_layer(peak: int, last: int) -> tuple[int, ...]:
     """Words decoded at each layer [last + 1]: none, 7 at the peak alone, 2 at the end."""
     rounded = np.floor(through({0: 0.0, peak: 7.0, last: 2.0}, last) + 1e-9)
     return tuple(rounded.astype(int).tolist())
 
 
 def paper() -> Plan:
-    """Everything that the paper says, in 40 layers: all six findings hold."""
-    seen = attention(FIRST, 20, last=40)
+    """The model that the paper describes, in 40 layers: all six findings hold."""
+    on_first = attention(FIRST, 20, last=40)
     strength = through({0: 0.2, 20: 0.4, 35: 1.0, 37: 0.3, 40: 0.2}, 40)[1:]
     return replace(
-        four_phases(PAPER, 40), heard=heard(PAPER[-1], 40), attention=replace(seen, strength=strength)
+        four_phases(PAPER, 40),
+        decoded_words=words_by_layer(PAPER[-1], 40),
+        attention=replace(on_first, strength=strength),
     )
 
 

@@ -1,4 +1,4 @@
-"""The closed form: what phasebench must measure in an oracle, from the plan alone.
+"""The closed form: the curves that phasebench must measure in an oracle, from the plan alone.
 
 No state is computed here. The cosine of two positions follows from their modalities, sizes and angles;
 attention from the chosen logits; recall from the chosen words.
@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from phasebench.curves import Array
 from tests.oracles.plan import SLOTS, Picture, Plan
-from tests.oracles.space import LENGTH, MARK, NOUNS, STORED, VISUAL, WHISPER, Space, places
+from tests.oracles.space import LENGTH, MARK, NOUNS, SMALL_SIZE, STORED, VISUAL, Space, modality_positions
 
 FIRST = 5
-"""Section 3.2: 'the first five tokens'; written out, for what is wanted must not follow what is measured."""
+"""Section 3.2: 'the first five tokens'; not imported, to be independent of the measurement."""
 Mask = npt.NDArray[np.bool_]
-SEEN = np.isin(np.arange(LENGTH), places(visual=True))
+IS_VISUAL = np.isin(np.arange(LENGTH), modality_positions(visual=True))
 """True at visual positions [N]."""
 
 
@@ -36,21 +36,21 @@ def curves(plan: Plan, pictures: list[Picture]) -> dict[str, Array]:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def alike(picture: Picture) -> Array:
+def angle_agreement(picture: Picture) -> Array:
     """How far two patches' stored angles agree [V, V]: the mean cos of their differences over layers."""
     cos, sin = np.cos(picture.angles), np.sin(picture.angles)
     return np.asarray((cos @ cos.T + sin @ sin.T) / picture.angles.shape[1])
 
 
 def cosines(plan: Plan, picture: Picture, layer: int) -> Array:
-    """Between every two positions [N, N] at ``layer``; of massive ones as of the layer that made them so."""
-    when = np.full(LENGTH, layer)
-    when[list(plan.massive.positions)] = min(layer, plan.massive.layer)
-    size = np.where(SEEN, plan.visual_common[when], plan.text_common[when])
+    """Between every two positions [N, N] at ``layer``; massive states do not change after their layer."""
+    layers = np.full(LENGTH, layer)
+    layers[list(plan.massive.positions)] = min(layer, plan.massive.layer)
+    size = np.where(IS_VISUAL, plan.visual_common[layers], plan.text_common[layers])
     angle = np.zeros(LENGTH)
-    angle[SEEN] = plan.angle[when[SEEN]] + picture.angles[np.arange(VISUAL), when[SEEN]]
-    products = MARK * (SEEN[:, None] == SEEN)
-    products[np.ix_(SEEN, SEEN)] += STORED * alike(picture)
+    angle[IS_VISUAL] = plan.angle[layers[IS_VISUAL]] + picture.angles[np.arange(VISUAL), layers[IS_VISUAL]]
+    products = MARK * (IS_VISUAL[:, None] == IS_VISUAL)
+    products[np.ix_(IS_VISUAL, IS_VISUAL)] += STORED * angle_agreement(picture)
     products += np.outer(size, size) * np.cos(angle[:, None] - angle)
     grown = np.sqrt(plan.norm(layer) ** 2 - 1)
     return np.asarray((products + np.outer(grown, grown)) / np.outer(plan.norm(layer), plan.norm(layer)))
@@ -58,79 +58,82 @@ def cosines(plan: Plan, picture: Picture, layer: int) -> Array:
 
 def similarity(plan: Plan, picture: Picture) -> dict[str, Array]:
     """inter, intra and the same without sinks [L + 1] (paper eq. 1; means over pairs i != j)."""
-    found: dict[str, list[float]] = {}
+    curves: dict[str, list[float]] = {}
     for layer in range(plan.layers + 1):
         massive = plan.norm(layer) > 1
         pairs = cosines(plan, picture, layer)
-        for ending, kept in (("", np.ones(LENGTH, dtype=bool)), ("_nosink", ~massive)):
-            for name, value in _means(pairs, SEEN & kept, ~SEEN & kept).items():
-                found.setdefault(name + ending, []).append(value)
-        found.setdefault("sinks", []).append(float(massive.sum()))
-    return {name: np.array(values) for name, values in found.items()}
+        for ending, mask in (("", np.ones(LENGTH, dtype=bool)), ("_nosink", ~massive)):
+            for name, value in _means(pairs, IS_VISUAL & mask, ~IS_VISUAL & mask).items():
+                curves.setdefault(name + ending, []).append(value)
+        curves.setdefault("sinks", []).append(float(massive.sum()))
+    return {name: np.array(values) for name, values in curves.items()}
 
 
 def _means(pairs: Array, visual: Mask, text: Mask) -> dict[str, float]:
-    within = {name: pairs[np.ix_(who, who)] for name, who in (("visual", visual), ("text", text))}
-    found = {"inter": float(pairs[np.ix_(visual, text)].mean())}
+    within = {name: pairs[np.ix_(mask, mask)] for name, mask in (("visual", visual), ("text", text))}
+    means = {"inter": float(pairs[np.ix_(visual, text)].mean())}
     for name, block in within.items():
-        found[f"intra_{name}"] = float(block[~np.eye(len(block), dtype=bool)].mean())
-    return found
+        means[f"intra_{name}"] = float(block[~np.eye(len(block), dtype=bool)].mean())
+    return means
 
 
 def norms(plan: Plan) -> Array:
     """a_j = || sum_h alpha_h v_h W_O^h || of the last text token [L, N] (paper section 3.2)."""
-    told = plan.attention
-    weights = np.exp(told.logits)
+    weights = np.exp(plan.attention.logits)
     alpha = weights / weights.sum(-1, keepdims=True)
-    summed = np.abs(np.einsum("h,lhn->ln", told.signs, alpha))
+    summed = np.abs(np.einsum("h,lhn->ln", plan.attention.signs, alpha))
     entering = np.stack([plan.norm(layer) for layer in range(plan.layers)])
-    return np.asarray(summed / entering * told.strength[:, None] * WHISPER * Space(plan.layers).scale)
+    return np.asarray(
+        summed / entering * plan.attention.strength[:, None] * SMALL_SIZE * Space(plan.layers).scale
+    )
 
 
 def attention(plan: Plan) -> dict[str, Array]:
     """The shares, the ratio and the total [L + 1]."""
     norm = norms(plan)
     total = norm.sum(1)
-    first_visual = np.flatnonzero(SEEN)[:FIRST]
-    found = {
+    first_visual = np.flatnonzero(IS_VISUAL)[:FIRST]
+    curves = {
         "share_first5": norm[:, :FIRST].sum(1) / total,
         "share_first5_visual": norm[:, first_visual].sum(1) / total,
-        "share_visual": norm[:, SEEN].sum(1) / total,
-        "share_text": norm[:, ~SEEN].sum(1) / total,
+        "share_visual": norm[:, IS_VISUAL].sum(1) / total,
+        "share_text": norm[:, ~IS_VISUAL].sum(1) / total,
         "share_self": norm[:, -1] / total,
         "ratio_first5": norm[:, :FIRST].mean(1) / norm[:, FIRST:].mean(1),
         "total": total,
     }
-    return {name: np.concatenate([[np.nan], values]) for name, values in found.items()}
+    return {name: np.concatenate([[np.nan], values]) for name, values in curves.items()}
 
 
 def max_logit(plan: Plan, picture: Picture) -> Array:
-    """Mean over patches of the largest logit [L + 1]: 1 of a noun, 2 of what is quiet, 0 of nothing at all.
+    """Mean over patches of the largest logit [L + 1].
+
+    It is 1 for a decoded noun, 0 for a missing noun, and 2 where no word is decoded.
 
     The final norm makes it smaller where a state is massive.
     """
-    slot, carried = np.arange(VISUAL) % SLOTS, np.array(picture.carried) >= 0
-    found = []
+    slot, has_noun = np.arange(VISUAL) % SLOTS, np.array(picture.patch_nouns) >= 0
+    means = []
     for layer in range(plan.layers + 1):
-        when = np.full(LENGTH, layer)
-        when[list(plan.massive.positions)] = min(layer, plan.massive.layer)
-        logits = np.where(slot < np.array(plan.heard)[when[SEEN]], carried, 2)
-        found.append((logits / plan.norm(layer)[SEEN]).mean())
-    return np.array(found)
+        layers = np.full(LENGTH, layer)
+        layers[list(plan.massive.positions)] = min(layer, plan.massive.layer)
+        logits = np.where(slot < np.array(plan.decoded_words)[layers[IS_VISUAL]], has_noun, 2)
+        means.append((logits / plan.norm(layer)[IS_VISUAL]).mean())
+    return np.array(means)
 
 
 def recall(plan: Plan, pictures: list[Picture], number: int) -> dict[str, Array]:
     """Recall against a picture's own captions and the next one's [L + 1] (paper section 3.3)."""
-    own = _said(number)
-    other = _said((number + 1) % len(pictures))
-    decoded = [set(pictures[number].nouns[:heard]) - {-1} for heard in plan.heard]
+    own = _captioned_nouns(number)
+    other = _captioned_nouns((number + 1) % len(pictures))
+    decoded = [set(pictures[number].nouns[:count]) - {-1} for count in plan.decoded_words]
     hits = {
-        name: np.array([len(words & said) / SLOTS for words in decoded])
-        for name, said in (("recall", own), ("recall_other", other))
+        name: np.array([len(words & captioned) / SLOTS for words in decoded])
+        for name, captioned in (("recall", own), ("recall_other", other))
     }
     return {**hits, "lift": hits["recall"] - hits["recall_other"]}
 
 
-def _said(number: int) -> set[int]:
+def _captioned_nouns(number: int) -> set[int]:
     """The nouns in a picture's captions."""
     return {(4 * number + slot) % len(NOUNS) for slot in range(SLOTS)}

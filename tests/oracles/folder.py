@@ -20,7 +20,6 @@ from transformers.models.clip import CLIPVisionConfig
 
 from phasebench.datasets.image_list import read_list
 from phasebench.datasets.sample import Sample
-from tests.oracles.eyes import PATCH, SIDE, draw, fill_projector, fill_tower
 from tests.oracles.language import (
     HEAD_WIDTH,
     NEURONS,
@@ -32,18 +31,19 @@ from tests.oracles.language import (
 )
 from tests.oracles.plan import HEADS, Picture, Plan, caption
 from tests.oracles.space import NOUNS, VISUAL, WRITTEN, Space
+from tests.oracles.vision_encoder import PATCH, SIDE, draw, fill_encoder, fill_projector
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 ENTRIES = {word: number for number, word in enumerate((*SPECIAL, *WRITTEN, "nothing", *NOUNS))}
 TINY = 1e-12
-"""Of the norms: nothing is to be added to a root mean square of 1."""
+"""Epsilon of the norms: it must not change a root mean square of 1."""
 
 
 def write_model(plan: Plan, folder: Path) -> Path:
     """Save the oracle as a checkpoint with its processor; returns ``folder``."""
     space = Space(plan.layers)
     model = LlavaForConditionalGeneration(_config(space))
-    fill_tower(model.model.vision_tower, space)
+    fill_encoder(model.model.vision_tower, space)
     fill_projector(model.model.multi_modal_projector, plan, space)
     Blocks(plan, space).fill(model.get_decoder().layers)
     set_weight(model.get_input_embeddings(), embedding_weight(plan, space, ENTRIES, WRITTEN))
@@ -54,7 +54,7 @@ def write_model(plan: Plan, folder: Path) -> Path:
 
 
 def _config(space: Space) -> LlavaConfig:
-    torch.manual_seed(0)  # of what is left as it comes: weights whose outputs nobody reads
+    torch.manual_seed(0)  # for the weights that stay random: their outputs are not used
     text = LlamaConfig(
         vocab_size=len(ENTRIES), hidden_size=space.width, intermediate_size=NEURONS,
         num_hidden_layers=space.layers, num_attention_heads=HEADS, num_key_value_heads=1, head_dim=HEAD_WIDTH,

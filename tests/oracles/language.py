@@ -1,4 +1,4 @@
-"""The language model's weights, by arithmetic: each block moves every state to where the plan has it.
+"""The language model's weights, computed so that each block moves every state to its place in the plan.
 
 An MLP neuron is down * silu(gate . x) * (up . x). The gate reads a modality's mark: 1 at its positions and
 exactly 0 at the others, where silu is 0, so that an MLP is one linear map for visual states and another for
@@ -18,11 +18,11 @@ from torch import nn
 
 from phasebench.curves import Array
 from tests.oracles.plan import HEADS, Plan
-from tests.oracles.space import MARK, NOUNS, TEXT, VISUAL, WHISPER, Space, places
+from tests.oracles.space import MARK, NOUNS, SMALL_SIZE, TEXT, VISUAL, Space, modality_positions
 
 HEAD_WIDTH = 8
 NEURONS = VISUAL + TEXT + 8
-"""I: one for every own direction, the plane, the scratch and what is quiet or massive; some are spare."""
+"""I: one for every own direction, the plane, ``scratch``, ``no_word`` and ``massive``; some are spare."""
 THETA = 1e16
 """Base of the rotary embedding: the slowest pair turns by less than 1e-10 over the prompt."""
 SLOWEST = (HEAD_WIDTH // 2 - 1, HEAD_WIDTH - 1)
@@ -39,7 +39,7 @@ class Neuron:
 
 
 class Blocks:
-    """Weights of an oracle's decoder blocks."""
+    """The weights of an oracle's decoder blocks."""
 
     def __init__(self, plan: Plan, space: Space) -> None:
         self.plan = plan
@@ -56,7 +56,7 @@ class Blocks:
                 set_weight(getattr(layer.mlp, f"{name}_proj"), matrix.T if name == "down" else matrix)
 
     def _visual(self, layer: int) -> list[Neuron]:
-        """What block ``layer`` does to visual states."""
+        """The neurons that move visual states in block ``layer``."""
         plan, space = self.plan, self.space
         gate = self._gate(layer, visual=True)
         before, after = plan.visual_own[layer - 1 : layer + 1]
@@ -64,17 +64,17 @@ class Blocks:
         turned = turn(plan.visual_common[layer] / space.stored, plan.angle[layer])
         target = turned @ np.stack(space.angle_axes(layer))
         plane = [space.axis(index) for index in _indices(space.plane)]
-        quiet = (plan.quiet(layer) - plan.quiet(layer - 1)) @ np.stack(own) * WHISPER / before
+        no_word = (plan.no_word(layer) - plan.no_word(layer - 1)) @ np.stack(own) * SMALL_SIZE / before
         neurons = [
             *(_neuron(gate, target[k] - plane[k], plane[k]) for k in range(2)),
             *(_neuron(gate, axis * (after / before - 1), axis) for axis in own),
-            _neuron(gate, quiet, space.axis(space.quiet)),
+            _neuron(gate, no_word, space.axis(space.no_word)),
             *self._common(layer, gate, visual=True),
         ]
         return [replace(neuron, down=neuron.down * plan.visual_size) for neuron in neurons]
 
     def _text(self, layer: int) -> list[Neuron]:
-        """What block ``layer`` does to text states: two sizes change, no direction does."""
+        """The neurons that move text states in block ``layer``: two sizes change, no direction does."""
         plan, space = self.plan, self.space
         gate = self._gate(layer, visual=False)
         own = plan.text_own[layer] / plan.text_own[layer - 1] - 1
@@ -87,7 +87,7 @@ class Blocks:
         ]
 
     def _common(self, layer: int, gate: Array, *, visual: bool) -> list[Neuron]:
-        """Take away what attention wrote; make massive what is to be."""
+        """The neurons that remove what attention wrote, and that make states massive."""
         scratch, massive = (self.space.axis(i) for i in (self.space.scratch, self.space.massive))
         grown = np.zeros(self.space.width)
         if layer == self.plan.massive.layer:
@@ -111,21 +111,21 @@ class Blocks:
     def _spread(self, amounts: Array, *, visual: bool) -> Array:
         """Amounts at positions [N] as a vector [D] on the own directions of one modality."""
         vector = np.zeros(self.space.width)
-        vector[self.space.visual if visual else self.space.text] = amounts[places(visual=visual)]
+        vector[self.space.visual if visual else self.space.text] = amounts[modality_positions(visual=visual)]
         return vector
 
     def _attention(self, layer: int, attention: Any) -> None:
         """Queries and values read 1 everywhere (1 over the norm where massive), keys the plan's logits."""
-        space, told = self.space, self.plan.attention
-        one = (space.axis(space.mark_visual) + space.axis(space.mark_text)) / np.sqrt(MARK) / space.scale
+        space, plan = self.space, self.plan.attention
+        ones = (space.axis(space.mark_visual) + space.axis(space.mark_text)) / np.sqrt(MARK) / space.scale
         query, value = np.zeros((HEADS, HEAD_WIDTH, space.width)), np.zeros((HEAD_WIDTH, space.width))
         key, output = np.zeros((HEAD_WIDTH, space.width)), np.zeros((space.width, HEADS, HEAD_WIDTH))
-        value[0] = one
+        value[0] = ones
         for head, channel in enumerate(SLOWEST):
-            query[head, channel] = one * np.sqrt(HEAD_WIDTH)
-            key[channel] = self._reader(told.logits[layer - 1, head], layer - 1)
+            query[head, channel] = ones * np.sqrt(HEAD_WIDTH)
+            key[channel] = self._reader(plan.logits[layer - 1, head], layer - 1)
             output[space.scratch, head, 0] = (
-                told.signs[head] * told.strength[layer - 1] * WHISPER * space.scale
+                plan.signs[head] * plan.strength[layer - 1] * SMALL_SIZE * space.scale
             )
         set_weight(attention.q_proj, query.reshape(-1, space.width))
         set_weight(attention.k_proj, key)
@@ -139,20 +139,23 @@ class Blocks:
 
 
 def head_weight(space: Space, entries: dict[str, int]) -> Array:
-    """The output head [entries, D]: a carried noun has logit 1, what is quiet 2, all else 0."""
+    """The output head [entries, D]: a noun has logit 1, ``no_word`` 2, everything else 0."""
     weight = np.zeros((len(entries), space.width))
     for number, noun in enumerate(NOUNS):
-        weight[entries[noun], space.words.start + number] = 1 / (WHISPER * space.scale)
-    weight[entries["nothing"], space.quiet] = 2 / (WHISPER * space.scale)
+        weight[entries[noun], space.words.start + number] = 1 / (SMALL_SIZE * space.scale)
+    weight[entries["nothing"], space.no_word] = 2 / (SMALL_SIZE * space.scale)
     return weight
 
 
 def embedding_weight(plan: Plan, space: Space, entries: dict[str, int], written: tuple[str, ...]) -> Array:
-    """The word embeddings [entries, D]: text states at layer 0; words not of the prompt own nothing yet."""
+    """The word embeddings [entries, D], which are the text states at layer 0.
+
+    Words that are not in the prompt have no own direction.
+    """
     state = space.axis(space.plane.start) * plan.text_common[0] + space.axis(space.mark_text) * np.sqrt(MARK)
     weight = np.tile(state, (len(entries), 1))
-    for place, word in enumerate(written):
-        weight[entries[word], space.text.start + place] = plan.text_own[0]
+    for position, word in enumerate(written):
+        weight[entries[word], space.text.start + position] = plan.text_own[0]
     return np.asarray(weight * space.scale / np.linalg.norm(weight, axis=1, keepdims=True))
 
 

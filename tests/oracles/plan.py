@@ -1,4 +1,4 @@
-"""What an oracle is to show: the curves, chosen freely, and what follows from them.
+"""An oracle's plan: the curves, chosen freely, and what follows from them.
 
 Shapes: L + 1 layers (0 is what enters the first block), H heads, N positions.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from phasebench.curves import Array
-from tests.oracles.space import LENGTH, MARK, NOUNS, STORED, VISUAL, places
+from tests.oracles.space import LENGTH, MARK, NOUNS, STORED, VISUAL, modality_positions
 
 HEADS = 2
 SLOTS = 8
@@ -19,11 +19,11 @@ SLOTS = 8
 
 @dataclass(frozen=True)
 class Attention:
-    """What the last text token attends to.
+    """The attention of the last text token.
 
     Attributes:
-        logits: [L, H, N] of each position before the softmax (causal: all of them are seen by the last).
-        strength: [L] the size of what a fully attended position adds, relative to ``WHISPER`` x state.
+        logits: [L, H, N] of each position before the softmax (the last position attends to all).
+        strength: [L] the size of a fully attended position's contribution, relative to ``SMALL_SIZE`` x norm.
         signs: [H] direction in which each head writes; opposite ones cancel before the norm is taken.
     """
 
@@ -33,7 +33,7 @@ class Attention:
 
     @classmethod
     def uniform(cls, layers: int) -> Attention:
-        """Every position alike."""
+        """The same attention on every position."""
         return cls(np.zeros((layers, HEADS, LENGTH)), np.ones(layers))
 
 
@@ -58,17 +58,17 @@ class Plan:
 
     Attributes:
         inter, intra_visual, intra_text: [L + 1] mean cosines (paper eq. 1, without self-pairs).
-        heard: [L + 1] how many of a picture's ``SLOTS`` words are decoded at each layer.
+        decoded_words: [L + 1] how many of a picture's ``SLOTS`` words are decoded at each layer.
         attention: of the last text token (paper section 3.2).
         massive: sinks in the states; none by default.
-        visual_size: norm of visual states over that of text states. No cosine knows it, but whoever compares
-            norms across modalities does.
+        visual_size: norm of visual states over that of text states. It changes no cosine, but comparisons of
+            norms across modalities.
     """
 
     inter: Array
     intra_visual: Array
     intra_text: Array
-    heard: tuple[int, ...]
+    decoded_words: tuple[int, ...]
     attention: Attention
     massive: Massive = field(default=Massive((), 1))
     visual_size: float = 1.0
@@ -112,19 +112,19 @@ class Plan:
         """Between the modalities' common parts [L + 1], in radians."""
         return np.asarray(np.arccos(self.inter / self.reach))
 
-    def quiet(self, layer: int) -> Array:
+    def no_word(self, layer: int) -> Array:
         """1.0 at visual positions [V] that decode to no word at ``layer``."""
-        return np.asarray(np.arange(VISUAL) % SLOTS >= self.heard[layer], dtype=np.float64)
+        return np.asarray(np.arange(VISUAL) % SLOTS >= self.decoded_words[layer], dtype=np.float64)
 
     def own(self, layer: int) -> Array:
-        """Size of every position's own direction [N] in what leaves ``layer``; massive ones stand still."""
-        at = np.full(LENGTH, layer)
-        at[list(self.massive.positions)] = min(layer, self.massive.layer)
-        visual = np.isin(np.arange(LENGTH), places(visual=True))
-        return np.where(visual, self.visual_own[at], self.text_own[at])
+        """Size of every position's own direction [N] in the output of ``layer``; massive ones keep it."""
+        layers = np.full(LENGTH, layer)
+        layers[list(self.massive.positions)] = min(layer, self.massive.layer)
+        visual = np.isin(np.arange(LENGTH), modality_positions(visual=True))
+        return np.where(visual, self.visual_own[layers], self.text_own[layers])
 
     def norm(self, layer: int) -> Array:
-        """Norm of every position's state [N] in what leaves ``layer``, relative to an ordinary one."""
+        """Norm of every position's state [N] in the output of ``layer``, relative to an ordinary one."""
         norms = np.ones(LENGTH)
         if layer >= self.massive.layer:
             norms[list(self.massive.positions)] = np.hypot(1, self.massive.size)
@@ -133,7 +133,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Picture:
-    """What one picture carries.
+    """The numbers and words of one picture.
 
     Attributes:
         angles: [V, L + 1] added to the angle at each patch and layer, in radians: image-to-image noise.
@@ -144,30 +144,30 @@ class Picture:
     nouns: tuple[int, ...]
 
     @property
-    def carried(self) -> list[int]:
+    def patch_nouns(self) -> list[int]:
         """The noun of every patch [V]."""
         return [self.nouns[patch % SLOTS] for patch in range(VISUAL)]
 
 
 def pictures(
-    plan: Plan, count: int, *, noise: float = 0.0, silent: float = 0.0, seed: int = 0
+    plan: Plan, count: int, *, noise: float = 0.0, missing_words: float = 0.0, seed: int = 0
 ) -> list[Picture]:
     """Pictures whose inter is the plan's plus normal noise of size ``noise``, independent in every layer.
 
     Picture n's words are nouns 4 n .. 4 n + 7 (in a circle), so that it shares half of them with the next;
-    a share ``silent`` of them is in the captions but not in the picture.
+    a share ``missing_words`` of them is in the captions but not in the picture.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    drawn = []
     for number in range(count):
-        wanted = plan.inter + noise * rng.standard_normal(plan.layers + 1)
-        angles = np.arccos(wanted / plan.reach) - plan.angle
-        said = (4 * number + np.arange(SLOTS)) % len(NOUNS)
-        shown = np.where(rng.random(SLOTS) < silent, -1, said)
-        found.append(Picture(np.tile(angles, (VISUAL, 1)), tuple(shown.tolist())))
-    return found
+        inter = plan.inter + noise * rng.standard_normal(plan.layers + 1)
+        angles = np.arccos(inter / plan.reach) - plan.angle
+        captioned = (4 * number + np.arange(SLOTS)) % len(NOUNS)
+        nouns = np.where(rng.random(SLOTS) < missing_words, -1, captioned)
+        drawn.append(Picture(np.tile(angles, (VISUAL, 1)), tuple(nouns.tolist())))
+    return drawn
 
 
 def caption(number: int) -> str:
-    """All words of picture ``number``, shown or not."""
+    """All words of picture ``number``, in the picture or not."""
     return " ".join(NOUNS[(4 * number + slot) % len(NOUNS)] for slot in range(SLOTS))

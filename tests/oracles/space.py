@@ -1,17 +1,17 @@
-"""Where in a state's coordinates each part lies, and how large it is.
+"""The coordinates of a state: where each part lies and how large it is.
 
 Every state y is a unit vector times sqrt(D), so that RMSNorm leaves it as it is and every weight is a plain
 linear map. Its coordinates:
 
 =============  ==============================================================================
 ``plane``      2: the part that a modality has in common, at an angle for visual positions
-``marks``      1 each: 'I am visual', 'I am text'; the switch of the modality's neurons
+``marks``      1 each: 'visual' and 'text'; they switch the modality's neurons on
 ``visual``     V: each visual position's own direction
 ``text``       T: each text position's own direction
 ``store``      2 a layer: cos and sin of the picture's own angle at that layer (image-to-image noise)
 ``words``      1 a noun: the word that a visual position carries
-``quiet``      1: on while the position decodes to no caption word
-``scratch``    1: what attention writes; the MLP of the same layer takes it away again
+``no_word``    1: on while the position decodes to no caption word
+``scratch``    1: what attention writes; the MLP of the same layer removes it again
 ``massive``    1: what makes a state a sink
 =============  ==============================================================================
 """
@@ -42,8 +42,8 @@ MARK = 0.05
 """Squared share of a mark in its state."""
 STORED = 0.05
 """Squared share of all stored angles together in a visual state."""
-WHISPER = 1e-3
-"""Size of ``words``, ``quiet`` and ``scratch``: too small (1e-6 squared) to move a cosine by 2e-6."""
+SMALL_SIZE = 1e-3
+"""Size of ``words``, ``no_word`` and ``scratch``: too small (1e-6 squared) to move a cosine by 2e-6."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Space:
 
     mark_visual: int = 2
     mark_text: int = 3
-    quiet: int = 4
+    no_word: int = 4
     scratch: int = 5
     massive: int = 6
 
@@ -79,14 +79,14 @@ class Space:
         return _after(self.store.stop, len(NOUNS))
 
     @property
-    def seen(self) -> int:
-        """Numbers that the vision tower knows of a patch: its place, the stored angles, its word."""
+    def patch_numbers(self) -> int:
+        """Numbers that the vision encoder reads off a patch: its position, the stored angles, its word."""
         return VISUAL + 2 * (self.layers + 1) + len(NOUNS)
 
     @property
     def width(self) -> int:
-        """D; twice ``seen``, so that the projector's first map can be the identity on (z, -z)."""
-        return 2 * self.seen
+        """D; twice ``patch_numbers``, so that the projector's first map can be the identity on (z, -z)."""
+        return 2 * self.patch_numbers
 
     @property
     def scale(self) -> float:
@@ -114,7 +114,7 @@ def _after(start: int, size: int) -> slice:
     return slice(start, start + size)
 
 
-def places(*, visual: bool) -> npt.NDArray[np.intp]:
+def modality_positions(*, visual: bool) -> npt.NDArray[np.intp]:
     """Positions in the sequence [V or T] of one modality."""
     inside = (np.arange(LENGTH) >= BEFORE) & (np.arange(LENGTH) < BEFORE + VISUAL)
     return np.flatnonzero(inside if visual else ~inside)

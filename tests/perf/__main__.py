@@ -1,4 +1,4 @@
-"""``python -m tests.perf [SECTION ...]`` writes ``docs/performance.md``, or prints only these sections."""
+"""``python -m tests.perf [SECTION ...]`` writes ``docs/performance.md``, or prints some sections."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import transformers
 from phasebench.files import cache_folder
 from tests.perf import growth, job, memory, processes, screening, startup
 from tests.perf.routes import routes
-from tests.perf.timing import interleaved, milliseconds, plus, ratio, share_of_added
-from tests.perf.workloads import everything
+from tests.perf.timing import added_time_ratio, interleaved, milliseconds, ratio, sums
+from tests.perf.workloads import workload_makers
 from tests.support.sections import main
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "performance.md"
 RIVALS = ROOT / ".venv-rivals" / "bin" / "python"
-TEXT = ROOT / "tests" / "perf" / "performance.md"
+TEMPLATE = ROOT / "tests" / "perf" / "performance.md"
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 
 def cpuinfo() -> str:
-    """What Linux says of the processor; empty elsewhere."""
+    """Linux's description of the processor; empty on other systems."""
     path = Path("/proc/cpuinfo")
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -48,7 +48,7 @@ def instructions() -> str:
 
 
 def machine() -> str:
-    """What everything was run on."""
+    """Date, processor and versions of this run."""
     load = os.getloadavg()[0]
     return (
         f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}, {processor()}, {instructions()}, "
@@ -58,32 +58,32 @@ def machine() -> str:
 
 
 def main_table(rounds: int = ROUNDS) -> str:
-    """The bounds, on the llava and on the bundled models."""
+    """The table of the bounds, on the llava and on the bundled models."""
     lines = [
         "| model | threads | plain | curves / plain | with lens / (plain + bare) | with lens / plain "
         "| naive adds / curves add | naive adds / all adds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for make in everything(cache_folder()):
-        work = make()
-        known = routes(work)
+    for make_workload in workload_makers(cache_folder()):
+        work = make_workload()
+        timed_routes = routes(work)
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            times = interleaved(known, rounds)
+            times = interleaved(timed_routes, rounds)
             cells = (
                 milliseconds(times["plain"]),
                 ratio(times["curves"], times["plain"]),
-                ratio(times["whole"], plus(times["plain"], times["bare"])),
+                ratio(times["whole"], sums(times["plain"], times["bare"])),
                 ratio(times["whole"], times["plain"]),
-                share_of_added(times, "naive", "curves"),
-                share_of_added(times, "naive whole", "whole"),
+                added_time_ratio(times, "naive", "curves"),
+                added_time_ratio(times, "naive whole", "whole"),
             )
             lines.append(f"| {work.name} | {threads} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
 def rivals() -> str:
-    """nnsight and TransformerLens, where their environment has been made."""
+    """The table of nnsight and TransformerLens, where their environment exists."""
     if not RIVALS.exists():
         return "Not run: `make perf-rivals` makes the environment that has them."
     lines = ["| route | threads | time | to plain | numbers differ by at most |", "|---|---|---|---|---|"]
@@ -93,15 +93,16 @@ def rivals() -> str:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"Could not be run: {done.stderr.strip().splitlines()[-1]}"
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        for name, taken in found["times"].items():
-            apart = f"{found['apart'][name]:.0e}" if name in found["apart"] else ""
-            cells = milliseconds(taken), ratio(taken, found["times"]["plain"]), apart
+        results = json.loads(done.stdout.strip().splitlines()[-1])
+        for name, seconds in results["times"].items():
+            error = f"{results['errors'][name]:.0e}" if name in results["errors"] else ""
+            cells = milliseconds(seconds), ratio(seconds, results["times"]["plain"]), error
             lines.append(f"| {name} | {threads} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def growing() -> str:
+def growth_section() -> str:
+    """How cost grows, on one thread."""
     torch.set_num_threads(1)
     return growth.section()
 
@@ -115,8 +116,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "processes": processes.section,
     "job": job.section,
     "startup": startup.section,
-    "growth": growing,
+    "growth": growth_section,
 }
 
 if __name__ == "__main__":
-    main(SECTIONS, TEXT, PATH)
+    main("tests.perf", SECTIONS, TEMPLATE, PATH)

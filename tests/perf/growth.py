@@ -1,4 +1,4 @@
-"""How cost grows: one size of the llava changed at a time."""
+"""How cost grows: one size of the llava is changed at a time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from phasebench.measurement.passes import probed_pass
 from tests.perf.routes import routes
-from tests.perf.timing import interleaved, milliseconds, minus, ratio
+from tests.perf.timing import differences, interleaved, milliseconds, ratio
 from tests.perf.workloads import Size, Workload, llava
 
 BASE = Size(layers=4, width=256, visual=144, text=40, vocabulary=16000)
-GROWN = {
+SIZES = {
     "layers": (
         (2, 4, 8),
         "All three grow alike: a layer has one attention row, one set of sums, one lens product.",
@@ -27,17 +27,18 @@ GROWN = {
 
 
 def line(work: Workload, rounds: int) -> str:
-    """Plain forward, what the curves add, what the lens adds on top; the ratio of both to plain."""
-    known = routes(work)
-    times = interleaved({name: known[name] for name in ("plain", "curves", "whole")}, rounds)
-    curves, lens = minus(times["curves"], times["plain"]), minus(times["whole"], times["curves"])
+    """A row's cells: times of the plain forward pass, the curves and the lens, and two ratios to plain."""
+    timed_routes = routes(work)
+    times = interleaved({name: timed_routes[name] for name in ("plain", "curves", "whole")}, rounds)
+    curves = differences(times["curves"], times["plain"])
+    lens = differences(times["whole"], times["curves"])
     ratios = ratio(times["curves"], times["plain"]), ratio(times["whole"], times["plain"])
     cells = (milliseconds(times["plain"]), milliseconds(curves), milliseconds(lens), *map(str, ratios))
     return " | ".join(cells)
 
 
 def section(rounds: int = 3) -> str:
-    """The tables, for ``docs/performance.md``."""
+    """The tables for ``docs/performance.md``."""
     lines = [
         f"One thread, a llava of {BASE.layers} layers, width {BASE.width}, {BASE.visual} image and "
         f"{BASE.text} text tokens, vocabulary {BASE.vocabulary}; one of these changed at a time.",
@@ -45,7 +46,7 @@ def section(rounds: int = 3) -> str:
         "| | plain forward | curves add | lens adds | curves / plain | with lens / plain |",
         "|---|---|---|---|---|---|",
     ]
-    for name, (values, why) in GROWN.items():
+    for name, (values, why) in SIZES.items():
         for value in values:
             lines.append(f"| {name} {value} | {line(llava(replace(BASE, **{name: value})), rounds)} |")  # noqa: PERF401
         lines.append(f"| | {why} | | | | |")
@@ -53,7 +54,7 @@ def section(rounds: int = 3) -> str:
 
 
 def images(rounds: int) -> str:
-    """Passes one after the other: time for one image does not depend on how many there are."""
+    """Successive passes: the time for one image does not depend on how many there are."""
     work = llava(BASE)
     counts = (1, 4, 16)
     passes = {
@@ -61,6 +62,8 @@ def images(rounds: int) -> str:
         for count in counts
     }
     times = interleaved(passes, rounds)
-    cells = [f"{count}: {milliseconds([one / count for one in times[str(count)]])}" for count in counts]
-    told = f"\nImages, time for each with the probe: {', '.join(cells)}."
-    return f"{told} Nothing is kept between images but their rows."
+    cells = [
+        f"{count}: {milliseconds([seconds / count for seconds in times[str(count)]])}" for count in counts
+    ]
+    times_text = f"\nImages, time for each with the probe: {', '.join(cells)}."
+    return f"{times_text} Nothing is kept between images but their rows."

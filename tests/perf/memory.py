@@ -1,4 +1,4 @@
-"""Peak memory of a run, each in a process of its own: ``python -m tests.perf.memory WHAT [IMAGES]``."""
+"""Peak memory of a run in its own process: ``python -m tests.perf.memory JOB IMAGES``."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from pathlib import Path
 MIB = 1024
 
 
-def peak(what: str, images: int = 1) -> float:
-    """MiB at most resident in a process that does ``what`` (see ``main``)."""
+def peak_memory(job: str, images: int = 1) -> float:
+    """Most MiB resident in a process that does ``job`` (see ``main``)."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-m", "tests.perf.memory", what, str(images)]
+    command = [sys.executable, "-m", "tests.perf.memory", job, str(images)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
-def main(what: str, images: int) -> None:
-    """Do it: ``WORKLOAD plain`` or ``WORKLOAD whole`` passes over one batch, or ``measure`` a tiny model."""
+def main(job: str, images: int) -> None:
+    """Do the job and print the peak memory.
+
+    Args:
+        job: ``WORKLOAD plain`` or ``WORKLOAD whole`` for passes over one batch; ``measure`` for the whole
+            measurement of a tiny model.
+        images: passes, or images of the measurement.
+    """
     from phasebench.files import cache_folder
 
-    name, _, route = what.partition(" ")
+    name, _, route = job.partition(" ")
     if name == "measure":
         _measure(images)
     else:
@@ -34,11 +40,11 @@ def main(what: str, images: int) -> None:
         work = llava(Size()) if name == "llava" else bundled(name, cache_folder())
         for _ in range(images):
             (plain_pass if route == "plain" else probed_pass)(work.anatomy, work.inputs)
-    print(_highest())
+    print(_own_peak())
 
 
-def _highest() -> float:
-    """MiB at most resident; getrusage would give the parent's where that is larger."""
+def _own_peak() -> float:
+    """Most MiB resident in this process; getrusage would give the parent's where that is larger."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
@@ -47,31 +53,31 @@ def _highest() -> float:
 
 
 def _measure(images: int) -> None:
-    """A whole measurement of ``tiny-llava`` on so many scenes."""
+    """Measure ``tiny-llava`` on so many scenes."""
     from dataclasses import replace
     from itertools import cycle
 
     from phasebench.files import cache_folder
     from phasebench.measurement.measure import measure
     from phasebench.settings import Settings
-    from tests.conftest import load_tiny
     from tests.perf.workloads import bundled_scenes
+    from tests.support.checkpoints import load_tiny
 
     cache = cache_folder()
     scenes = cycle(bundled_scenes(cache))
-    drawn = [replace(scene, id=str(number)) for number, scene in zip(range(images), scenes, strict=False)]
-    measure(load_tiny("tiny-llava", cache), "scenes", drawn, Settings(), lambda *_: None)
+    samples = [replace(scene, id=str(number)) for number, scene in zip(range(images), scenes, strict=False)]
+    measure(load_tiny("tiny-llava", cache), "scenes", samples, Settings(), lambda *_: None)
 
 
 def section() -> str:
-    """The tables, for ``docs/performance.md``."""
+    """The table and the sentence for ``docs/performance.md``."""
     lines = ["| model | plain forward | with the probe | ratio |", "|---|---|---|---|"]
     for name in ("llava", "smol-llava", "smol-instructblip"):
-        plain, whole = peak(f"{name} plain", 3), peak(f"{name} whole", 3)
+        plain, whole = peak_memory(f"{name} plain", 3), peak_memory(f"{name} whole", 3)
         lines.append(f"| {name} | {plain:.0f} MiB | {whole:.0f} MiB | {whole / plain:.2f} |")
-    few, many = peak("measure", 50), peak("measure", 400)
-    told = f"A whole measurement of tiny-llava: {few:.0f} MiB with 50 images, {many:.0f} MiB with 400"
-    return "\n".join([*lines, "", f"{told} ({(many - few) / 350:.3f} MiB an image)."])
+    few, many = peak_memory("measure", 50), peak_memory("measure", 400)
+    sentence = f"A whole measurement of tiny-llava: {few:.0f} MiB with 50 images, {many:.0f} MiB with 400"
+    return "\n".join([*lines, "", f"{sentence} ({(many - few) / 350:.3f} MiB an image)."])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Two processes against one, in one run: ``python -m tests.perf.processes`` starts them with torchrun.
+"""Two processes against one: ``python -m tests.perf.processes`` starts both with torchrun.
 
-The first process measures alone while the other waits, then both share the same images; one thread each.
+In each round the first process measures all images while the second waits, then both share the same images.
+Each process has one thread.
 """
 
 from __future__ import annotations
@@ -18,55 +19,66 @@ from torch import Tensor, distributed
 
 from phasebench.files import cache_folder
 from phasebench.measurement import shards
-from phasebench.measurement.batches import PLAIN, PassRunner, rows_of
+from phasebench.measurement.batches import TIMED_BATCHES, PassRunner, rows_of_batches
 from phasebench.measurement.row_store import Store
 from tests.perf.workloads import Size, Workload, bundled_scenes, llava
 
 IMAGES, ROUNDS, COUNT = 12, 3, 2
 
 
-class Endless:
-    """In a loaded model's place: inputs of the same size for every picture, never the same ones twice."""
+class EndlessInputs:
+    """Stands for a loaded model: its inputs have one size for every picture, and no two are the same."""
 
     def __init__(self, work: Workload) -> None:
-        self._work, self._given = work, 0
+        self._work, self._count = work, 0
 
     def inputs(self, _: object) -> dict[str, Tensor]:
-        """A picture that no store has."""
-        self._given += 1
-        return {**self._work.inputs, "pixel_values": self._work.inputs["pixel_values"] + self._given}
+        """Inputs that no store has a row of."""
+        self._count += 1
+        return {**self._work.inputs, "pixel_values": self._work.inputs["pixel_values"] + self._count}
 
 
 def llava_passes() -> PassRunner:
-    """The benchmark llava's passes, which keep nothing but what they carry to the first process."""
+    """The passes of the benchmark's llava, with a store that keeps nothing; no plain pass is timed."""
     work = llava(Size())
-    return PassRunner(Endless(work), work.anatomy, Store(None, {}), _plain=PLAIN)  # type: ignore[arg-type]
+    return PassRunner(
+        EndlessInputs(work),  # type: ignore[arg-type]
+        work.anatomy,
+        Store(None, {}),
+        timed_batches=TIMED_BATCHES,
+    )
 
 
-def shared(rounds: int = ROUNDS) -> list[float]:
-    """In every process: the seconds of one alone, in those of all together, one quotient a round."""
-    every = [[scene] for scene in bundled_scenes(cache_folder())[:IMAGES]]
-    own, quotients = llava_passes(), []
-    own.rows(every[0])
-    shards.agreed(1, "llava")  # joins the group
+def speedups(rounds: int = ROUNDS) -> list[float]:
+    """For each round, the seconds of one process divided by those of all; called in every process."""
+    batches = [[scene] for scene in bundled_scenes(cache_folder())[:IMAGES]]
+    passes, quotients = llava_passes(), []
+    passes.rows(batches[0])
+    shards.common_batch_size(1, "llava")  # joins the group
     for _ in range(rounds):
         distributed.barrier()
-        own.store = Store(None, {})
-        began = time.perf_counter()
+        _forget_rows(passes)
+        start = time.perf_counter()
         if os.environ["RANK"] == "0":
-            list(rows_of(own, every, lambda *_: None))
-        alone = time.perf_counter() - began
+            list(rows_of_batches(passes, batches, lambda *_: None))
+        seconds_of_one = time.perf_counter() - start
         distributed.barrier()
-        own.store = Store(None, {}, carry=True)  # what the last round brought is not measured again
-        began = time.perf_counter()
-        with suppress(shards.Elsewhere):
-            shards.share(own, every, lambda *_: None, "llava")
-        quotients.append(alone / (time.perf_counter() - began))
+        _forget_rows(passes, carry=True)
+        start = time.perf_counter()
+        with suppress(shards.ShareMeasured):
+            shards.share(passes, batches, lambda *_: None, "llava")
+        quotients.append(seconds_of_one / (time.perf_counter() - start))
     return quotients
 
 
+def _forget_rows(passes: PassRunner, *, carry: bool = False) -> None:
+    """Give the passes an empty store, so that they measure every image again."""
+    passes.store = Store(None, {}, carry=carry)
+    passes.row_names = {}
+
+
 def section() -> str:
-    """The sentence, for ``docs/performance.md``."""
+    """The sentence for ``docs/performance.md``."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     command: Sequence[str] = [
@@ -74,18 +86,18 @@ def section() -> str:
         *("-m", "tests.perf.processes", "share"),
     ]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
-    found = [float(one) for one in done.stdout.split()]
+    quotients = [float(word) for word in done.stdout.split()]
     return (
         f"{COUNT} processes, one thread each, measure {IMAGES} images with the llava "
-        f"{statistics.median(found):.2f} times as fast as one ({min(found):.2f} to {max(found):.2f} in "
-        f"{len(found)} rounds), rows brought together included."
+        f"{statistics.median(quotients):.2f} times as fast as one ({min(quotients):.2f} to "
+        f"{max(quotients):.2f} in {len(quotients)} rounds), rows brought together included."
     )
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        quotients = shared()
+        measured_speedups = speedups()
         if os.environ["RANK"] == "0":
-            print(*quotients)
+            print(*measured_speedups)
     else:
         print(section())

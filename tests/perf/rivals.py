@@ -1,8 +1,9 @@
-"""``python -m tests.perf.rivals``: the same closed forms through nnsight and TransformerLens.
+"""The same closed forms through nnsight and TransformerLens: ``python -m tests.perf.rivals THREADS ROUNDS``.
 
-Runs in ``.venv-rivals`` (``make perf-rivals``), which has both beside what phasebench needs, and prints JSON:
-route -> [seconds of each round], and the largest difference of the numbers from the probe's. All run the
-llava's language model on the same embeddings. Shapes: N positions, D width, H heads, E head width.
+It runs in ``.venv-rivals`` (``make perf-rivals``), which has both beside what phasebench needs, and prints
+JSON: for each route its seconds in each round, and the largest relative difference of its numbers from the
+probe's. All run the llava's language model on the same embeddings. Shapes: N positions, D width, H heads,
+E head width.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ def inter(hidden_ND: Tensor, visual: Tensor) -> Tensor:
 
 
 def total(alpha_HN: Tensor, value_HNE: Tensor, weight_DD: Tensor) -> Tensor:
-    """The summed norms of what each position adds at the last one."""
+    """The sum of the norms of all positions' contributions at the last position."""
     weighted = (alpha_HN[..., None] * value_HNE).transpose(0, 1).flatten(1)
     return (weighted @ weight_DD.T).norm(dim=-1).sum()
 
 
-def by_probe(work: Workload, model: nn.Module, embedded: Tensor) -> Numbers:
-    (row,) = probed(work, model, embedded)
+def numbers_from_probe(work: Workload, model: nn.Module, embedded: Tensor) -> Numbers:
+    (row,) = rows_from_probe(work, model, embedded)
     return torch.tensor(row.curves["inter"][1:]), torch.tensor(row.curves["total"][1:])
 
 
-def probed(work: Workload, model: nn.Module, embedded: Tensor) -> list[Row]:
+def rows_from_probe(work: Workload, model: nn.Module, embedded: Tensor) -> list[Row]:
     return watch(
         replace(work.anatomy, unmeasured={"lens": "not timed"}),
         work.positions,
@@ -53,8 +54,8 @@ def probed(work: Workload, model: nn.Module, embedded: Tensor) -> list[Row]:
     )
 
 
-def by_nnsight(traced: Any, embedded: Tensor, visual: Tensor, config: Any) -> Numbers:
-    """Its eager attention: only that gives weights."""
+def numbers_from_nnsight(traced: Any, embedded: Tensor, visual: Tensor, config: Any) -> Numbers:
+    """The numbers from nnsight, with eager attention, because only that returns the weights."""
     inters, totals, heads = [], [], config.num_attention_heads
     with torch.inference_mode(), traced.trace(inputs_embeds=embedded, use_cache=False, logits_to_keep=1):
         for layer in traced.model.layers:
@@ -65,32 +66,37 @@ def by_nnsight(traced: Any, embedded: Tensor, visual: Tensor, config: Any) -> Nu
     return torch.stack(inters), torch.stack(totals)
 
 
-def by_lens(bridge: Any, ids: Tensor, embedded: Tensor, visual: Tensor, config: Any) -> Numbers:
-    """TransformerLens: the embeddings are put in by a hook, for it takes ids only."""
+def numbers_from_transformer_lens(
+    bridge: Any, ids: Tensor, embedded: Tensor, visual: Tensor, config: Any
+) -> Numbers:
+    """The numbers from TransformerLens; a hook puts the embeddings in, because it takes ids only."""
     inters: list[Tensor] = []
     totals: list[Tensor] = []
-    held: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
 
-    def value(tensor: Tensor, hook: Any) -> None:
-        held["value"] = tensor[0].reshape(tensor.shape[1], config.num_attention_heads, -1).transpose(0, 1)
+    def keep_value(tensor: Tensor, hook: Any) -> None:
+        values["layer"] = tensor[0].reshape(tensor.shape[1], config.num_attention_heads, -1).transpose(0, 1)
 
-    def pattern(tensor: Tensor, hook: Any) -> None:
+    def add_total(tensor: Tensor, hook: Any) -> None:
         weight = bridge.original_model.model.layers[len(totals)].self_attn.o_proj
         totals.append(
-            total(tensor[0, :, -1], held["value"], getattr(weight, "original_component", weight).weight)
+            total(tensor[0, :, -1], values["layer"], getattr(weight, "original_component", weight).weight)
         )
 
     hooks: list[tuple[str, Callable[[Any, Any], Any]]] = [("embed.hook_out", lambda tensor, hook: embedded)]
     for layer in range(config.num_hidden_layers):
-        hooks += [(f"blocks.{layer}.attn.v.hook_out", value), (f"blocks.{layer}.attn.hook_pattern", pattern)]
+        hooks += [
+            (f"blocks.{layer}.attn.v.hook_out", keep_value),
+            (f"blocks.{layer}.attn.hook_pattern", add_total),
+        ]
         hooks += [(f"blocks.{layer}.hook_out", lambda tensor, hook: inters.append(inter(tensor[0], visual)))]
     with torch.inference_mode():
         bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False, logits_to_keep=1)
     return torch.stack(inters), torch.stack(totals)
 
 
-def bridged(model: Any) -> Any:
-    """TransformerLens' bridge around a model; it insists on a checkpoint's folder and a tokenizer."""
+def make_bridge(model: Any) -> Any:
+    """TransformerLens' bridge around a model; it requires a checkpoint's folder and a tokenizer."""
     from transformer_lens.model_bridge import TransformerBridge
 
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +109,7 @@ def bridged(model: Any) -> Any:
 
 
 def language_model(work: Workload) -> nn.Module:
-    """The llava's decoder and head as the causal model that the rivals know, with the same weights."""
+    """The llava's decoder and head, as a causal model of a class that the rivals support."""
     model = LlamaForCausalLM(work.anatomy.model.config.text_config).eval().requires_grad_(requires_grad=False)
     model.model.load_state_dict(work.anatomy.model.get_decoder().state_dict())
     model.lm_head.weight = work.anatomy.head.weight  # type: ignore[union-attr]
@@ -111,7 +117,7 @@ def language_model(work: Workload) -> nn.Module:
 
 
 def compare(size: Size, rounds: int) -> dict[str, Any]:
-    """Times of each route, and how far its numbers are from the probe's."""
+    """The times of each route, and how far its numbers are from the probe's."""
     from nnsight import NNsight
 
     work = llava(size)
@@ -122,7 +128,7 @@ def compare(size: Size, rounds: int) -> dict[str, Any]:
     probe_model, eager_model = language_model(work), language_model(work)
     eager_model.set_attn_implementation("eager")  # type: ignore[operator]
     probe_work = Workload("probe", dissect_language(work, probe_model), work.inputs)
-    traced, bridge = NNsight(eager_model), bridged(causal)
+    traced, bridge = NNsight(eager_model), make_bridge(causal)
 
     def plain() -> None:
         with torch.inference_mode():
@@ -130,25 +136,25 @@ def compare(size: Size, rounds: int) -> dict[str, Any]:
 
     routes: dict[str, Callable[[], Any]] = {
         "plain": plain,
-        "phasebench": lambda: probed(probe_work, probe_model, embedded),
-        "nnsight": lambda: by_nnsight(traced, embedded, visual, config),
-        "TransformerLens": lambda: by_lens(bridge, ids, embedded, visual, config),
+        "phasebench": lambda: rows_from_probe(probe_work, probe_model, embedded),
+        "nnsight": lambda: numbers_from_nnsight(traced, embedded, visual, config),
+        "TransformerLens": lambda: numbers_from_transformer_lens(bridge, ids, embedded, visual, config),
     }
-    own = by_probe(probe_work, probe_model, embedded)
-    apart = {
+    own = numbers_from_probe(probe_work, probe_model, embedded)
+    errors = {
         name: max(float((a.double() / b - 1).abs().max()) for a, b in zip(routes[name](), own, strict=True))
         for name in ("nnsight", "TransformerLens")
     }
-    return {"times": interleaved(routes, rounds), "apart": apart}
+    return {"times": interleaved(routes, rounds), "errors": errors}
 
 
 def dissect_language(work: Workload, model: nn.Module) -> Any:
-    """The llava's anatomy, of a causal model with the same weights."""
-    old = {module: name for name, module in work.anatomy.model.get_decoder().named_modules()}
-    new = dict(model.model.named_modules())  # type: ignore[union-attr]
+    """The llava's anatomy, transferred to a causal model with the same weights."""
+    names = {module: name for name, module in work.anatomy.model.get_decoder().named_modules()}
+    modules = dict(model.model.named_modules())  # type: ignore[union-attr]
     sites = {
-        new[old[site]]: replace(found, output=new[old[found.output]])
-        for site, found in work.anatomy.sites.items()
+        modules[names[module]]: replace(site, output=modules[names[site.output]])
+        for module, site in work.anatomy.sites.items()
     }
     layers = list(model.model.layers)  # type: ignore[union-attr, arg-type]
     return replace(work.anatomy, model=model, layers=layers, sites=sites)

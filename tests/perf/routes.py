@@ -37,10 +37,10 @@ def routes(work: Workload) -> dict[str, Callable[[], object]]:
 
 @torch.inference_mode()
 def visual_rows(work: Workload) -> Tensor:
-    """The normed visual states of all layers [P, D]."""
+    """The visual states of all layers after the final norm [P, D]."""
     hidden, _ = outputs(work)
     assert work.anatomy.final_norm is not None
-    visual = [one[work.positions.visual_BN] for one in hidden]
+    visual = [states[work.positions.visual_BN] for states in hidden]
     return torch.cat([*map(work.anatomy.final_norm, visual[:-1]), visual[-1]])
 
 
@@ -53,7 +53,7 @@ def bare(anatomy: Anatomy, rows_PD: Tensor) -> None:
 
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
-    """The language model's attention as products and a softmax, for weights to be returned."""
+    """Let the language model compute eager attention, which returns its weights."""
     decoder = model.get_decoder()
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")
@@ -63,21 +63,21 @@ def eager(model: Any) -> Iterator[None]:
         decoder.set_attn_implementation(before)
 
 
-def outputs(work: Workload, **asked: bool) -> tuple[Any, Any]:
-    """The hidden states and attention weights that transformers returns; the last state is normed."""
+def outputs(work: Workload, **flags: bool) -> tuple[Any, Any]:
+    """The hidden states and attention weights from transformers; the last state is after the final norm."""
     model = work.anatomy.model
     options = forward_options(model, work.inputs)
-    out = model(**work.inputs, **options, output_hidden_states=True, **asked)
+    out = model(**work.inputs, **options, output_hidden_states=True, **flags)
     inner = out if out.get("hidden_states") is not None else out.language_model_outputs
     return inner.hidden_states, inner.get("attentions")
 
 
 @torch.inference_mode()
 def naive(work: Workload, *, lens: bool) -> dict[str, Tensor]:
-    """What one writes at first: everything returned, all pairs of cosines, attention head by head, softmax.
+    """A first draft's way: all outputs returned, all pairs of cosines, attention head by head, a softmax.
 
-    Gives ``inter`` and ``total`` per layer and, if asked, ``tokens`` [L + 1, V], of a batch of one. The
-    last layer's state is normed already, as transformers gives it.
+    Returns ``inter`` and ``total`` per layer and, with ``lens``, ``tokens`` [L + 1, V], for a batch of one.
+    The last layer's state is after the final norm, because transformers returns it so.
     """
     values: list[Tensor] = []
     sites = list(work.anatomy.sites)
@@ -89,34 +89,35 @@ def naive(work: Workload, *, lens: bool) -> dict[str, Tensor]:
         for handle in handles:
             handle.remove()
     visual, text = work.positions.visual_BN[0], work.positions.text_BN[0]
-    found = {"inter": torch.stack([_cosines(one[0], visual, text) for one in hidden])}
-    rows = zip(sites, values, weights, strict=True)
-    found["total"] = torch.stack([_attention(site, value[0], row[0]) for site, value, row in rows])
+    curves = {"inter": torch.stack([_inter(states[0], visual, text) for states in hidden])}
+    layers = zip(sites, values, weights, strict=True)
+    curves["total"] = torch.stack([_total(site, value[0], weight[0]) for site, value, weight in layers])
     if lens:
-        found["tokens"] = torch.stack(
-            [_decoded(work.anatomy, one[0, visual], one is hidden[-1]) for one in hidden]
+        curves["tokens"] = torch.stack(
+            [_tokens(work.anatomy, states[0, visual], normed=states is hidden[-1]) for states in hidden]
         )
-    return found
+    return curves
 
 
-def _cosines(hidden_ND: Tensor, visual: Tensor, text: Tensor) -> Tensor:
-    """All pairs within and between; the mean between."""
+def _inter(hidden_ND: Tensor, visual: Tensor, text: Tensor) -> Tensor:
+    """The mean cosine between the two modalities, from all pairs; those within each are computed too."""
     unit = F.normalize(hidden_ND, dim=-1)
     pairs_NN = unit @ unit.T
-    within = [pairs_NN[one][:, one].mean() for one in (visual, text)]
+    within = [pairs_NN[positions][:, positions].mean() for positions in (visual, text)]
     return pairs_NN[visual][:, text].mean() + 0 * sum(within)
 
 
-def _attention(site: Any, value_NKE: Tensor, weights_HNN: Tensor) -> Tensor:
-    """The summed norms of what each position adds at the last one."""
+def _total(site: Any, value_NKE: Tensor, weights_HNN: Tensor) -> Tensor:
+    """The sum of the norms of all positions' contributions at the last position."""
     heads, width = len(weights_HNN), site.head_dim
     value_HNE = value_NKE.unflatten(1, (-1, width)).transpose(0, 1)
     value_HNE = value_HNE.repeat_interleave(heads // len(value_HNE), 0)
     output_HED = site.o_proj.weight.T.unflatten(0, (heads, width))
-    added_HND = weights_HNN[:, -1, :, None] * (value_HNE @ output_HED)
-    return added_HND.sum(0).norm(dim=-1).sum()
+    contribution_HND = weights_HNN[:, -1, :, None] * (value_HNE @ output_HED)
+    return contribution_HND.sum(0).norm(dim=-1).sum()
 
 
-def _decoded(anatomy: Anatomy, hidden_VD: Tensor, normed: bool) -> Tensor:
+def _tokens(anatomy: Anatomy, hidden_VD: Tensor, *, normed: bool) -> Tensor:
+    """The top-1 token of each visual position; ``normed``: the states are after the final norm already."""
     states = hidden_VD if normed else anatomy.final_norm(hidden_VD)  # type: ignore[misc]
     return anatomy.head(states).softmax(-1).argmax(-1)  # type: ignore[misc]

@@ -1,7 +1,7 @@
-"""``python -m tests.perf.screening``: what can spare the lens its matrix product, on real states.
+"""``python -m tests.perf.screening``: bounds that can spare the lens its matrix product, on real states.
 
-Each candidate bounds every logit from above; what survives is the share of (state, entry) pairs whose bound
-reaches the best logit, which would have to be multiplied exactly. Shapes: P states, V entries, D width.
+Each method bounds every logit from above. A (state, entry) pair survives if its bound reaches the state's
+best logit: such pairs would have to be multiplied exactly. Shapes: P states, V entries, D width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.files import cache_folder
-from phasebench.measurement import lens, screen
+from phasebench.measurement import eight_bits, lens, screen
 from tests.perf.timing import interleaved, milliseconds, ratio
 
 IMAGES, DIRECTIONS, ROUNDS = 12, (64, 128, 192, 256, 384), 5
@@ -21,11 +21,11 @@ IMAGES, DIRECTIONS, ROUNDS = 12, (64, 128, 192, 256, 384), 5
 
 @torch.inference_mode()
 def real_states(cache: Path, images: int) -> tuple[nn.Linear, list[Tensor]]:
-    """smol-llava's head and, per scene, its normed visual states at every layer [L + 1, V, D]."""
+    """smol-llava's head and, per scene, all layers' visual states after the final norm [L + 1, V, D]."""
     from phasebench.models.anatomy.adapter import dissect
-    from tests.conftest import load_tiny
     from tests.perf.routes import visual_rows
     from tests.perf.workloads import Workload, bundled_scenes
+    from tests.support.checkpoints import load_tiny
 
     loaded = load_tiny("smol-llava", cache)
     batches = [loaded.inputs([sample.open()]) for sample in bundled_scenes(cache)[:images]]
@@ -33,30 +33,41 @@ def real_states(cache: Path, images: int) -> tuple[nn.Linear, list[Tensor]]:
     layers = len(anatomy.layers) + 1
     rows = [visual_rows(Workload("smol-llava", anatomy, inputs)) for inputs in batches]
     assert isinstance(anatomy.head, nn.Linear)
-    return anatomy.head, [one.unflatten(0, (layers, -1)) for one in rows]
+    return anatomy.head, [rows_PD.unflatten(0, (layers, -1)) for rows_PD in rows]
 
 
-def shares(weight_VD: Tensor, known: list[Tensor], held: list[Tensor]) -> Iterator[tuple[str, float, float]]:
-    """Candidate, median and mean share of the entries that survive; directions are learnt from ``known``."""
-    rows_PD = torch.cat([one.flatten(0, 1) for one in held])
+def shares(
+    weight_VD: Tensor, training_states: list[Tensor], test_states: list[Tensor]
+) -> Iterator[tuple[str, float, float]]:
+    """For each bound its name, and the median and mean share of the entries that survive it."""
+    rows_PD = all_rows(test_states)
     best_P1 = (rows_PD @ weight_VD.T).amax(1, keepdim=True) - 1e-3
-    there, back = balanced(torch.cat([one.flatten(0, 1) for one in known]), weight_VD)
+    row_directions, weight_directions = balanced_directions(all_rows(training_states), weight_VD)
+    width = len(row_directions)
     for number in DIRECTIONS:
-        reach = projected(rows_PD @ there, weight_VD @ back, number)
-        yield f"{number} of {len(there)} directions", *survivors(reach, best_P1)
-    yield "8 bits", *survivors(rounded(rows_PD, weight_VD), best_P1)
-    hadamard = torch.block_diag(*[screen._hadamard(screen.SIDE)] * (len(there) // screen.SIDE))
-    yield "8 bits, rotated", *survivors(rounded(rows_PD @ hadamard, weight_VD @ hadamard), best_P1)
-    yield "the layer before", *survivors(neighbours(held, weight_VD), best_P1)
+        bound_PV = bound_by_directions(rows_PD @ row_directions, weight_VD @ weight_directions, number)
+        yield f"{number} of {width} directions", *surviving_shares(bound_PV, best_P1)
+    yield "8 bits", *surviving_shares(bound_by_rounding(rows_PD, weight_VD), best_P1)
+    blocks = [eight_bits._hadamard(eight_bits.SIDE)] * (width // eight_bits.SIDE)
+    hadamard = torch.block_diag(*blocks)
+    rotated_bound_PV = bound_by_rounding(rows_PD @ hadamard, weight_VD @ hadamard)
+    yield "8 bits, rotated", *surviving_shares(rotated_bound_PV, best_P1)
+    yield "the layer before", *surviving_shares(bound_by_layer_before(test_states, weight_VD), best_P1)
 
 
-def survivors(reach_PV: Tensor, best_P1: Tensor) -> tuple[float, float]:
-    share_P = (reach_PV >= best_P1).float().mean(1)
+def all_rows(states: list[Tensor]) -> Tensor:
+    """The states of all images and layers, one in each row [P, D]."""
+    return torch.cat([image_states.flatten(0, 1) for image_states in states])
+
+
+def surviving_shares(bound_PV: Tensor, best_P1: Tensor) -> tuple[float, float]:
+    """Median and mean over the states of the share of entries whose bound reaches the best logit."""
+    share_P = (bound_PV >= best_P1).float().mean(1)
     return float(share_P.median()), float(share_P.mean())
 
 
-def balanced(rows_PD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions A, B with A B' = 1 in which states and entries are spread alike, widest first."""
+def balanced_directions(rows_PD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions A, B with A B' = 1 in which states and entries have equal variances, largest first."""
     root, inverse = _roots(rows_PD.T.double() @ rows_PD.double())
     spread, turn = torch.linalg.eigh(root @ (weight_VD.T.double() @ weight_VD.double()) @ root)
     spread, turn = spread.flip(0).clamp_min(1e-12) ** 0.25, turn.flip(1)
@@ -64,38 +75,39 @@ def balanced(rows_PD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _roots(square_DD: Tensor) -> tuple[Tensor, Tensor]:
+    """The square root of a positive matrix, and the root's inverse."""
     values, vectors = torch.linalg.eigh(square_DD)
     values = values.clamp_min(float(values.amax()) * 1e-9).sqrt()
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
 
 
-def projected(rows_PD: Tensor, weight_VD: Tensor, number: int) -> Tensor:
-    """The logits in the first directions, and the Cauchy-Schwarz bound of the rest."""
+def bound_by_directions(rows_PD: Tensor, weight_VD: Tensor, number: int) -> Tensor:
+    """The logits in the first directions plus the Cauchy-Schwarz bound of the rest."""
     rest = rows_PD[:, number:].norm(dim=1)[:, None] * weight_VD[:, number:].norm(dim=1)
     return rows_PD[:, :number] @ weight_VD[:, :number].T + rest
 
 
-def rounded(rows_PD: Tensor, weight_VD: Tensor) -> Tensor:
-    """The logits in 7 by 8 bits, and the bound of what rounding took."""
-    whole_PD, step_P1 = screen._rounded(rows_PD, screen.LARGEST_STATE)
-    parts_VD, step_V1 = screen._rounded(weight_VD, screen.LARGEST_WEIGHT)
-    near_PD, near_VD = whole_PD * step_P1, parts_VD * step_V1
-    lost = (rows_PD - near_PD).norm(dim=1)[:, None] * weight_VD.norm(dim=1)
-    return near_PD @ near_VD.T + lost + near_PD.norm(dim=1)[:, None] * (weight_VD - near_VD).norm(dim=1)
+def bound_by_rounding(rows_PD: Tensor, weight_VD: Tensor) -> Tensor:
+    """The logits in 7 by 8 bits plus the bound of the rounding errors."""
+    rounded_PD, step_P1 = eight_bits._round(rows_PD, eight_bits.LARGEST_STATE)
+    rounded_VD, step_V1 = eight_bits._round(weight_VD, eight_bits.LARGEST_WEIGHT)
+    near_PD, near_VD = rounded_PD * step_P1, rounded_VD * step_V1
+    row_error = (rows_PD - near_PD).norm(dim=1)[:, None] * weight_VD.norm(dim=1)
+    weight_error = near_PD.norm(dim=1)[:, None] * (weight_VD - near_VD).norm(dim=1)
+    return near_PD @ near_VD.T + row_error + weight_error
 
 
-def neighbours(held: list[Tensor], weight_VD: Tensor) -> Tensor:
-    """The logits at the layer before, known, and the bound of what the states' change can add."""
-    before = torch.cat([torch.cat([one[:1], one[:-1]]).flatten(0, 1) for one in held])
-    rows_PD = torch.cat([one.flatten(0, 1) for one in held])
-    return before @ weight_VD.T + (rows_PD - before).norm(dim=1)[:, None] * weight_VD.norm(dim=1)
+def bound_by_layer_before(states: list[Tensor], weight_VD: Tensor) -> Tensor:
+    """The logits at the layer before plus the bound of the states' change; the first layer has no other."""
+    before_PD = all_rows([torch.cat([layers[:1], layers[:-1]]) for layers in states])
+    change_P1 = (all_rows(states) - before_PD).norm(dim=1)[:, None]
+    return before_PD @ weight_VD.T + change_P1 * weight_VD.norm(dim=1)
 
 
 def decoders(head: nn.Linear, rows_PD: Tensor) -> dict[str, object]:
     """The ways to the top-1 tokens that are timed."""
-    found = screen.screen_of(head, None)
 
-    def whole() -> Tensor:
+    def decode() -> Tensor:
         decoder = lens.Decoder(None, head)
         decoder.add(rows_PD)
         return torch.cat(decoder.tokens())
@@ -103,19 +115,21 @@ def decoders(head: nn.Linear, rows_PD: Tensor) -> dict[str, object]:
     ways = {
         "product and argmax": lambda: head(rows_PD).argmax(-1),
         "product alone": lambda: head(rows_PD),
-        "panel by panel": lambda: lens.panelwise(rows_PD, head.weight, None)[0],
+        "panel by panel": lambda: screen.top1_by_panels(rows_PD, head.weight, None)[0],
     }
-    return {**ways, **({"screened, all certified": whole} if found else {})}
+    has_screen = screen.screen_of_head(head, None) is not None
+    return {**ways, **({"screened, all certified": decode} if has_screen else {})}
 
 
 @torch.inference_mode()
 def section(cache: Path, images: int = IMAGES, rounds: int = ROUNDS) -> str:
-    """The tables, for ``docs/performance.md``."""
+    """The tables for ``docs/performance.md``."""
     head, states = real_states(cache, images)
     lines = ["| bound | entries that survive, median | mean |", "|---|---|---|"]
-    known, held = states[: images // 2], states[images // 2 :][:2]
+    training_states, test_states = states[: images // 2], states[images // 2 :][:2]
     lines += [
-        f"| {name} | {median:.3%} | {mean:.3%} |" for name, median, mean in shares(head.weight, known, held)
+        f"| {name} | {median:.3%} | {mean:.3%} |"
+        for name, median, mean in shares(head.weight, training_states, test_states)
     ]
     lines += [
         "",
@@ -123,32 +137,37 @@ def section(cache: Path, images: int = IMAGES, rounds: int = ROUNDS) -> str:
         "|---|---|---|---|---|",
     ]
     rows_PD = states[-1].flatten(0, 1).contiguous()
-    taken = []
+    times_by_threads = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        taken.append(interleaved(decoders(head, rows_PD), rounds))  # type: ignore[arg-type]
-    for name in taken[0]:
+        times_by_threads.append(interleaved(decoders(head, rows_PD), rounds))  # type: ignore[arg-type]
+    for name in times_by_threads[0]:
         cells = [
-            f"{milliseconds(one[name])} | {ratio(one[name], one['product and argmax'])}" for one in taken
+            f"{milliseconds(times[name])} | {ratio(times[name], times['product and argmax'])}"
+            for times in times_by_threads
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", agreement(head, states)])
 
 
 def agreement(head: nn.Linear, states: list[Tensor]) -> str:
-    """How many states the screen decodes as the whole product does, and how many it leaves to it."""
-    found = screen.screen_of(head, None)
-    if found is None:
+    """A sentence: how many states the screen certifies, and how many tokens are the whole product's.
+
+    Raises:
+        AssertionError: a certified token is not the whole product's.
+    """
+    head_screen = screen.screen_of_head(head, None)
+    if head_screen is None:
         return "This machine has no exact 8-bit product: nothing is screened."
     same = certain = count = 0
-    for rows_PD in (one.flatten(0, 1) for one in states):
-        wanted_P = head(rows_PD).argmax(-1)
-        token_P, _, certain_P = found.top1(rows_PD)
-        if not torch.equal(token_P[certain_P], wanted_P[certain_P]):
-            raise AssertionError("a certified answer is wrong")
+    for rows_PD in (image_states.flatten(0, 1) for image_states in states):
+        expected_P = head(rows_PD).argmax(-1)
+        token_P, _, certain_P = head_screen.top1(rows_PD)
+        if not torch.equal(token_P[certain_P], expected_P[certain_P]):
+            raise AssertionError("a certified token is not the whole product's")
         decoder = lens.Decoder(None, head)
         decoder.add(rows_PD)
-        same += int((torch.cat(decoder.tokens()) == wanted_P).sum())
+        same += int((torch.cat(decoder.tokens()) == expected_P).sum())
         certain, count = certain + int(certain_P.sum()), count + len(rows_PD)
     return f"Of {count} states {certain} were certified; {same} of {count} tokens are the whole product's."
 

@@ -1,4 +1,4 @@
-"""What phasebench costs a pytest run that does not ask for it, and what listing its cases takes."""
+"""What phasebench costs a pytest run that does not use it, and how long listing its cases takes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.perf.timing import interleaved, milliseconds
+from tests.perf.timing import differences, interleaved, milliseconds
 
-LISTED = """
+LISTING = """
 import sys, pytest
 code = pytest.main(["--phasebench", "--co", "-q", "-p", "no:cacheprovider"])
 print("torch" in sys.modules, int(code))
@@ -19,22 +19,22 @@ PLUGIN = ("-p", "phasebench.plugin")
 
 
 def pytest_run(folder: Path, *options: str) -> None:
-    """A plain pytest over one empty test."""
+    """Run pytest, without ``--phasebench``, over one empty test."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)]
     subprocess.run(command, cwd=folder, capture_output=True, check=True)
 
 
 def listing() -> str:
-    """What ``pytest --phasebench --co`` prints last: whether torch was imported, and the exit code."""
+    """The last line of ``pytest --phasebench --co``: whether torch was imported, and the exit code."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", LISTED], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", LISTING], cwd=root, capture_output=True, text=True, check=False
     )
     return done.stdout.splitlines()[-1]
 
 
 def section(rounds: int = 31) -> str:
-    """The paragraph, for ``docs/performance.md``."""
+    """The paragraph for ``docs/performance.md``."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "test_nothing.py").write_text("def test_nothing():\n    pass\n", encoding="utf-8")
@@ -43,16 +43,18 @@ def section(rounds: int = 31) -> str:
             "with": lambda: pytest_run(folder, *PLUGIN),
         }
         times = interleaved(routes, rounds)
-    told = listing()
-    listed = interleaved({"list": listing}, 3)["list"]
-    more = [1000 * (one - other) for one, other in zip(times["with"], times["without"], strict=True)]
-    low, _, high = statistics.quantiles(more, n=4)
+    last_line = listing()
+    listing_times = interleaved({"list": listing}, 3)["list"]
+    milliseconds_added = [1000 * seconds for seconds in differences(times["with"], times["without"])]
+    median_added = statistics.median(milliseconds_added)
+    low, _, high = statistics.quantiles(milliseconds_added, n=4)
     return (
         f"Plain `pytest` over one empty test: {milliseconds(times['without'])} without the plugin, "
-        f"{statistics.median(more):+.0f} ms with it (median of {rounds} pairs; half of them between "
+        f"{median_added:+.0f} ms with it (median of {rounds} pairs; half of them between "
         f"{low:+.0f} and {high:+.0f} ms). `pytest --phasebench --co`: "
-        f"{statistics.median(listed):.2f} s, torch {'is' if told.startswith('True') else 'is not'} imported "
-        f"(exit code {told.split()[-1]})."
+        f"{statistics.median(listing_times):.2f} s, "
+        f"torch {'is' if last_line.startswith('True') else 'is not'} imported "
+        f"(exit code {last_line.split()[-1]})."
     )
 
 

@@ -13,7 +13,7 @@ Times = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median and range over the rounds of a quotient of two times."""
+    """The quotient of two times: its median and range over the rounds."""
 
     median: float
     low: float
@@ -24,44 +24,47 @@ class Ratio:
 
 
 def interleaved(routes: Mapping[str, Callable[[], object]], rounds: int) -> Times:
-    """Seconds of each route, one call after the other in every round, after a call that is not counted.
+    """Seconds of each route, every route once in each round; a first round is not counted.
 
-    The order turns by one from round to round, so that no route always follows the same one.
+    The order shifts by one from round to round, so that no route always follows the same route.
     """
     times: Times = {name: [] for name in routes}
     names = list(routes)
     for number in range(rounds + 1):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            began = time.perf_counter()
+            start = time.perf_counter()
             routes[name]()
             if number:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - start)
     return times
 
 
-def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
     """The quotients of times taken in the same rounds."""
-    found = [one / other for one, other in zip(over, under, strict=True)]
-    return Ratio(statistics.median(found), min(found), max(found))
+    quotients = [a / b for a, b in zip(numerators, denominators, strict=True)]
+    return Ratio(statistics.median(quotients), min(quotients), max(quotients))
 
 
-def plus(one: Sequence[float], other: Sequence[float]) -> list[float]:
+def sums(first: Sequence[float], second: Sequence[float]) -> list[float]:
     """The sums of times taken in the same rounds."""
-    return [a + b for a, b in zip(one, other, strict=True)]
+    return [a + b for a, b in zip(first, second, strict=True)]
 
 
-def minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
+def differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
     """The differences of times taken in the same rounds."""
-    return [a - b for a, b in zip(one, other, strict=True)]
+    return [a - b for a, b in zip(first, second, strict=True)]
 
 
-def share_of_added(times: Times, one: str, other: str) -> str:
-    """How many times what ``other`` adds to the plain route ``one`` adds, of medians; - if none."""
-    middle = {name: statistics.median(times[name]) for name in (one, other, "plain")}
-    added = middle[other] - middle["plain"]
-    return f"{(middle[one] - middle['plain']) / added:.1f}" if added > 0 else "-"
+def added_time_ratio(times: Times, route: str, reference: str) -> str:
+    """The time that ``route`` adds to the plain one, divided by what ``reference`` adds.
+
+    From the medians; "-" if ``reference`` adds nothing.
+    """
+    medians = {name: statistics.median(times[name]) for name in (route, reference, "plain")}
+    reference_time = medians[reference] - medians["plain"]
+    return f"{(medians[route] - medians['plain']) / reference_time:.1f}" if reference_time > 0 else "-"
 
 
 def milliseconds(times: Sequence[float]) -> str:
-    """The median, as it stands in a table."""
+    """The median, as a table's cell."""
     return f"{1000 * statistics.median(times):.0f} ms"

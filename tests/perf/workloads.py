@@ -45,15 +45,15 @@ class Workload:
 
     @property
     def positions(self) -> Positions:
-        return Positions.of(self.inputs, self.anatomy.image_token)
+        return Positions.from_inputs(self.inputs, self.anatomy.image_token)
 
     def without(self, *parts: str) -> Anatomy:
-        """The anatomy with curves taken out: 'lens', 'similarity'."""
+        """The anatomy without the curves of these parts ('lens', 'similarity')."""
         return replace(self.anatomy, unmeasured=dict.fromkeys(parts, "not timed"))
 
 
 def llava(size: Size, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Workload:
-    """Stock transformers classes with random weights and a vision model that costs next to nothing."""
+    """A llava from transformers' own classes, with random weights and a vision model of almost no cost."""
     torch.manual_seed(0)
     side = round(size.visual**0.5) * PATCH
     vision = CLIPVisionConfig(
@@ -81,21 +81,21 @@ def bundled_scenes(cache: Path) -> list[Sample]:
     """The bundled scenes, in their order."""
     from phasebench.datasets.named_datasets import bundled_datasets
 
-    return next(one for one in bundled_datasets() if one.name == "scenes").read(cache)
+    return next(dataset for dataset in bundled_datasets() if dataset.name == "scenes").read(cache)
 
 
 def bundled(name: str, cache: Path) -> Workload:
     """A bundled model on one scene."""
     from phasebench.datasets.scenes import render, scenes
-    from tests.conftest import load_tiny
+    from tests.support.checkpoints import load_tiny
 
     loaded = load_tiny(name, cache)
     inputs = loaded.inputs([render(scene) for scene in islice(scenes("held_out", 7), 1)])
     return Workload(name, dissect(loaded.model, inputs), inputs)
 
 
-def everything(cache: Path) -> list[Any]:
-    """What makes each workload of the first table."""
+def workload_makers(cache: Path) -> list[Any]:
+    """For each workload of the first table, a function that makes it."""
     return [
         partial(llava, Size()),
         *(partial(bundled, f"smol-{name}", cache) for name in ("llava", "instructblip")),

@@ -1,4 +1,4 @@
-"""What cases hold against what is told as it is, whatever else becomes of the case."""
+"""Comparisons with baselines are reported as they are, whatever the outcome of the case."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from phasebench.files import packaged as packaged_folder
+from phasebench.files import packaged_folder
 from phasebench.judge.drift import baseline_folders
 from phasebench.judge.drift.tolerance import FILE
 from phasebench.plugin import session
-from tests.conftest import DRIFT, Run
+from tests.support.runs import DRIFT, Run
 
 FAILED = pytest.ExitCode.TESTS_FAILED
 XFAIL = """
@@ -24,18 +24,12 @@ def pytest_collection_modifyitems(items):
 """
 
 
-@pytest.fixture
-def recorded(run: Run, pytester: pytest.Pytester) -> Path:
-    """Baselines of the four pictures."""
-    assert run("--snapshot-update").ret == 0
-    return pytester.path / "baselines" / "tiny-llava" / "pics"
-
-
-def images(folder: Path) -> set[int]:
+def recorded_images(folder: Path) -> set[int]:
+    """The numbers of images that the baselines in a folder are from."""
     return {json.loads(path.read_text())["provenance"]["images"] for path in folder.rglob("*.json")}
 
 
-def test_curves_and_verdicts_that_agree_are_not_told_to_differ(
+def test_curves_that_agree_are_reported_so_in_a_case_that_fails(
     run: Run, recorded: Path, pytester: pytest.Pytester
 ) -> None:
     path = pytester.makepyfile(
@@ -52,8 +46,10 @@ def test_curves_and_verdicts_that_agree_are_not_told_to_differ(
     result.stdout.no_fnmatch_line("drift in 1 of 1 *")
 
 
-def test_a_verdict_is_told_by_itself(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
-    """As red where it changed though its case was expected to fail, as green where only the case failed."""
+def test_a_verdict_is_reported_whatever_the_outcome_of_its_case(
+    run: Run, recorded: Path, pytester: pytest.Pytester
+) -> None:
+    """It is red if it changed although its case is expected to fail, and green if only the case failed."""
     path = pytester.makepyfile(
         """
         import pytest
@@ -76,7 +72,7 @@ def test_a_verdict_is_told_by_itself(run: Run, recorded: Path, pytester: pytest.
     assert any(line.startswith("attention_sinks ") for line in result.outlines)
 
 
-def test_what_is_not_recorded_is_red_under_strict_baselines(
+def test_a_missing_baseline_is_red_under_strict_baselines(
     run: Run, recorded: Path, pytester: pytest.Pytester
 ) -> None:
     (recorded / "max_logit.json").unlink()
@@ -86,9 +82,7 @@ def test_what_is_not_recorded_is_red_under_strict_baselines(
     assert "✗ differs" in report
 
 
-def test_a_drift_that_is_expected_is_drift_all_the_same(
-    run: Run, recorded: Path, pytester: pytest.Pytester
-) -> None:
+def test_an_expected_drift_is_reported_as_drift(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(XFAIL)
     result = run("--lens-norm", "off", "-m", "drift", "--html", "report.html")
     assert result.ret == 0
@@ -96,9 +90,7 @@ def test_a_drift_that_is_expected_is_drift_all_the_same(
     assert "✗ differs" in (pytester.path / "report.html").read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_compared_stands_in_the_report(
-    run: Run, recorded: Path, pytester: pytest.Pytester
-) -> None:
+def test_an_unreadable_baseline_is_in_the_report(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
     (recorded / "max_logit.json").write_text("{")
     pytester.makeconftest(XFAIL)
     assert run("-m", "drift", "--html", "report.html").ret == 0
@@ -107,8 +99,8 @@ def test_what_cannot_be_compared_stands_in_the_report(
     assert "✗ differs" in report
 
 
-def test_a_verdict_in_a_curves_place_is_told_and_mended(run: Run, recorded: Path) -> None:
-    """The other curves' likely cause is read off all of them."""
+def test_a_verdict_in_a_curves_file_is_reported_and_replaced(run: Run, recorded: Path) -> None:
+    """The likely cause is inferred from all other curves."""
     (recorded / "inter.json").write_text((recorded / "verdicts" / "four_phases.json").read_text())
     result = run("-m", "drift", "--lens-norm", "off")
     result.assert_outcomes(passed=DRIFT - 2, failed=2, deselected=8)
@@ -118,10 +110,10 @@ def test_a_verdict_in_a_curves_place_is_told_and_mended(run: Run, recorded: Path
     assert "layers" in json.loads((recorded / "inter.json").read_text())
 
 
-def test_fewer_images_in_a_precision_without_tolerance_take_no_place(
+def test_fewer_images_in_a_precision_without_tolerance_replace_nothing(
     run: Run, pytester: pytest.Pytester
 ) -> None:
-    """Two 16-bit precisions are not compared; that is no reason to write one over the other."""
+    """Two 16-bit precisions are not compared; that is no reason to replace one by the other."""
     folder = pytester.path / "baselines"
     assert run("--dtype", "bfloat16", "--snapshot-update", "-m", "drift").ret == 0
     refused = run("--dtype", "float16", "--images", "2", "--snapshot-update", "-m", "drift")
@@ -130,10 +122,10 @@ def test_fewer_images_in_a_precision_without_tolerance_take_no_place(
         ["*inter differs from its baseline, but recorded on 4 images, measured on 2: raise --im*"]
     )
     refused.stdout.no_fnmatch_line("*likely cause*")
-    assert images(folder) == {4}
+    assert recorded_images(folder) == {4}
 
 
-def test_fewer_images_do_not_hide_what_is_packaged(
+def test_fewer_images_do_not_hide_packaged_baselines(
     run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packaged = recorded.parents[1].rename(pytester.path / "packaged")
@@ -147,44 +139,44 @@ def test_fewer_images_do_not_hide_what_is_packaged(
     assert not (pytester.path / "baselines").exists()
 
 
-OURS = """
+OWN_FINDING = """
 from dataclasses import replace
 import numpy as np
 from phasebench import Condition, Finding, estimate, verdict
 
-def judged(evidence):
+def judge(evidence):
     last = estimate(evidence.curves, ("inter",), lambda means: means["inter"][..., -1])
     return replace(verdict([Condition("inter at the end", last)], ""), data=DATA)
 
 def pytest_phasebench_findings(config):
-    return [Finding("ours", "Ours.", "here", judged)]
+    return [Finding("ours", "Ours.", "here", judge)]
 """
 
 
-def test_a_finding_whose_data_no_file_takes_is_named(run: Run, pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(OURS.replace("DATA", "{'peak': np.int64(3)}"))
+def test_a_finding_whose_data_cannot_be_written_is_named(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(OWN_FINDING.replace("DATA", "{'peak': np.int64(3)}"))
     result = run("-k", "own_finding", "--results", "results.json")
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*finding ours: its verdict's data cannot be written as JSON: *int64*"])
     assert (pytester.path / "results.json").is_file()
 
 
-def test_a_findings_data_beside_the_numbers_takes_no_name_of_theirs(
-    run: Run, pytester: pytest.Pytester
-) -> None:
-    pytester.makeconftest(OURS.replace("DATA", "{'run': 'left', 'kind': 'x', 'id': 'y', 'side': 'left'}"))
+def test_a_findings_own_data_replace_no_field_of_the_results(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        OWN_FINDING.replace("DATA", "{'run': 'left', 'kind': 'x', 'id': 'y', 'side': 'left'}")
+    )
     run("-k", "own_finding", "--results", "results.json", "--snapshot-update")
-    (found,) = json.loads((pytester.path / "results.json").read_text())["runs"]
-    assert (found["model"], found["dataset"]) == ("tiny-llava", "pics")
-    assert found["findings"]["ours"]["side"] == "left"
+    (run_results,) = json.loads((pytester.path / "results.json").read_text())["runs"]
+    assert (run_results["model"], run_results["dataset"]) == ("tiny-llava", "pics")
+    assert run_results["findings"]["ours"]["side"] == "left"
 
 
-def test_a_case_may_ask_for_the_model_alone(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_case_may_use_the_model_alone(run: Run, pytester: pytest.Pytester) -> None:
     path = pytester.makepyfile("def test_mine(loaded): assert loaded.name == 'tiny-llava'")
     run(str(path)).assert_outcomes(passed=1)
 
 
-def test_github_is_told_what_was_raised_not_the_code(
+def test_github_gets_the_exceptions_message_and_not_the_code(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -193,15 +185,15 @@ def test_github_is_told_what_was_raised_not_the_code(
     result.stdout.fnmatch_lines(["::error title=test_mine*::AssertionError: too deep"])
 
 
-def test_two_items_are_too_few_for_another_models(run: Run, recorded: Path) -> None:
+def test_two_items_are_too_few_to_compare_with_another_model(run: Run, recorded: Path) -> None:
     recorded.parent.rename(recorded.parents[1] / "teacher")
     result = run("--against", "teacher", "--images", "2", "-m", "drift", "-rs")
     result.assert_outcomes(skipped=DRIFT, deselected=8)
     result.stdout.fnmatch_lines(["*fewer than 3 items cannot be compared with others; raise --images*"])
 
 
-def test_two_recorded_items_are_too_few_for_others(run: Run, pytester: pytest.Pytester) -> None:
-    """More images of this model decide nothing."""
+def test_two_recorded_items_are_too_few_for_another_model(run: Run, pytester: pytest.Pytester) -> None:
+    """More images of the measured model do not help."""
     assert run("--images", "2", "--snapshot-update").ret == 0
     folder = pytester.path / "baselines"
     (folder / "tiny-llava").rename(folder / "teacher")

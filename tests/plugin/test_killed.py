@@ -19,10 +19,10 @@ import pytest
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
 from phasebench.measurement.measure import Measurement, measure
-from phasebench.measurement.row_store import unpack
-from phasebench.models.loading import Loaded
+from phasebench.measurement.packing import unpack
+from phasebench.models.loading import LoadedModel
 from phasebench.settings import Settings
-from tests.conftest import write_pictures
+from tests.support.pictures import write_pictures
 
 IMAGES = 16
 KILLS = 50
@@ -35,16 +35,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return read_coco(write_pictures(tmp_path_factory.mktemp("killed") / "pics", IMAGES))
 
 
-def measured(loaded: Loaded, samples: list[Sample], store: Path | None) -> Measurement:
+def measured(loaded: LoadedModel, samples: list[Sample], store: Path | None) -> Measurement:
     return measure(loaded, "pics", samples, Settings(store=store), lambda *_: None)
 
 
-def write(loaded: Loaded, samples: list[Sample], store: Path, result: Path) -> None:
+def write(loaded: LoadedModel, samples: list[Sample], store: Path, result: Path) -> None:
     found = measured(loaded, samples, store)
     result.write_bytes(pickle.dumps((found.curves.table, found.heatmap, found.notes)))
 
 
-def start(loaded: Loaded, samples: list[Sample], store: Path, result: Path) -> BaseProcess:
+def start(loaded: LoadedModel, samples: list[Sample], store: Path, result: Path) -> BaseProcess:
     """A process that has the model already: forked from this one, which has no other threads at work."""
     process = multiprocessing.get_context("fork").Process(target=write, args=(loaded, samples, store, result))
     process.start()
@@ -67,7 +67,7 @@ def wait_for_rows(process: BaseProcess, store: Path, count: int) -> None:
 
 @pytest.mark.slow
 def test_fifty_killed_runs_lose_no_finished_image(
-    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
+    tiny_llava: LoadedModel, samples: list[Sample], tmp_path: Path
 ) -> None:
     expected = measured(tiny_llava, samples, None)
     store, rng, kept, grown = tmp_path / "store", random.Random(0), 0, 0
@@ -121,7 +121,7 @@ def test_ctrl_c_with_workers_says_what_is_kept_and_nothing_else(tmp_path: Path) 
 
 
 def test_two_runs_at_once_on_one_store_agree(
-    tiny_llava: Loaded, samples: list[Sample], tmp_path: Path
+    tiny_llava: LoadedModel, samples: list[Sample], tmp_path: Path
 ) -> None:
     results = [tmp_path / "a.pickle", tmp_path / "b.pickle"]
     both = [start(tiny_llava, samples, tmp_path / "store", result) for result in results]

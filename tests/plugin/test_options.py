@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Run
+from tests.support.runs import Run
 
 USAGE = pytest.ExitCode.USAGE_ERROR
 EMPTY = ("--model", "--dataset", "--store", "--results", "--prompt", "--device")
@@ -20,7 +20,7 @@ EMPTY = ("--model", "--dataset", "--store", "--results", "--prompt", "--device")
         ),
         ({"model": "no/such/folder"}, "--model no/such/folder: no such folder*"),
         ({"model": "no/such"}, "--model such: no/such is neither in the local cache*nor is there*"),
-        ({"model": "minigpt4"}, "--model minigpt4: convert its official files first*--model minigpt4=FOLDER"),
+        ({"model": "minigpt4"}, "--model minigpt4: convert its official files first*give minigpt4=FOLDER"),
         ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
         ({"dataset": "scene"}, "--dataset scene: unknown dataset; did you mean scenes?; known: scenes*"),
         ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
@@ -52,7 +52,7 @@ def test_values_that_cannot_be(run: Run, option: str, value: str) -> None:
         ("--effect", "large", "*argument --effect: must be a number of at least 0, not 'large'"),
         ("--device", "gpu", "*--device gpu: *"),
         ("--device", "meta", "*--device meta: it holds no numbers; name cpu or an accelerator"),
-        ("--max-memory", "0=20XB", "*--max-memory 0=20XB: say DEVICE=SIZE*"),
+        ("--max-memory", "0=20XB", "*--max-memory 0=20XB: give DEVICE=SIZE*"),
         ("--max-memory", "cpu=2GB,cpu=1GB", "*--max-memory cpu=2GB,cpu=1GB: cpu is named twice"),
         ("--max-memory", "99=2GB", "*--max-memory 99=2GB: accelerator 99 is not among the *"),
         ("--html", "r.json", "*--html r.json: --results is written there; name another file"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from phasebench.catalog import CURVES
-from phasebench.files import packaged
-from tests.conftest import DRIFT, FINDING, LATENCY, Run
+from phasebench.files import packaged_folder
+from tests.support.runs import DRIFT, FINDING, LATENCY, Run
 
 
 def test_without_the_flag_other_projects_keep_their_options(pytester: pytest.Pytester) -> None:
@@ -78,9 +78,9 @@ def test_a_folder_as_model_far_away_leaves_the_root_alone(
     run: Run, pytester: pytest.Pytester, cache: Path, tmp_path: Path
 ) -> None:
     """pytest takes an unknown option's value for a path and would make it the root folder."""
-    from phasebench.models.bundled.tiny import tiny
+    from phasebench.models.bundled.tiny import make_tiny_model
 
-    elsewhere = Path(shutil.copytree(tiny("tiny-llava", cache), tmp_path / "far"))
+    elsewhere = Path(shutil.copytree(make_tiny_model("tiny-llava", cache), tmp_path / "far"))
     before = {path.name for path in elsewhere.iterdir()}
     (pytester.path / "pytest.ini").write_text("[pytest]\n")
     result = run(model=str(elsewhere))
@@ -95,13 +95,14 @@ def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, c
         f"""
         from pathlib import Path
         from phasebench.datasets.named_datasets import DatasetSpec, read_folder
-        from phasebench.judge.findings.finding import Condition, Finding, verdict
+        from phasebench.judge.findings.finding import Finding
+        from phasebench.judge.findings.verdict import Condition, verdict
         from phasebench.judge.statistics import Estimate
         from phasebench.models.named_models import ModelSpec, TINY_PROMPT_LLAVA
-        from phasebench.models.bundled.tiny import tiny
+        from phasebench.models.bundled.tiny import make_tiny_model
 
         def pytest_phasebench_models(config):
-            return [ModelSpec("ours", lambda cache: tiny("tiny-llava", cache), TINY_PROMPT_LLAVA)]
+            return [ModelSpec("ours", lambda cache: make_tiny_model("tiny-llava", cache), TINY_PROMPT_LLAVA)]
 
         def pytest_phasebench_datasets(config):
             return [DatasetSpec("our-pics", lambda cache: read_folder(Path({str(pytester.path / "pics")!r})))]
@@ -129,7 +130,7 @@ def test_a_hook_that_gives_something_else_is_named(
     pytester.makeconftest(f"def pytest_phasebench_{hook}(config): return {gives}")
     result = run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: pytest_phasebench_{hook}: should give a list of {kind}, not *"])
+    result.stderr.fnmatch_lines([f"ERROR: pytest_phasebench_{hook}: should return a list of {kind}, not *"])
 
 
 def test_a_case_of_ones_own_judges_by_id(run: Run, pytester: pytest.Pytester) -> None:
@@ -267,7 +268,9 @@ def test_errors_in_collection_are_no_interrupted_measurement(run: Run, pytester:
 def test_timings_alone_are_not_nothing(run: Run, pytester: pytest.Pytester) -> None:
     """A case of the user's own that is skipped beside them does not count."""
     path = pytester.makepyfile("import pytest\ndef test_mine(): pytest.skip('not today')")
-    assert run(str(path), str(packaged("cases")), "-m", "latency or not finding and not drift").ret == 0
+    assert (
+        run(str(path), str(packaged_folder("cases")), "-m", "latency or not finding and not drift").ret == 0
+    )
 
 
 def test_a_case_that_ran_again_counts_once(run: Run, pytester: pytest.Pytester) -> None:

@@ -12,7 +12,7 @@ import pytest
 from phasebench.measurement.batches import ProgressUpdate
 from phasebench.plugin.progress import Progress, progress_line
 from phasebench.settings import Settings
-from tests.conftest import Run
+from tests.support.runs import Run
 
 
 class Reporter:
@@ -120,7 +120,7 @@ def test_a_worker_of_xdist_tells_it_in_lines(capsys: pytest.CaptureFixture[str],
     manager = SimpleNamespace(get_plugin=plugins.__getitem__)
     worker = SimpleNamespace(pluginmanager=manager, get_verbosity=lambda: verbosity, workerinput={})
     shown = Progress(worker, "m on d")  # type: ignore[arg-type]
-    shown.say("loading")
+    shown.show("loading")
     shown(ProgressUpdate(0, 0, 1))
     shown(ProgressUpdate(1, 0, 1))
     lines = ["m on d: loading", "m on d: 1/1 images (1 from the store)"]
@@ -149,7 +149,7 @@ def test_a_log_has_a_line_every_ten_seconds_a_terminal_five_a_second(clock: Call
 
 def test_quiet_is_quiet(clock: Callable[[float], None]) -> None:
     shown, reporter = progress(verbosity=-1)
-    shown.say("self-test")
+    shown.show("self-test")
     shown(ProgressUpdate(1, 1, 1))
     assert reporter.lines == []
 

@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from phasebench.catalog import CURVES, FINDINGS
+from phasebench.catalog import CURVES
 from phasebench.datasets.sample import Sample
 from phasebench.measurement.batches import ProgressUpdate
-from phasebench.models.bundled.tiny import tiny
+from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.plugin.progress import Progress
-from tests.conftest import DRIFT, FINDING, LATENCY, Run
+from tests.support.runs import DRIFT, FINDING, FINDING_IDS, LATENCY, Run
 
 
 @pytest.fixture
 def checkpoint(cache: Path, pytester: pytest.Pytester) -> Path:
     """A copy of the tiny checkpoint, to be changed."""
-    return Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "ckpt"))
+    return Path(shutil.copytree(make_tiny_model("tiny-llava", cache), pytester.path / "ckpt"))
 
 
 def change(folder: Path, name: str, factor: float) -> None:
@@ -118,7 +118,7 @@ def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
     for curve in found["curves"].values():
         assert curve["layer"] == list(range(7))
         assert set(curve) == {"layer", "mean", "se", "n"}
-    assert set(found["findings"]) == set(FINDINGS)
+    assert set(found["findings"]) == set(FINDING_IDS)
     for verdict in found["findings"].values():
         assert verdict["verdict"] in {"holds", "does not hold", "undecided"}
         assert {"value", "low", "high", "detail", "controls"} <= set(verdict)
@@ -334,4 +334,4 @@ def test_ctrl_c_tells_what_is_finished(
     result.stdout.fnmatch_lines(["*phasebench tiny-llava/pics*", "*KeyboardInterrupt*"])
     (finished,) = json.loads((pytester.path / "r.json").read_text())["runs"]
     assert finished["dataset"] == "pics"
-    assert set(finished["findings"]) == set(FINDINGS)
+    assert set(finished["findings"]) == set(FINDING_IDS)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from phasebench.catalog import CURVES
-from phasebench.files import packaged
-from phasebench.models.bundled.tiny import tiny
-from tests.conftest import DRIFT, FINDING, LATENCY, Run, write_pictures
-from tests.plugin.test_against import change, moved
+from phasebench.files import packaged_folder
+from phasebench.models.bundled.tiny import make_tiny_model
+from tests.plugin.test_against import change, shift
+from tests.support.pictures import write_pictures
+from tests.support.runs import DRIFT, FINDING, LATENCY, Run
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ def recorded(run: Run, pytester: pytest.Pytester, template: Path) -> Path:
     return Path(shutil.copytree(template, folder))
 
 
-CASES = str(packaged("cases"))
+CASES = str(packaged_folder("cases"))
 
 LINES = [
     (),
@@ -88,7 +89,7 @@ def test_what_did_not_change_is_left_as_it_is(
 def test_a_model_that_fails_keeps_its_baselines(
     run: Run, recorded: Path, pytester: pytest.Pytester, cache: Path, extra: tuple[str, ...]
 ) -> None:
-    broken = Path(shutil.copytree(tiny("tiny-llava", cache), pytester.path / "broken"))
+    broken = Path(shutil.copytree(make_tiny_model("tiny-llava", cache), pytester.path / "broken"))
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     before = contents(recorded)
@@ -102,7 +103,7 @@ def test_a_model_that_fails_keeps_its_baselines(
 
 def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
     path = recorded / "tiny-llava" / "pics" / "inter.json"
-    change(path, moved(0.5))
+    change(path, shift(0.5))
     before = contents(recorded)
     run(*BOTH).assert_outcomes(passed=4 * (DRIFT + FINDING + LATENCY) - 1, failed=1)
     assert contents(recorded) == before
@@ -139,7 +140,7 @@ def test_more_images_are_recorded_though_nothing_drifted(run: Run, pytester: pyt
 def test_fewer_images_do_not_take_the_place_of_more(run: Run, recorded: Path) -> None:
     """What they leave alone would be of another checkpoint, and the next whole run red."""
     path = recorded / "tiny-llava" / "pics" / "inter.json"
-    change(path, moved(0.5))
+    change(path, shift(0.5))
     before = contents(recorded)
     refused = run("--images", "3", "-m", "drift", "--snapshot-update")
     assert refused.ret == pytest.ExitCode.TESTS_FAILED
@@ -180,14 +181,15 @@ def test_packaged_baselines_are_read_but_never_written(
     run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = recorded.rename(pytester.path / "packaged")
-    shutil.copy(packaged("baselines") / "tolerances.json", ours)
+    shutil.copy(packaged_folder("baselines") / "tolerances.json", ours)
     monkeypatch.setattr(
-        "phasebench.plugin.session.packaged", lambda name: ours if name == "baselines" else packaged(name)
+        "phasebench.plugin.session.packaged_folder",
+        lambda name: ours if name == "baselines" else packaged_folder(name),
     )
     before = contents(ours)
     assert run().ret == 0
     path = ours / "tiny-llava" / "pics" / "inter.json"
-    change(path, moved(0.5))
+    change(path, shift(0.5))
     before = contents(ours)
     assert run("--snapshot-update").ret == 0
     assert contents(ours) == before

@@ -1,1 +1,1 @@
-"""How the bundled models were trained, from nothing: ``python -m tests.recipes NAME``."""
+"""The training of the bundled models from scratch: ``python -m tests.recipes NAME``."""

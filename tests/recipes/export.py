@@ -1,4 +1,4 @@
-"""Writing trained weights into the package, in bfloat16, with their entry in the manifest."""
+"""Writing trained weights into the package, in bfloat16, and their entry in the manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phasebench.models.bundled.assembly import PACKAGE, VERSION, WEIGHTS, digest, language_model_file
+from phasebench.models.bundled.assembly import PACKAGE, VERSION, WEIGHTS, language_model_file, sha256
 
 
 def export(
@@ -19,19 +19,21 @@ def export(
     state: dict[str, Tensor],
     facts: dict[str, Any],
     out: Path = WEIGHTS,
-    beside: tuple[Path, ...] = (),
+    extra_files: tuple[Path, ...] = (),
 ) -> None:
-    """Save ``state`` as ``NAME.safetensors`` and note it, the files ``beside`` it and ``facts``."""
+    """Save ``state`` as ``NAME.safetensors`` and note it, ``extra_files`` and ``facts`` in the manifest."""
     out.mkdir(parents=True, exist_ok=True)
     half = {key: value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()}
     path = out / f"{name}.safetensors"
     save_file(half, path.with_suffix(".partial"), metadata={"format": "pt"})
     path.with_suffix(".partial").replace(path)
     path.chmod(0o644)
-    for file in beside:
+    for file in extra_files:
         if file.parent != out:
             shutil.copy(file, out / file.name)
-    files = {file.name: {"sha256": digest(file), "bytes": file.stat().st_size} for file in (path, *beside)}
+    files = {
+        file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in (path, *extra_files)
+    }
     _note(out, name, {"files": files, **facts})
 
 
@@ -47,7 +49,7 @@ def _note(out: Path, name: str, facts: dict[str, Any]) -> None:
     manifest["language_model"] = {
         "package": f"{PACKAGE.replace('_', '-')}=={VERSION}",
         "file": source.name,
-        "sha256": manifest.get("language_model", {}).get("sha256") or digest(source),
+        "sha256": manifest.get("language_model", {}).get("sha256") or sha256(source),
         "bytes": source.stat().st_size,
     }
     manifest["models"][name] = {**manifest["models"].get(name, {}), **facts}

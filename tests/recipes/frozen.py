@@ -1,7 +1,7 @@
-"""SmolLM2 as a frozen function: a lean Llama whose only gradient is that of its input vectors.
+"""SmolLM2 as a frozen function: a minimal Llama with gradients for its input vectors alone.
 
-The norms' weights are folded into the matrices behind them and q/k/v and gate/up are fused; the last
-layer is finished only where a caption token is predicted. ``transformers`` would be 1.5 times slower.
+The norms' weights are folded into the matrices after them, and q/k/v and gate/up are fused; the last
+layer is computed only where a caption token is predicted. ``transformers`` would be 1.5 times slower.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Past:
 class Pack:
     """A batch of token sequences: everything but the visual vectors.
 
-    A row holds a shared part and several captions behind it that do not see one another
+    A row has a shared part and after it several captions, which do not attend to one another
     (``segment`` 0 and 1, 2, ...; -1 is padding). Where ``ids`` is the image token, ``embed`` puts
-    visual vectors. ``targets`` are the next tokens where ``weights`` are not zero. ``past`` stands
-    before every row; the positions count it.
+    visual vectors. ``targets`` are the next tokens where ``weights`` are not zero. ``past`` comes
+    before every row, and the positions count it.
     """
 
     ids_BT: Tensor
@@ -62,11 +62,11 @@ class Pack:
     past: Past | None = None
 
     def mask(self) -> Tensor:
-        """Who sees whom [B, T, T]: the past of the shared part and of the own caption."""
+        """The attention mask [B, T, T]: tokens attend to the shared part and their own caption so far."""
         key, query = self.segment_BT[:, None, :], self.segment_BT[:, :, None]
         size = self.ids_BT.shape[1]
-        seen = torch.ones(size, size, dtype=torch.bool).tril() & ((key == 0) | (key == query))
-        return seen if self.past is None else F.pad(seen, (self.past.length, 0), value=True)
+        visible = torch.ones(size, size, dtype=torch.bool).tril() & ((key == 0) | (key == query))
+        return visible if self.past is None else F.pad(visible, (self.past.length, 0), value=True)
 
 
 class FrozenLM:
@@ -84,36 +84,36 @@ class FrozenLM:
         """Root mean square of the embeddings' norms."""
 
     def embed(self, ids_BT: Tensor, visual_BVD: Tensor) -> Tensor:
-        """Token embeddings with the visual vectors in the places of the image token."""
-        seen = (ids_BT == IMAGE)[..., None]
-        return self.embedding[ids_BT].masked_scatter(seen, visual_BVD)
+        """Token embeddings, with the visual vectors at the image token's positions."""
+        is_image = (ids_BT == IMAGE)[..., None]
+        return self.embedding[ids_BT].masked_scatter(is_image, visual_BVD)
 
     def hidden(self, x_BTD: Tensor, pack: Pack) -> Tensor:
         """Last hidden states after the final norm, only where a token is predicted [N, D]."""
         mask = pack.mask()[:, None]
-        turn = self._turn(pack.positions_BT)
+        rotation = self._rotation(pack.positions_BT)
         for index, layer in enumerate(self.layers):
             past = pack.past.layers[index] if pack.past else None
-            x_BTD = x_BTD + _attend(layer, x_BTD, mask, turn, past)[0]
+            x_BTD = x_BTD + _attend(layer, x_BTD, mask, rotation, past)[0]
             if index < LAYERS - 1:
-                x_BTD = x_BTD + _feed(layer, x_BTD)
+                x_BTD = x_BTD + _mlp(layer, x_BTD)
         x_ND = x_BTD[pack.weights_BT > 0]
-        return _normed(x_ND + _feed(self.layers[-1], x_ND)) * self.final_norm
+        return _rms_norm(x_ND + _mlp(self.layers[-1], x_ND)) * self.final_norm
 
     @cache
     def past(self, ids: tuple[int, ...]) -> Past:
-        """What a constant prefix leaves behind for the tokens after it."""
+        """Keys and values of a constant prefix, for the tokens after it."""
         x_BTD, length = self.embedding[torch.tensor([ids])], len(ids)
         mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
-        turn, kept = self._turn(torch.arange(length)[None]), []
+        rotation, layers = self._rotation(torch.arange(length)[None]), []
         for layer in self.layers:
-            mixed_BTD, keys, values = _attend(layer, x_BTD, mask, turn)
-            kept.append((keys, values))
+            mixed_BTD, keys, values = _attend(layer, x_BTD, mask, rotation)
+            layers.append((keys, values))
             x_BTD = x_BTD + mixed_BTD
-            x_BTD = x_BTD + _feed(layer, x_BTD)
-        return Past(kept)
+            x_BTD = x_BTD + _mlp(layer, x_BTD)
+        return Past(layers)
 
-    def _turn(self, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotation(self, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
         return self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
 
     def loss(self, visual_BVD: Tensor, pack: Pack) -> Loss:
@@ -125,9 +125,9 @@ class FrozenLM:
         loss = (losses_N * weights_N).sum() / weights_N.sum()
         norms_BV = visual_BVD.norm(dim=-1)
         hits_N = (logits_NV.detach().argmax(1) == targets_N).float()
-        told = hits_N[weights_N == 1].mean().item()
-        shown = {"loss": loss.item(), "content": told, "norm": norms_BV.detach().mean().item()}
-        return loss + NORM_PENALTY * F.relu(norms_BV / self.norm - 1).square().mean(), shown
+        content = hits_N[weights_N == 1].mean().item()
+        metrics = {"loss": loss.item(), "content": content, "norm": norms_BV.detach().mean().item()}
+        return loss + NORM_PENALTY * F.relu(norms_BV / self.norm - 1).square().mean(), metrics
 
 
 def _layer(raw: dict[str, Tensor], prefix: str) -> Layer:
@@ -143,27 +143,27 @@ def _layer(raw: dict[str, Tensor], prefix: str) -> Layer:
     )
 
 
-def _normed(x: Tensor) -> Tensor:
+def _rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (WIDTH,), eps=EPSILON)
 
 
-def _rotate(x_BHTE: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def _rotate(x_BHTE: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     first, second = x_BHTE.chunk(2, dim=-1)
-    return x_BHTE * turn[0] + torch.cat([-second, first], -1) * turn[1]
+    return x_BHTE * rotation[0] + torch.cat([-second, first], -1) * rotation[1]
 
 
 def _attend(
     layer: Layer,
     x_BTD: Tensor,
     mask: Tensor,
-    turn: tuple[Tensor, Tensor],
+    rotation: tuple[Tensor, Tensor],
     past: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What attention adds, and the new tokens' keys and values."""
+    """The attention's output, and the new tokens' keys and values."""
     batch, length, _ = x_BTD.shape
-    heads = F.linear(_normed(x_BTD), layer.qkv).view(batch, length, -1, HEAD).transpose(1, 2)
+    heads = F.linear(_rms_norm(x_BTD), layer.qkv).view(batch, length, -1, HEAD).transpose(1, 2)
     query, key, value = heads[:, :HEADS], heads[:, HEADS:-GROUPS], heads[:, -GROUPS:]
-    query, key = _rotate(query, turn), _rotate(key, turn)
+    query, key = _rotate(query, rotation), _rotate(key, rotation)
     new = key, value
     if past is not None:
         old_key, old_value = (old.expand(batch, -1, -1, -1) for old in past)
@@ -175,6 +175,6 @@ def _attend(
     return F.linear(mixed.reshape(batch, length, WIDTH), layer.out), *new
 
 
-def _feed(layer: Layer, x: Tensor) -> Tensor:
-    gate, up = F.linear(_normed(x), layer.gate_up).chunk(2, dim=-1)
+def _mlp(layer: Layer, x: Tensor) -> Tensor:
+    gate, up = F.linear(_rms_norm(x), layer.gate_up).chunk(2, dim=-1)
     return F.linear(F.silu(gate) * up, layer.down)

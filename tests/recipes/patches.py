@@ -1,4 +1,4 @@
-"""Which patches of a picture show which object."""
+"""The patches of an image that show each object."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def coverage(scene: Scene, grid: int) -> npt.NDArray[np.float64]:
 
 
 def owners(scene: Scene, grid: int, least: float = 0.25) -> npt.NDArray[np.int64]:
-    """For each cell the index of the object that covers most of it, or -1 below the share ``least``."""
+    """For each cell the index of the object that covers most of it, or -1 if its share is below ``least``."""
     shares = coverage(scene, grid)
     best: npt.NDArray[np.int64] = shares.argmax(1)
     return np.where(shares.max(1) >= least, best, -1)
 
 
-def cells_of(scene: Scene, index: int, grid: int, count: int) -> list[int]:
+def object_cells(scene: Scene, index: int, grid: int, count: int) -> list[int]:
     """The ``count`` cells that the object covers most, in reading order."""
     shares = coverage(scene, grid)[:, index]
     return sorted(int(cell) for cell in np.argsort(-shares, kind="stable")[:count])
 
 
-def seen_cells(scene: Scene, grid: int, each: int, ground: int) -> list[int]:
-    """Cells that show the scene in short: ``each`` for every object, then bare ones; reading order."""
-    cells = {cell for index in range(len(scene.things)) for cell in cells_of(scene, index, grid, each)}
+def example_cells(scene: Scene, grid: int, each: int, ground: int) -> list[int]:
+    """A few cells that show the scene: ``each`` for every object, then background; in reading order."""
+    cells = {cell for index in range(len(scene.things)) for cell in object_cells(scene, index, grid, each)}
     for cell in np.argsort(coverage(scene, grid).sum(1), kind="stable"):
         if len(cells) >= each * len(scene.things) + ground:
             break

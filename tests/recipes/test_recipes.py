@@ -1,4 +1,4 @@
-"""The recipes behind the bundled models: their parts, quickly; not the hours of training."""
+"""Quick tests of the parts of the bundled models' recipes, without the hours of training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from phasebench.datasets.scenes import SIZE, Scene, Thing, render, scenes
 from phasebench.datasets.sprites import NOUNS
 from phasebench.models.bundled.builders import PATCH
 from tests.recipes import evaluate
-from tests.recipes.detectors import ON, detectors, probes, whitening
-from tests.recipes.patches import cells_of, coverage, owners
+from tests.recipes.detectors import SCORE, detectors, probes, whitening
+from tests.recipes.patches import coverage, object_cells, owners
 from tests.recipes.training import Schedule, train
-from tests.recipes.vision import CONFIG, GRID, Eyes, batch_of, pixels, targets
+from tests.recipes.vision import CONFIG, GRID, VisionEncoder, batch_of, pixels, targets
 
 CAT, OWL = Thing("cat", "big", 0, 0, 48), Thing("owl", "small", 64, 64, 32)
 PICTURE = Scene("blue", (CAT, OWL))
@@ -49,7 +49,7 @@ def test_owners_and_cells() -> None:
     assert (owner[:3, :3] == 0).all()
     assert (owner[4:, 4:] == 1).all()
     assert (owner == -1).sum() == GRID * GRID - 13
-    assert cells_of(PICTURE, 1, GRID, 4) == [28, 29, 34, 35]
+    assert object_cells(PICTURE, 1, GRID, 4) == [28, 29, 34, 35]
 
 
 def test_targets_name_the_patches_of_each_object() -> None:
@@ -62,15 +62,15 @@ def test_targets_name_the_patches_of_each_object() -> None:
     assert len(grounds) == 1
 
 
-def test_the_eyes_learn_from_every_patch() -> None:
+def test_the_vision_encoder_learns_from_every_patch() -> None:
     torch.manual_seed(0)
     from transformers import CLIPVisionModel
 
-    eyes = Eyes(CLIPVisionModel(CONFIG))
-    loss, shown = eyes(batch_of(0, 2))
+    encoder = VisionEncoder(CLIPVisionModel(CONFIG))
+    loss, metrics = encoder(batch_of(0, 2))
     loss.backward()
-    assert set(shown) == {"loss", "patches", "place"}
-    assert all(p.grad is not None for name, p in eyes.named_parameters() if "post_layernorm" not in name)
+    assert set(metrics) == {"loss", "patches", "place"}
+    assert all(p.grad is not None for name, p in encoder.named_parameters() if "post_layernorm" not in name)
 
 
 def test_the_schedule_warms_up_and_falls_to_a_tenth() -> None:
@@ -101,7 +101,7 @@ def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -110,32 +110,32 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     expected = fit(whole, 40)
     from tests.recipes import training
 
-    saved = training._save
+    save = training._save
 
     def save_and_die(*args: object) -> None:
-        saved(*args)  # type: ignore[arg-type]
+        save(*args)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_save", save_and_die)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             fit(broken, 40)
-    monkeypatch.setattr(training, "_save", saved)
-    found = fit(broken, 40)
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    monkeypatch.setattr(training, "_save", save)
+    resumed = fit(broken, 40)
+    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
 
 
 def test_whitening_gives_unit_covariance() -> None:
     torch.manual_seed(0)
-    turned = torch.linalg.qr(torch.randn(6, 6)).Q
-    features = torch.randn(4000, 6) @ torch.diag(torch.arange(1.0, 7)) @ turned + 3
+    rotation = torch.linalg.qr(torch.randn(6, 6)).Q
+    features = torch.randn(4000, 6) @ torch.diag(torch.arange(1.0, 7)) @ rotation + 3
     weight, shift = whitening(features)
     white = features @ weight.T + shift
     assert torch.allclose(white.mean(0), torch.zeros(6), atol=1e-3)
     assert torch.allclose(torch.cov(white.T), torch.eye(6), atol=5e-2)
 
 
-def test_detectors_tell_hits_from_the_rest() -> None:
+def test_detectors_separate_hits_from_the_rest() -> None:
     torch.manual_seed(0)
     labels = torch.randint(3, (3000,))
     features = torch.randn(3000, 8) + 4 * torch.eye(3, 8)[labels]
@@ -143,25 +143,25 @@ def test_detectors_tell_hits_from_the_rest() -> None:
     weight, bias = detectors(features, hits, probes(features, hits))
     scores = features @ weight.T + bias
     for k in range(3):
-        assert scores[labels == k, k].mean() == pytest.approx(ON, abs=0.1)
-        assert scores[labels != k, k].mean() == pytest.approx(-ON, abs=0.1)
+        assert scores[labels == k, k].mean() == pytest.approx(SCORE, abs=0.1)
+        assert scores[labels != k, k].mean() == pytest.approx(-SCORE, abs=0.1)
 
 
 def test_scores_count_what_captions_name() -> None:
-    told = ["a cat to the left of an owl", "a dog on a blue background", ""]
-    shown = [PICTURE, PICTURE, Scene("red", (CAT,))]
-    assert evaluate.named(told[0]) == {"cat", "owl"}
-    assert evaluate.recall(told, shown) == 2 / 5
-    assert evaluate.precision(told, shown) == 2 / 3
-    assert evaluate.grounds(told, shown) == [True]
+    texts = ["a cat to the left of an owl", "a dog on a blue background", ""]
+    examples = [PICTURE, PICTURE, Scene("red", (CAT,))]
+    assert evaluate.nouns_in(texts[0]) == {"cat", "owl"}
+    assert evaluate.recall(texts, examples) == 2 / 5
+    assert evaluate.precision(texts, examples) == 2 / 3
+    assert evaluate.background_hits(texts, examples) == [True]
 
 
 def test_a_relation_counts_when_it_is_true() -> None:
-    shown = [PICTURE] * 3
-    told = ["a cat above an owl", "an owl to the right of a cat", "a cat to the right of an owl"]
-    truth = list(evaluate.relations(told, shown))
-    assert truth.count(True) == 1
-    assert len(truth) == 3
+    examples = [PICTURE] * 3
+    texts = ["a cat above an owl", "an owl to the right of a cat", "a cat to the right of an owl"]
+    hits = list(evaluate.relation_hits(texts, examples))
+    assert hits.count(True) == 1
+    assert len(hits) == 3
 
 
 def test_the_scored_scenes_are_held_out() -> None:

@@ -1,4 +1,4 @@
-"""What the models read: prompts, and captions as weighted next-token targets."""
+"""The models' text: prompts, and captions as weighted next-token targets."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ QUESTION = "Describe the picture."
 INSTRUCTION = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
 """The InstructBLIP processor puts the image tokens before it."""
 PROMPT = INSTRUCTION.replace(QUESTION, f"{IMAGE_TOKEN}\n{QUESTION}")
-ASKED_FIRST = INSTRUCTION.replace(QUESTION, f"{QUESTION}\n{IMAGE_TOKEN}")
+QUESTION_FIRST = INSTRUCTION.replace(QUESTION, f"{QUESTION}\n{IMAGE_TOKEN}")
 CONTENT = {*NOUNS, *BACKGROUNDS, *SIZES, "top", "left", "right", "bottom", "middle", "above", "below"}
 GLUE = {"on", "and", ",", "above", "below", "to"}
-"""What joins two parts of a caption: the frozen language model would rather go on with ``with``."""
+"""Words that join two parts of a caption; the frozen language model prefers ``with``."""
 
 
 @dataclass(frozen=True)
 class Emphasis:
-    """Weights in the loss of the tokens in ``GLUE`` and of those that say nothing of the picture.
+    """Weights in the loss for tokens in ``GLUE`` and for other tokens without content.
 
     ``CONTENT`` and a caption's first token weigh 1.
     """
@@ -36,32 +36,32 @@ class Emphasis:
     glue: float = 0.4
     function: float = 0.4
 
-    def of(self, word: str) -> float:
+    def weight(self, word: str) -> float:
         """The weight of a word."""
         return self.glue if word in GLUE else 1.0 if word in CONTENT else self.function
 
 
-WHAT, HOW = Emphasis(), Emphasis(glue=2.0, function=1.0)
-"""First what is in the picture matters, then how captions speak of it."""
+NAMING, PHRASING = Emphasis(), Emphasis(glue=2.0, function=1.0)
+"""For early stages, which learn to name objects, and for later ones, which learn to phrase captions."""
 
 Target = tuple[list[int], list[float]]
 
 
-def target(tokenizer: Tokenizer, caption: str, emphasis: Emphasis = WHAT) -> Target:
+def target(tokenizer: Tokenizer, caption: str, emphasis: Emphasis = NAMING) -> Target:
     """A caption's token ids and their weights in the loss, up to the end of the turn."""
     encoded = tokenizer.encode(caption)
-    weights = [emphasis.of(token.lstrip("Ġ")) for token in encoded.tokens]
+    weights = [emphasis.weight(token.lstrip("Ġ")) for token in encoded.tokens]
     return [*encoded.ids, END], [1.0, *weights[1:], emphasis.function]
 
 
 def open_target(tokenizer: Tokenizer, words: str) -> Target:
-    """The beginning of a caption, which may go on."""
+    """The beginning of a caption, without an end."""
     ids, weights = target(tokenizer, words)
     return ids[:-1], weights[:-1]
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, visual: int) -> list[int]:
-    """The prompt's ids with ``<image>`` repeated; before the prompt when it does not hold one."""
+    """The prompt's ids with ``<image>`` repeated; before the prompt if it has none."""
     if IMAGE_TOKEN not in prompt:
         return [IMAGE] * visual + list(tokenizer.encode(prompt).ids)
     before, after = prompt.split(IMAGE_TOKEN)
@@ -71,29 +71,30 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, visual: int) -> list[int]:
 def pack(prompt: Sequence[int], rows: Sequence[Sequence[Target]], past: Past | None = None) -> Pack:
     """One row for each image: the prompt, then the image's captions side by side.
 
-    With ``past`` the prompt goes on where it ended.
+    With ``past`` the prompt continues after it.
     """
     shared, last, start = len(prompt) - 1, prompt[-1], past.length if past else 0
     table: list[list[tuple[int, int, int, int, float]]] = []
     for row in rows:
-        line = [(token, start + place, 0, 0, 0.0) for place, token in enumerate(prompt[:-1])]
+        line = [(token, start + position, 0, 0, 0.0) for position, token in enumerate(prompt[:-1])]
         for number, (tokens, weights) in enumerate(row, start=1):
-            places = range(start + shared, start + shared + len(tokens))
-            read = [last, *tokens[:-1]]
-            line += zip(read, places, [number] * len(tokens), tokens, weights, strict=True)
+            positions = range(start + shared, start + shared + len(tokens))
+            inputs = [last, *tokens[:-1]]
+            line += zip(inputs, positions, [number] * len(tokens), tokens, weights, strict=True)
         table.append(line)
     padded = list(zip_longest(*table, fillvalue=(END, 0, -1, 0, 0.0)))
     columns = [torch.tensor([[cell[part] for cell in line] for line in padded]).T for part in range(5)]
     return Pack(columns[0], columns[1], columns[2], columns[3], columns[4], past)
 
 
-def drawn_captions(
-    tokenizer: Tokenizer, batch: Sequence[Scene], step: int, told: int, emphasis: Emphasis = WHAT
+def sample_captions(
+    tokenizer: Tokenizer, batch: Sequence[Scene], step: int, count: int, emphasis: Emphasis = NAMING
 ) -> list[list[Target]]:
-    """``told`` random captions of each scene."""
+    """``count`` random captions of each scene."""
     rng = random.Random(step)
     return [
-        [target(tokenizer, words, emphasis) for words in rng.sample(captions(scene), told)] for scene in batch
+        [target(tokenizer, words, emphasis) for words in rng.sample(captions(scene), count)]
+        for scene in batch
     ]
 
 
@@ -108,7 +109,7 @@ def question_vocabulary(size: int = 600) -> Tokenizer:
     """The Q-Former's own small WordPiece, trained on captions and instructions (1 s)."""
     tokenizer = BertWordPieceTokenizer(lowercase=True)
     lines = [caption for scene in islice(scenes("train", 0), 2000) for caption in captions(scene)]
-    chats = [INSTRUCTION.replace(QUESTION, asked) for asked in INSTRUCTIONS]
+    chats = [INSTRUCTION.replace(QUESTION, question) for question in INSTRUCTIONS]
     lines += 50 * chats
     tokenizer.train_from_iterator(lines, vocab_size=size, min_frequency=2, show_progress=False)
     return Tokenizer.from_str(tokenizer.to_str())

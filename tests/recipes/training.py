@@ -1,4 +1,4 @@
-"""What the recipes share: a seeded, resumable optimisation loop and its learning-rate schedule."""
+"""A seeded, resumable optimisation loop and its learning-rate schedule, shared by the recipes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Loss = tuple[Tensor, dict[str, float]]
-"""What is minimised, and what the log shows."""
+"""The loss to minimise, and metrics for the log."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a cosine down to a tenth of ``rate``."""
+    """Linear warm-up to ``rate``, then a cosine down to a tenth of it."""
 
     steps: int
     rate: float
@@ -45,58 +45,58 @@ def train(
 ) -> None:
     """Minimise ``loss_of(step)`` over the parameters of ``model`` that require a gradient.
 
-    ``loss_of`` draws its batch from the step's number, so that a run resumed from ``folder`` sees
-    the batches it would have seen. Progress (means since the last) is printed and appended to
-    ``folder/name.log``. ``pace`` gives a parameter's share of the rate by its name.
+    ``loss_of`` draws its batch from the step's number, so that a run resumed from ``folder`` gets the same
+    batches as one without interruption. Progress (means since the last report) is printed and appended to
+    ``folder/name.log``. ``pace`` maps a parameter's name to its share of the rate.
     """
-    trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
-    groups = [{"params": [value], "pace": pace(key) if pace else 1.0} for key, value in trained.items()]
+    parameters = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    groups = [{"params": [value], "pace": pace(key) if pace else 1.0} for key, value in parameters.items()]
     optimizer = torch.optim.AdamW(
         groups, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
     world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
     checkpoint = folder / f"{name}.train.pt"
-    step, seconds = _resume(checkpoint, trained, optimizer, schedule.steps)
-    began, shown_since = time.perf_counter() - seconds, list[dict[str, float]]()
+    step, seconds = _resume(checkpoint, parameters, optimizer, schedule.steps)
+    start, recent = time.perf_counter() - seconds, list[dict[str, float]]()
     while step < schedule.steps:
         for group in optimizer.param_groups:
             group["lr"] = group["pace"] * schedule.rate * schedule.factor(step)
-        loss, shown = loss_of(step * world + rank)
-        shown_since.append(shown)
+        loss, metrics = loss_of(step * world + rank)
+        recent.append(metrics)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        _average(trained.values(), world)
-        nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        _average(parameters.values(), world)
+        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
         step += 1
         if rank == 0 and (step % every == 0 or step == schedule.steps):
-            seconds = time.perf_counter() - began
-            _save(checkpoint, trained, optimizer, step, seconds)
-            means = {key: fmean(row[key] for row in shown_since) for key in shown}
+            seconds = time.perf_counter() - start
+            _save(checkpoint, parameters, optimizer, step, seconds)
+            means = {key: fmean(row[key] for row in recent) for key in metrics}
             _log(folder / f"{name}.log", {"step": step, "seconds": round(seconds), **means})
-            shown_since.clear()
+            recent.clear()
     if world > 1:
         dist.barrier()
 
 
-def _average(trained: Iterable[nn.Parameter], world: int) -> None:
-    """Where several processes train (``torchrun``), each its own batches: the mean gradient."""
+def _average(parameters: Iterable[nn.Parameter], world: int) -> None:
+    """Average the gradients of several processes (``torchrun``), each of which has its own batches."""
     if world == 1:
         return
-    for parameter in trained:
+    for parameter in parameters:
         if parameter.grad is not None:
             dist.all_reduce(parameter.grad)
             parameter.grad /= world
 
 
 def _resume(
-    checkpoint: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, steps: int
+    checkpoint: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, steps: int
 ) -> tuple[int, float]:
     if not checkpoint.exists():
         return 0, 0.0
     state = torch.load(checkpoint, weights_only=True)
     with torch.no_grad():
-        for key, value in trained.items():
+        for key, value in parameters.items():
             value.copy_(state["weights"][key])
     if state["step"] < steps:
         optimizer.load_state_dict(state["optimizer"])
@@ -105,13 +105,13 @@ def _resume(
 
 def _save(
     checkpoint: Path,
-    trained: dict[str, nn.Parameter],
+    parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     step: int,
     seconds: float,
 ) -> None:
     state = {
-        "weights": {key: value.detach() for key, value in trained.items()},
+        "weights": {key: value.detach() for key, value in parameters.items()},
         "optimizer": optimizer.state_dict(),
         "step": step,
         "seconds": seconds,

@@ -21,8 +21,8 @@ from phasebench.report import outputs, plotly_figures
 from phasebench.report.figure_model import CONTROL, Figure, Line
 from phasebench.report.html_page import embedded, page
 from phasebench.report.results import Results
-from tests.conftest import Run
-from tests.support.entries import measurement
+from tests.support.entries import finding, measurement
+from tests.support.runs import Run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "input", "br"}
@@ -58,68 +58,75 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("report")
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for the runs below: the pictures are measured by the first of them."""
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.fixture
-def made(kept: Path, run: Run) -> Path:
+def report_folder(folder_of_module: Path, run: Run, store: Path) -> Path:
     """The folder of a run of two models with its report and results, made once."""
-    if not (kept / "r.html").exists():
+    if not (folder_of_module / "r.html").exists():
         models = ("--model", "tiny-instructblip")
-        targets = ("--results", str(kept / "r.json"), "--html", str(kept / "r.html"))
-        assert run(*models, "--snapshot-update", "-m", "drift or finding").ret == 0
-        result = run(*models, "-m", "drift or finding", *targets)
+        targets = ("--results", f"{folder_of_module}/r.json", "--html", f"{folder_of_module}/r.html")
+        assert run(*models, "--snapshot-update", "-m", "drift or finding", store=store).ret == 0
+        result = run(*models, "-m", "drift or finding", *targets, store=store)
         assert result.ret == 0
         result.stdout.fnmatch_lines(["phasebench: report written to *r.html"])
-    return kept
+    return folder_of_module
 
 
 @pytest.fixture
-def shown(made: Path) -> Page:
-    return Page((made / "r.html").read_text(encoding="utf-8"))
+def report(report_folder: Path) -> Page:
+    return Page((report_folder / "r.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def found(made: Path) -> list[dict[str, Any]]:
-    runs: list[dict[str, Any]] = json.loads((made / "r.json").read_text())["runs"]
+def results_runs(report_folder: Path) -> list[dict[str, Any]]:
+    """The runs of the results file that was written beside the report."""
+    runs: list[dict[str, Any]] = json.loads((report_folder / "r.json").read_text())["runs"]
     return runs
 
 
-def test_every_element_is_closed_and_every_id_is_one_elements(shown: Page) -> None:
-    assert shown.open == []
-    ids = shown.attributes("id")
+def test_every_element_is_closed_and_no_id_is_used_twice(report: Page) -> None:
+    assert report.open == []
+    ids = report.attributes("id")
     assert len(ids) == len(set(ids))
-    targets = [link[1:] for link in shown.attributes("href") if link.startswith("#")]
-    assert set(targets) | set(shown.attributes("for", "aria-labelledby")) <= set(ids)
+    targets = [link[1:] for link in report.attributes("href") if link.startswith("#")]
+    assert set(targets) | set(report.attributes("for", "aria-labelledby")) <= set(ids)
 
 
-def test_nothing_is_fetched(shown: Page) -> None:
-    assert all(link.startswith(("#", "data:")) for link in shown.attributes("src", "href"))
+def test_nothing_is_fetched(report: Page) -> None:
+    assert all(link.startswith(("#", "data:")) for link in report.attributes("src", "href"))
     (policy,) = [
-        a["content"] for tag, a in shown.elements if a.get("http-equiv") == "Content-Security-Policy"
+        a["content"] for tag, a in report.elements if a.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policy is not None
     assert policy.startswith("default-src 'none'")
     assert "http" not in policy
-    assert not re.search(r"@import|url\(", shown.text[: shown.text.index("</style>")])
+    assert not re.search(r"@import|url\(", report.text[: report.text.index("</style>")])
 
 
-def test_every_control_can_be_reached_and_has_a_name(shown: Page) -> None:
-    assert not [a for tag, a in shown.elements if "tabindex" in a]
-    labelled = {a["for"] for tag, a in shown.elements if tag == "label" and "for" in a}
-    sliders = [a for tag, a in shown.elements if tag == "input" and a["type"] == "range"]
+def test_every_control_can_be_reached_and_has_a_name(report: Page) -> None:
+    assert not [a for tag, a in report.elements if "tabindex" in a]
+    labelled = {a["for"] for tag, a in report.elements if tag == "label" and "for" in a}
+    sliders = [a for tag, a in report.elements if tag == "input" and a["type"] == "range"]
     assert len(sliders) == 4
     assert {slider["id"] for slider in sliders} <= labelled
-    assert all(a.get("alt") for tag, a in shown.elements if tag == "img")
-    assert all(a.get("aria-label") for tag, a in shown.elements if a.get("role") == "img")
+    assert all(a.get("alt") for tag, a in report.elements if tag == "img")
+    assert all(a.get("aria-label") for tag, a in report.elements if a.get("role") == "img")
 
 
-def test_both_themes(shown: Page) -> None:
-    style = shown.text[: shown.text.index("</style>")]
+def test_both_themes(report: Page) -> None:
+    style = report.text[: report.text.index("</style>")]
     assert "color-scheme: light dark" in style
     assert all("light-dark(" in value for value in re.findall(r"--(?:page|ink|link|good|bad): (.*);", style))
-    assert "theme" in shown.attributes("id")
+    assert "theme" in report.attributes("id")
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -127,76 +134,86 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def test_the_csv_of_curves_is_the_results_file_to_the_last_digit(
-    shown: Page, found: list[dict[str, Any]]
+    report: Page, results_runs: list[dict[str, Any]]
 ) -> None:
-    told = {
+    table = {
         (row["model"], row["source"], row["curve"], row["layer"]): [row[key] for key in ("mean", "se", "n")]
-        for row in rows(shown.data["csv"]["curves"])
+        for row in rows(report.data["csv"]["curves"])
     }
-    wanted = {}
-    for one in found:
-        sources = {"measured": one["curves"]}
-        sources |= {f"control {name}": curves for name, curves in one["controls"].items()}
-        sources["baseline"] = {name: drift["baseline"] for name, drift in one["drift"].items()}
+    expected = {}
+    for run in results_runs:
+        sources = {"measured": run["curves"]}
+        sources |= {f"control {name}": curves for name, curves in run["controls"].items()}
+        sources["baseline"] = {name: drift["baseline"] for name, drift in run["drift"].items()}
         for source, curves in sources.items():
-            for name, table in curves.items():
-                for layer, *values in zip(*(table[key] for key in ("layer", "mean", "se", "n")), strict=True):
+            for name, columns in curves.items():
+                for layer, *values in zip(
+                    *(columns[key] for key in ("layer", "mean", "se", "n")), strict=True
+                ):
                     cells = ["" if value is None else json.dumps(value) for value in values]
-                    wanted[one["model"], source, name, str(layer)] = cells
-    assert told == wanted
+                    expected[run["model"], source, name, str(layer)] = cells
+    assert table == expected
 
 
-def test_the_other_tables_are_the_results_files(shown: Page, found: list[dict[str, Any]]) -> None:
-    data = shown.data["csv"]
-    for one in found:
-        mine = {name: [r for r in rows(text) if r["model"] == one["model"]] for name, text in data.items()}
-        verdicts = {r["finding"]: (r["verdict"], r["value"]) for r in mine["findings"] if not r["control"]}
+def test_the_other_tables_have_the_numbers_of_the_results_file(
+    report: Page, results_runs: list[dict[str, Any]]
+) -> None:
+    data = report.data["csv"]
+    for run in results_runs:
+        of_model = {
+            name: [r for r in rows(text) if r["model"] == run["model"]] for name, text in data.items()
+        }
+        verdicts = {
+            r["finding"]: (r["verdict"], r["value"]) for r in of_model["findings"] if not r["control"]
+        }
         assert verdicts == {
             name: (f["verdict"], "" if f["value"] is None else json.dumps(f["value"]))
-            for name, f in one["findings"].items()
+            for name, f in run["findings"].items()
         }
-        assert {r["curve"]: r["excess"] for r in mine["drift"]} == {
-            name: json.dumps(d["excess"]) for name, d in one["drift"].items()
+        assert {r["curve"]: r["excess"] for r in of_model["drift"]} == {
+            name: json.dumps(d["excess"]) for name, d in run["drift"].items()
         }
-        assert [int(r["layer"]) for r in mine["phases"]] == one["findings"]["four_phases"]["phases"]["layers"]
-        mean = [r for r in mine["attention"] if not r["image"]]
-        assert [[r[str(j)] for j in range(len(one["heatmap"][0]))] for r in mean] == [
-            [json.dumps(value) for value in row] for row in one["heatmap"]
+        assert [int(r["layer"]) for r in of_model["phases"]] == run["findings"]["four_phases"]["phases"][
+            "layers"
+        ]
+        mean = [r for r in of_model["attention"] if not r["image"]]
+        assert [[r[str(j)] for j in range(len(run["heatmap"][0]))] for r in mean] == [
+            [json.dumps(value) for value in row] for row in run["heatmap"]
         ]
 
 
-def test_words_of_every_layer_are_there(shown: Page, found: list[dict[str, Any]]) -> None:
-    words = shown.data["words"]
-    for one in found:
-        for image, layers in one["words"].items():
-            assert words[f"{one['model']}/pics/{image}"]["words"] == layers
-            assert len(layers) == len(one["curves"]["inter"]["layer"])
+def test_the_report_has_the_words_of_every_layer(report: Page, results_runs: list[dict[str, Any]]) -> None:
+    words = report.data["words"]
+    for run in results_runs:
+        for image, layers in run["words"].items():
+            assert words[f"{run['model']}/pics/{image}"]["words"] == layers
+            assert len(layers) == len(run["curves"]["inter"]["layer"])
 
 
-def test_words_lie_over_the_picture_only_where_they_are_patches(shown: Page) -> None:
-    grids = {name.split("/")[0]: one["grid"] for name, one in shown.data["words"].items()}
+def test_words_lie_over_the_picture_only_where_they_are_patches(report: Page) -> None:
+    grids = {name.split("/")[0]: example["grid"] for name, example in report.data["words"].items()}
     assert grids["tiny-llava"]["rows"] == 4
     assert grids["tiny-instructblip"] is None
-    assert sum(a.get("class") == "stage" for _, a in shown.elements) == 2
+    assert sum(a.get("class") == "stage" for _, a in report.elements) == 2
 
 
-def test_the_papers_figures_with_baseline_and_other_model(shown: Page) -> None:
-    figures = shown.data["figures"]
-    for place in ("tiny-llava/pics", "tiny-instructblip/pics"):
+def test_the_papers_figures_with_baseline_and_other_model(report: Page) -> None:
+    figures = report.data["figures"]
+    for run_id in ("tiny-llava/pics", "tiny-instructblip/pics"):
         for name in ("1", "3", "4-heatmap", "4-heatmap-1", "4-heatmap-2", "4-lines", "4-shares", "5"):
-            assert f"{place}/figure-{name}" in figures
-        named = {trace.get("name") for trace in figures[f"{place}/figure-1"]["data"]}
-        assert {"image to text", "image to text, baseline", "image to text, blank image"} <= named
-    both = {trace.get("name") for trace in figures["models/pics/models-inter"]["data"]}
-    assert {"tiny-llava", "tiny-instructblip"} <= both
+            assert f"{run_id}/figure-{name}" in figures
+        names = {trace.get("name") for trace in figures[f"{run_id}/figure-1"]["data"]}
+        assert {"image to text", "image to text, baseline", "image to text, blank image"} <= names
+    models = {trace.get("name") for trace in figures["models/pics/models-inter"]["data"]}
+    assert {"tiny-llava", "tiny-instructblip"} <= models
     for figure in figures.values():
         go.Figure(figure)  # plotly checks every key
         assert figure["layout"]["xaxis"]["title"]["text"]
         assert figure["layout"]["yaxis"]["title"]["text"]
 
 
-def test_lines_of_one_colour_differ_in_dash_or_marker(shown: Page) -> None:
-    for figure in shown.data["figures"].values():
+def test_lines_of_one_colour_differ_in_dash_or_marker(report: Page) -> None:
+    for figure in report.data["figures"].values():
         looks = [
             (trace["line"]["dash"], trace["marker"]["symbol"], trace["meta"]["colour"])
             for trace in figure["data"]
@@ -205,7 +222,6 @@ def test_lines_of_one_colour_differ_in_dash_or_marker(shown: Page) -> None:
         assert len(looks) == len(set(looks))
 
 
-@pytest.mark.slow
 def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> None:
     both = [Figure("f", "t", "c", "y", 4, [Line(str(k), [0], [0.5]) for k in range(n)]) for n in (2, 7)]
     few, many = (plotly_figures.drawn(figure)["layout"] for figure in both)
@@ -214,49 +230,30 @@ def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> No
     assert many["height"] - many["margin"]["b"] == few["height"] - few["margin"]["b"]
 
 
-def test_controls_are_told_apart() -> None:
-    table = {"layer": [0, 1], "mean": [0.1, 0.2], "se": [0.0, 0.0], "n": [4, 4]}
-    controls = {name: {"inter": table} for name in ("blank", "projector", "text")}
-    nosink = {"inter_nosink": table} | {f"intra_{kind}_nosink": table for kind in ("visual", "text")}
-    entry = measurement(controls=controls, heatmap=None, heatmaps={})
-    entry["curves"] |= nosink
-    figure = next(drawing.of_run(Results.of([entry]), "m/d"))
+def test_the_controls_have_different_colours() -> None:
+    columns = {"layer": [0, 1], "mean": [0.1, 0.2], "se": [0.0, 0.0], "n": [4, 4]}
+    controls = {name: {"inter": columns} for name in ("blank", "projector", "text")}
+    figure = next(drawing.of_run(Results.of([measurement(controls=controls)]), "m/d"))
     dotted = [line for line in figure.lines if line.dash == CONTROL]
     assert len({line.colour for line in dotted}) == 3
 
 
-@pytest.mark.slow
-def test_figures_for_a_paper(run: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "figures"
-    run("--model", "tiny-instructblip", "-m", "finding", "--snapshot-update", "--figures", str(folder))
-    names = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.pdf")}
-    assert {"tiny-llava/pics/figure-1", "tiny-llava/pics/figure-5", "by-model/pics/models-inter"} <= names
-    for name in names:
-        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_what_a_model_or_caption_says_is_text() -> None:
+def test_names_and_captions_are_escaped() -> None:
     assert "</script" not in embedded({"words": "</script><b>"})
-    entry: dict[str, Any] = {
-        "kind": "finding", "run": "<m>/d", "id": "four_phases", "verdict": "holds", "recorded": None,
-        "value": 1.0, "low": None, "high": 2.0, "passed": True, "detail": "<script>", "controls": [],
-        "margin": None, "images_needed": None,
-    }  # fmt: skip
-    text = page(Results.of([entry]))
+    text = page(Results.of([finding(run="<m>/d", detail="<script>", claim="<script>")]))
     assert html.escape("<m>/d") in text
     assert "<script>" not in text.replace("<script>\n", "").split('id="data"')[0]
     assert Page(text).open == []
 
 
-def test_names_with_spaces_can_be_pointed_at(run: Run, pytester: pytest.Pytester) -> None:
+def test_links_reach_names_with_spaces(run: Run, pytester: pytest.Pytester, store: Path) -> None:
     """An attribute that names ids takes a space for the end of one."""
     (pytester.path / "pics").rename(pytester.path / "my own pics")
-    run("-m", "finding", "--html", "r.html", dataset="my own pics")
-    found = Page((pytester.path / "r.html").read_text())
-    ids, links = found.attributes("id"), [link for link in found.attributes("href") if link[0] == "#"]
+    run("-m", "finding", "--html", "r.html", dataset="my own pics", store=store)
+    report = Page((pytester.path / "r.html").read_text())
+    ids, links = report.attributes("id"), [link for link in report.attributes("href") if link[0] == "#"]
     assert "#tiny-llava/my_own_pics" in links
-    assert {link[1:] for link in links} | set(found.attributes("aria-labelledby", "for")) <= set(ids)
+    assert {link[1:] for link in links} | set(report.attributes("aria-labelledby", "for")) <= set(ids)
     assert len(ids) == len(set(ids))
 
 
@@ -273,7 +270,7 @@ def test_a_run_that_measured_nothing_says_so() -> None:
         ("--figures", "file.txt/x", "--figures file.txt/x: file.txt is a file; name another folder"),
     ],
 )
-def test_targets_that_cannot_be_written(
+def test_targets_that_cannot_be_written_stop_the_run(
     run: Run, pytester: pytest.Pytester, option: str, value: str, message: str
 ) -> None:
     (pytester.path / "file.txt").write_text("x")
@@ -283,7 +280,7 @@ def test_targets_that_cannot_be_written(
 
 
 @pytest.mark.parametrize(("option", "library"), [("--html", "plotly"), ("--figures", "matplotlib")])
-def test_a_missing_library_is_told_before_any_work(
+def test_a_missing_library_stops_the_run_before_any_work(
     run: Run, monkeypatch: pytest.MonkeyPatch, option: str, library: str
 ) -> None:
     monkeypatch.setattr(outputs, "find_spec", lambda name: None if name == library else True)
@@ -292,7 +289,7 @@ def test_a_missing_library_is_told_before_any_work(
     result.stderr.fnmatch_lines([f"*{option} needs {library}: pip install 'phasebench[[]report[]]'"])
 
 
-def test_where_another_plugin_has_the_option(run: Run, pytester: pytest.Pytester) -> None:
+def test_the_option_has_another_name_where_another_plugin_has_it(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(theirs="def pytest_addoption(parser): parser.addoption('--html')")
     pytester.syspathinsert()
     from _pytest.config import PytestPluginManager
@@ -305,7 +302,7 @@ def test_where_another_plugin_has_the_option(run: Run, pytester: pytest.Pytester
     result.stderr.fnmatch_lines(["*html pics: is a folder; name a file"])
 
 
-def browsed(path: Path, fragment: str, profile: Path) -> tuple[str, str]:
+def page_in_browser(path: Path, fragment: str, profile: Path) -> tuple[str, str]:
     """The document as Chromium has it after its scripts, and what it logged."""
     assert CHROMIUM is not None
     flags = (
@@ -322,18 +319,22 @@ def browsed(path: Path, fragment: str, profile: Path) -> tuple[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_in_a_browser(made: Path, shown: Page, found: list[dict[str, Any]], tmp_path: Path) -> None:
-    seen = {}
+def test_the_slider_changes_the_words_in_a_browser(
+    report_folder: Path, report: Page, results_runs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    tokens_by_layer = {}
     for layer in (0, 3):
-        text, log = browsed(made / "r.html", f"all&theme=dark&layer={layer}", tmp_path / str(layer))
+        text, log = page_in_browser(
+            report_folder / "r.html", f"all&theme=dark&layer={layer}", tmp_path / str(layer)
+        )
         assert "CONSOLE" not in log
         assert 'data-ready="yes"' in text
         assert 'data-theme="dark"' in text
         body = text[: text.index('id="data"')]
-        assert len(re.findall(r'class="[^"]*svg-container', body)) == len(shown.data["figures"])
+        assert len(re.findall(r'class="[^"]*svg-container', body)) == len(report.data["figures"])
         tokens = re.findall(r'title="image token \d+: (.*?)"', body)
-        seen[layer] = [html.unescape(token) for token in tokens]
-        words = [one["words"][image][layer] for one in reversed(found) for image in one["words"]]
+        tokens_by_layer[layer] = [html.unescape(token) for token in tokens]
+        words = [run["words"][image][layer] for run in reversed(results_runs) for image in run["words"]]
         assert len(tokens) == sum(map(len, words))
         assert f"layer {layer} of 6" in body
-    assert seen[0] != seen[3]
+    assert tokens_by_layer[0] != tokens_by_layer[3]

@@ -1,4 +1,4 @@
-"""Curves in text: every layer in its place, every boundary marked."""
+"""Curves in text: every layer in its column, every boundary marked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_sparkline_is_as_long_as_its_curve_and_the_marks_of_its_phases() -> No
 @pytest.mark.parametrize(
     ("ends", "drawn"), [((0,), "▁│▃█"), ((1,), "▁▃│█"), ((2,), "▁▃█│"), ((0, 1), "▁│▃│█")]
 )
-def test_a_mark_stands_behind_the_layer_at_which_phases_meet(ends: tuple[int, ...], drawn: str) -> None:
+def test_a_mark_follows_the_last_layer_of_a_phase(ends: tuple[int, ...], drawn: str) -> None:
     assert sparkline([0, 2, 7], ends) == drawn
 
 
@@ -49,12 +49,12 @@ def test_a_sparkline_keeps_to_its_width_with_its_marks(width: int) -> None:
     assert drawn.count("│") == 3
 
 
-def test_layers_that_share_a_block_are_shown_as_their_mean() -> None:
+def test_layers_that_share_a_block_are_drawn_as_their_mean() -> None:
     assert sparkline([0, 0, 1, 3, 4, 4], width=3) == "▁▅█"
     assert sparkline([None, None, 0, None, 4, 4], width=3) == " ▁█"
 
 
-def test_the_plot_is_a_frame_of_the_size_asked_for() -> None:
+def test_the_plot_is_a_frame_of_width_and_height() -> None:
     lines = plot(VALUES, width=82, height=9)
     assert len(lines) == 12
     assert all(len(line) >= 84 for line in lines[:-1])
@@ -88,22 +88,22 @@ def test_layers_and_phases_are_named_under_the_plot() -> None:
     assert [names.index(name) for name in NAMES] == sorted(names.index(name) for name in NAMES)
 
 
-def test_without_room_for_the_intervals_the_layers_alone_are_told() -> None:
+def test_without_room_for_the_intervals_only_the_layers_are_named() -> None:
     near = (Boundary(3, 2, 5), Boundary(6, 5, 8), Boundary(9, 8, 12))
     *_, layers, _ = plot(VALUES, NAMES, near, width=41)
     assert layers.split() == ["0", "3", "6", "9", "40"]
 
 
-def test_without_phases_the_first_and_last_layer_are_told() -> None:
+def test_without_phases_only_the_first_and_last_layer_are_named() -> None:
     assert plot(VALUES)[-1].split() == ["0", "40"]
 
 
 @pytest.mark.parametrize("values", [[], [None, None]])
-def test_nothing_is_plotted_of_nothing(values: list[float | None]) -> None:
+def test_a_curve_without_values_is_not_plotted(values: list[float | None]) -> None:
     assert plot(values) == []
 
 
-def test_what_has_no_value_at_the_first_layer_is_plotted_from_the_second_on() -> None:
+def test_a_curve_without_a_value_at_the_first_layer_is_plotted_from_the_second_on() -> None:
     lines = plot([None, 1.0, 2.0, 3.0], width=40)
     assert all(line[1:11].strip() == "" for line in lines[1:9])
     assert any(line[11:21].strip() for line in lines[1:9])

@@ -1,4 +1,4 @@
-"""``python -m tests.statistics [SECTION ...]`` writes ``docs/statistics.md``, or prints these sections."""
+"""``python -m tests.statistics [SECTION ...]`` writes ``docs/statistics.md``, or prints some sections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.sections import main
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "statistics.md"
-TEXT = ROOT / "tests" / "statistics" / "statistics.md"
+TEMPLATE = ROOT / "tests" / "statistics" / "statistics.md"
 SCENES = tuple(f"{model}, scenes" for model in MODELS)
 ALL = (*SCENES, "independent layers")
 IMAGES = (50, 100, 400)
@@ -26,7 +26,7 @@ def table(head: Sequence[str], rows: Iterable[str]) -> str:
 
 
 def section(head: Sequence[str], row: Callable[[Any], str], cells: Sequence[Any]) -> str:
-    """A table whose rows are made side by side, a process a core."""
+    """A table whose rows are computed in parallel, by one process for each core."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         return table(head, pool.map(row, cells))
 
@@ -98,4 +98,4 @@ SECTIONS: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    main(SECTIONS, TEXT, PATH)
+    main("tests.statistics", SECTIONS, TEMPLATE, PATH)

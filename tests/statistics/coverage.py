@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm, t
 
-from phasebench.catalog import RECALLS
+from phasebench.catalog import OF_CAPTIONS
 from phasebench.curves import Array, Curves
 from phasebench.judge.statistics import LEVEL, unseen_hits_error
 from tests.statistics.populations import JUDGED, MODELS, recorded
@@ -35,7 +35,7 @@ def rare(values: Array) -> np.ndarray:
 
 def unseen_error(model: str, dataset: str, curve: str, images: int) -> float:
     """What ``images`` images allow for beyond their scatter: nothing, but of the lens' curves."""
-    if curve not in RECALLS:
+    if curve not in OF_CAPTIONS:
         return 0.0
     values = recorded(model, dataset, "recall")
     rows = values.reshape(-1, values.shape[-1])
@@ -193,7 +193,7 @@ def sides_row(cell: tuple[str, int], samples: int = 4000) -> str:
     shown = []
     for skewed in (0, 1):
         found: list[float] = []
-        for model, curve in product(MODELS, (name for name in JUDGED if name not in RECALLS)):
+        for model, curve in product(MODELS, (name for name in JUDGED if name not in OF_CAPTIONS)):
             values, rng = common((model, dataset, curve)), np.random.default_rng(images)
             items = images // recorded(model, dataset, curve).shape[1]
             found.extend(np.ravel(missed(values, items, rng, samples, skewed=skewed)))

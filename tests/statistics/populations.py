@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.drift.record import item_of, numbers
+from phasebench.judge.drift.record import as_array, item_in_key
 
 BASELINES = Path(__file__).parents[2] / "baselines"
 MODELS = ("smol-llava", "smol-instructblip")
@@ -28,7 +28,7 @@ def recorded(model: str, dataset: str, curve: str) -> Array:
     found = json.loads((BASELINES / model / dataset / f"{curve}.json").read_text(encoding="utf-8"))
     by_item: dict[str, list[Array]] = {}
     for key, row in found["images"].items():
-        by_item.setdefault(item_of(key, curve), []).append(numbers(row))
+        by_item.setdefault(item_in_key(key, curve), []).append(as_array(row))
     return np.array(list(by_item.values()))
 
 

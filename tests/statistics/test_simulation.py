@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from phasebench.judge.findings.finding import Outcome
 from phasebench.judge.findings.phases import FOUR, find_phases
+from phasebench.judge.findings.verdict import Outcome
 from phasebench.judge.statistics import estimates, unseen_hits_error
 from tests.statistics import coverage, shapes
-from tests.statistics.__main__ import PATH, SECTIONS, TEXT, table
+from tests.statistics.__main__ import PATH, SECTIONS, TEMPLATE, table
 from tests.statistics.populations import JUDGED, MODELS, Population, recorded
 from tests.statistics.verdicts import boundaries_row, margins_row, outcomes, population
 from tests.support.synthetic import recalls
@@ -126,7 +126,7 @@ def test_rows_are_rows() -> None:
 
 
 def test_the_page_has_every_section() -> None:
-    text = TEXT.read_text(encoding="utf-8")
+    text = TEMPLATE.read_text(encoding="utf-8")
     assert all(f"{{{name}}}" in text for name in SECTIONS)
     page = PATH.read_text(encoding="utf-8")
     assert all(part in page for part in re.split(r"\{\w+\}", text))

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 
 from phasebench.curves import Curves
-from phasebench.judge.findings.finding import Condition, Outcome, verdict
 from phasebench.judge.findings.phase_fit import PhaseFit, boundary_estimates
+from phasebench.judge.findings.phase_verdict import four_phases_verdict
 from phasebench.judge.findings.phases import FOUR, fit_pattern
-from phasebench.judge.findings.similarity import four_verdict
-from phasebench.judge.statistics import estimates, percentile, resampled_means
+from phasebench.judge.findings.verdict import Condition, Outcome, verdict
+from phasebench.judge.statistics import estimates, percentile_estimate, resampled_means
 from tests.statistics import shapes
 from tests.statistics.populations import Population
 
@@ -32,8 +32,8 @@ def population(name: str) -> Population:
 
 
 def phases_verdict(curves: Curves) -> Outcome:
-    """As ``judge_four_phases``, without what takes time and changes no verdict."""
-    return four_verdict(PhaseFit(curves)).outcome
+    """As ``cases/test_four_phases.py``, without what takes time and changes no verdict."""
+    return four_phases_verdict(PhaseFit(curves)).outcome
 
 
 def outcomes(drawn: Population, images: int, seed: int, samples: int) -> Shares:
@@ -108,7 +108,7 @@ def margins_row(cell: tuple[str, str, int], samples: int = 150) -> str:
         margins = estimates(curves, ("inter",), lambda means: means["inter"])
         counted[verdict([Condition("margin", margin) for margin in margins], "").outcome] += 1
         smallest = resampled_means(curves, "inter").min(axis=1)
-        one = percentile(curves.mean("inter").min(), smallest)
+        one = percentile_estimate(curves.mean("inter").min(), smallest)
         covered += one.low <= 0 <= one.high
     told = _told({outcome: counted[outcome] / samples for outcome in Outcome})
     return f"| {name} | {where} | {images} | {told} | {100 * covered / samples:.1f} |"

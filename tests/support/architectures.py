@@ -17,16 +17,16 @@ from tests.support.paths import ROOT
 PATH = ROOT / "docs" / "architectures.md"
 HEAD = """# Architectures
 
-Every image-text-to-text type of transformers {version}, tried as a tiny model with random weights.
+Every image-text-to-text type of transformers {version} was tried as a tiny model with random weights.
 {counts}. This page is written by
 `python -m tests.support.architectures` and checked by `tests/models/anatomy/test_architectures.py`, which
 compares each type with the states and attention weights that transformers returns and with the model's own
-head, alone, padded on either side and in a batch of different lengths.
+head: alone, padded on either side and in a batch of different lengths.
 
-Whole: similarity, attention and lens at every layer. In part: what is missing is NaN in the curves and named
-in the results; a finding whose curve has no value at any layer is undecided, others are judged on the layers
-that have one. A gate between attention and output projection is read, and told from a norm by disturbing
-what passes it; attention that passes a norm is not measured.
+Whole: similarity, attention and lens are measured at every layer. In part: what is missing is NaN in the
+curves and named in the results; a finding whose curve has no value at any layer is undecided, the others are
+judged on the layers that have one. A gate between attention and output projection is taken into account; it
+is distinguished from a norm by perturbing its input. Attention that passes through a norm is not measured.
 
 | type | measured | not measured, and why |
 |---|---|---|

@@ -1,7 +1,7 @@
-"""Tiny checkpoints in the layouts of the official files, and what the official models compute from them.
+"""Tiny checkpoints in the layouts of the official files, and the official models' computations on them.
 
-Names are written out here as the official repositories have them, and the passes are plain functions of
-these names: nothing is taken from the converters that are tested with them.
+Names are those of the official repositories, and the passes are plain functions of these names: nothing is
+taken from the converters that are tested with them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-EYES, HEADS, BLOCKS, GRID, PATCH = 32, 2, 2, 4, 7
-"""Width, heads, blocks in use (the file has one more), patches a side, pixels of one."""
+VWIDTH, HEADS, BLOCKS, GRID, PATCH = 32, 2, 2, 4, 7
+"""Of the vision encoder: width, heads, used blocks (the file has one more), patches a side, their pixels."""
 QUERIES, QWIDTH, QHEADS, QLAYERS = 3, 16, 2, 2
 RANK = 4
 WORDS = (
@@ -53,30 +53,30 @@ def picture(seed: int = 0) -> Image.Image:
 def eva_state() -> State:
     """``eva_vit_g.pth``: one block more than is used, a last norm and a head."""
     state = {
-        "cls_token": draw(1, 1, EYES),
-        "pos_embed": draw(1, GRID * GRID + 1, EYES),
-        "patch_embed.proj.weight": draw(EYES, 3, PATCH, PATCH),
-        "patch_embed.proj.bias": draw(EYES),
-        "norm.weight": draw(EYES),
-        "norm.bias": draw(EYES),
-        "head.weight": draw(10, EYES),
+        "cls_token": draw(1, 1, VWIDTH),
+        "pos_embed": draw(1, GRID * GRID + 1, VWIDTH),
+        "patch_embed.proj.weight": draw(VWIDTH, 3, PATCH, PATCH),
+        "patch_embed.proj.bias": draw(VWIDTH),
+        "norm.weight": draw(VWIDTH),
+        "norm.bias": draw(VWIDTH),
+        "head.weight": draw(10, VWIDTH),
         "head.bias": draw(10),
     }
     for i in range(BLOCKS + 1):
         state |= {
-            f"blocks.{i}.norm1.weight": 1 + draw(EYES),
-            f"blocks.{i}.norm1.bias": draw(EYES),
-            f"blocks.{i}.attn.q_bias": draw(EYES),
-            f"blocks.{i}.attn.v_bias": draw(EYES),
-            f"blocks.{i}.attn.qkv.weight": draw(3 * EYES, EYES),
-            f"blocks.{i}.attn.proj.weight": draw(EYES, EYES),
-            f"blocks.{i}.attn.proj.bias": draw(EYES),
-            f"blocks.{i}.norm2.weight": 1 + draw(EYES),
-            f"blocks.{i}.norm2.bias": draw(EYES),
-            f"blocks.{i}.mlp.fc1.weight": draw(2 * EYES, EYES),
-            f"blocks.{i}.mlp.fc1.bias": draw(2 * EYES),
-            f"blocks.{i}.mlp.fc2.weight": draw(EYES, 2 * EYES),
-            f"blocks.{i}.mlp.fc2.bias": draw(EYES),
+            f"blocks.{i}.norm1.weight": 1 + draw(VWIDTH),
+            f"blocks.{i}.norm1.bias": draw(VWIDTH),
+            f"blocks.{i}.attn.q_bias": draw(VWIDTH),
+            f"blocks.{i}.attn.v_bias": draw(VWIDTH),
+            f"blocks.{i}.attn.qkv.weight": draw(3 * VWIDTH, VWIDTH),
+            f"blocks.{i}.attn.proj.weight": draw(VWIDTH, VWIDTH),
+            f"blocks.{i}.attn.proj.bias": draw(VWIDTH),
+            f"blocks.{i}.norm2.weight": 1 + draw(VWIDTH),
+            f"blocks.{i}.norm2.bias": draw(VWIDTH),
+            f"blocks.{i}.mlp.fc1.weight": draw(2 * VWIDTH, VWIDTH),
+            f"blocks.{i}.mlp.fc1.bias": draw(2 * VWIDTH),
+            f"blocks.{i}.mlp.fc2.weight": draw(VWIDTH, 2 * VWIDTH),
+            f"blocks.{i}.mlp.fc2.bias": draw(VWIDTH),
         }
     return state
 
@@ -85,8 +85,8 @@ def qformer_state() -> State:
     """``blip2_pretrained_flant5xxl.pth``: with BLIP-2's own projector and a buffer."""
     state = {
         "query_tokens": draw(1, QUERIES, QWIDTH),
-        "ln_vision.weight": 1 + draw(EYES),
-        "ln_vision.bias": draw(EYES),
+        "ln_vision.weight": 1 + draw(VWIDTH),
+        "ln_vision.bias": draw(VWIDTH),
         "t5_proj.weight": draw(40, QWIDTH),
         "t5_proj.bias": draw(40),
         "Qformer.bert.embeddings.position_ids": torch.arange(512)[None],
@@ -97,7 +97,7 @@ def qformer_state() -> State:
         layer = f"Qformer.bert.encoder.layer.{i}"
         state |= bert_attention(f"{layer}.attention", QWIDTH)
         if i % 2 == 0:
-            state |= bert_attention(f"{layer}.crossattention", EYES)
+            state |= bert_attention(f"{layer}.crossattention", VWIDTH)
         state |= {
             f"{layer}.intermediate_query.dense.weight": draw(2 * QWIDTH, QWIDTH),
             f"{layer}.intermediate_query.dense.bias": draw(2 * QWIDTH),
@@ -161,7 +161,7 @@ def gptj_folder(folder: Path) -> Path:
 def beit_folder(folder: Path) -> Path:
     """As published for masked images: a shared table of relative positions, a mask token, a head."""
     config = BeitConfig(
-        vocab_size=11, hidden_size=EYES, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        vocab_size=11, hidden_size=VWIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         image_size=GRID * PATCH, patch_size=PATCH, use_mask_token=True,
         use_shared_relative_position_bias=True, layer_scale_init_value=0.1,
     )  # fmt: skip
@@ -175,7 +175,7 @@ def beit_folder(folder: Path) -> Path:
     return folder
 
 
-def as_bin(folder: Path, **extra: Tensor) -> None:
+def save_pickled(folder: Path, **extra: Tensor) -> None:
     """The folder's weights as two pickled shards, as they were saved in 2023, with ``extra`` tensors."""
     from safetensors.torch import load_file
 
@@ -188,7 +188,7 @@ def as_bin(folder: Path, **extra: Tensor) -> None:
     file.unlink()
 
 
-def saved(path: Path, content: Any) -> Path:
+def save(path: Path, content: Any) -> Path:
     torch.save(content, path)
     return path
 
@@ -209,7 +209,7 @@ def lora_state(adapter: str = "") -> State:
 
 def vision_config(factor: int = 1) -> Blip2VisionConfig:
     return Blip2VisionConfig(
-        hidden_size=EYES, intermediate_size=2 * EYES, num_hidden_layers=BLOCKS, num_attention_heads=HEADS,
+        hidden_size=VWIDTH, intermediate_size=2 * VWIDTH, num_hidden_layers=BLOCKS, num_attention_heads=HEADS,
         image_size=factor * GRID * PATCH, patch_size=PATCH,
     )  # fmt: skip
 
@@ -217,7 +217,7 @@ def vision_config(factor: int = 1) -> Blip2VisionConfig:
 def qformer_config() -> Blip2QFormerConfig:
     return Blip2QFormerConfig(
         hidden_size=QWIDTH, num_hidden_layers=QLAYERS, num_attention_heads=QHEADS,
-        intermediate_size=2 * QWIDTH, encoder_hidden_size=EYES,
+        intermediate_size=2 * QWIDTH, encoder_hidden_size=VWIDTH,
     )  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def eva_features(state: State, pixels: Tensor, positions: Tensor) -> Tensor:
     x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x], 1) + positions
     for i in range(BLOCKS):
         block = f"blocks.{i}"
-        bias = torch.cat([state[f"{block}.attn.q_bias"], torch.zeros(EYES), state[f"{block}.attn.v_bias"]])
+        bias = torch.cat([state[f"{block}.attn.q_bias"], torch.zeros(VWIDTH), state[f"{block}.attn.v_bias"]])
         qkv = F.linear(norm(x, state, f"{block}.norm1", 1e-6), state[f"{block}.attn.qkv.weight"], bias)
         query, key, value = qkv.chunk(3, -1)
         x = x + linear(attention(query, key, value, HEADS), state, f"{block}.attn.proj")
@@ -254,15 +254,15 @@ def eva_features(state: State, pixels: Tensor, positions: Tensor) -> Tensor:
 
 
 def qformer_output(state: State, features: Tensor) -> Tensor:
-    """What the queries become: post-norm BERT with cross-attention in every other layer."""
+    """The queries' outputs: post-norm BERT with cross-attention in every other layer."""
     x = norm(
         state["query_tokens"].expand(len(features), -1, -1), state, "Qformer.bert.embeddings.LayerNorm", 1e-12
     )
     for i in range(QLAYERS):
         layer = f"Qformer.bert.encoder.layer.{i}"
-        x = bert_attended(state, f"{layer}.attention", x, x)
+        x = bert_attention_output(state, f"{layer}.attention", x, x)
         if i % 2 == 0:
-            x = bert_attended(state, f"{layer}.crossattention", x, features)
+            x = bert_attention_output(state, f"{layer}.crossattention", x, features)
         hidden = F.gelu(linear(x, state, f"{layer}.intermediate_query.dense"))
         x = norm(
             x + linear(hidden, state, f"{layer}.output_query.dense"),
@@ -273,17 +273,17 @@ def qformer_output(state: State, features: Tensor) -> Tensor:
     return x
 
 
-def bert_attended(state: State, name: str, x: Tensor, seen: Tensor) -> Tensor:
+def bert_attention_output(state: State, name: str, x: Tensor, features: Tensor) -> Tensor:
     query = linear(x, state, f"{name}.self.query")
-    key, value = linear(seen, state, f"{name}.self.key"), linear(seen, state, f"{name}.self.value")
+    key, value = linear(features, state, f"{name}.self.key"), linear(features, state, f"{name}.self.value")
     mixed = linear(attention(query, key, value, QHEADS), state, f"{name}.output.dense")
     return norm(mixed + x, state, f"{name}.output.LayerNorm", 1e-12)
 
 
-def spliced(model: Any, prompt: str, image: Tensor) -> Tensor:
+def image_logits(model: Any, prompt: str, image: Tensor) -> Tensor:
     """Logits of the language model over the pieces of a prompt with the image (1, N, D) between them.
 
-    As the official code does it: each piece is tokenised by itself, ``<s>`` only before the first.
+    As in the official code, each piece is tokenised by itself, ``<s>`` only before the first.
     """
     words, table = tokenizer(), model.get_input_embeddings()
     before, after = prompt.split("<image>")

@@ -1,7 +1,7 @@
 """A tiny model of every image-text-to-text type that transformers knows, and inputs for it.
 
-Configs are derived from each config class's own defaults, so a type that a later release adds appears
-by itself: built, or reported with the reason it could not be. ``python -m tests.support.zoo`` lists them all.
+Configs are derived from each config class's own defaults, so a type that a later release adds is included
+automatically: built, or reported with the reason why not. ``python -m tests.support.zoo`` lists all types.
 """
 
 from __future__ import annotations
@@ -19,15 +19,23 @@ import transformers
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from tests.support.zoo_inputs import TEXT, copied, derived_inputs
-from tests.support.zoo_overrides import COUNTED, IMPOSSIBLE, PATCHES, STUBS, TUNED, UNPADDABLE, VARIANTS
+from tests.support.zoo_inputs import TEXT, copy_inputs, derived_inputs
+from tests.support.zoo_overrides import (
+    ADJUSTMENTS,
+    IMPOSSIBLE,
+    PATCHES,
+    POSITION_INPUTS,
+    STUBS,
+    UNPADDABLE,
+    VARIANTS,
+)
 from tests.support.zoo_rows import ROWS
 from tests.support.zoo_shrink import config
 
-SPREAD = 0.12
+MAX_DEVIATION = 0.12
 
 
-class Unbuildable(Exception):  # noqa: N818 - a finding about a type, not a fault of the zoo's
+class Unbuildable(Exception):  # noqa: N818 - a fact about a type, no error
     """No specimen of this type; the message is the reason."""
 
 
@@ -35,8 +43,8 @@ class Unbuildable(Exception):  # noqa: N818 - a finding about a type, not a faul
 class Specimen:
     """A model and one row for it.
 
-    ``visual`` are the positions of the language model's sequence that carry image features. It is empty
-    where there are none: cross-attention, and images that only an encoder sees.
+    ``visual`` has the positions of the language model's sequence with image features. It is empty if there
+    are none: with cross-attention, and with images that only an encoder gets.
     """
 
     type: str
@@ -51,12 +59,16 @@ def types() -> list[str]:
 
 
 def variants() -> list[str]:
-    """Further specimens of types whose text model is a choice."""
+    """Further specimens of types that allow several text models."""
     return sorted(VARIANTS)
 
 
-def specimen(type: str, *, seed: int = 0) -> Specimen:  # noqa: A002 - what transformers calls it
-    """The specimen of a type or variant, which has run forward once."""
+def specimen(type: str, *, seed: int = 0) -> Specimen:  # noqa: A002 - transformers' own word
+    """The specimen of a type or variant, after one forward pass.
+
+    Raises:
+        Unbuildable: there is none; the message is the reason.
+    """
     kind = type.partition("/")[0]
     if kind in IMPOSSIBLE:
         raise Unbuildable(IMPOSSIBLE[kind])
@@ -74,52 +86,53 @@ def specimen(type: str, *, seed: int = 0) -> Specimen:  # noqa: A002 - what tran
 
 
 def build(name: str) -> Any:
-    """The model, with weights spread far enough apart that an error shows."""
+    """The model, with weights so different that an error becomes visible."""
     kind = name.partition("/")[0]
     cls = getattr(transformers, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[kind])
     with STUBS.get(kind, nullcontext)():
         model = cls(config(kind, VARIANTS.get(name, PATCHES.get(kind, {}))))
     model = model.float().eval().requires_grad_(False)
-    spread(model)
-    if kind in TUNED:
-        TUNED[kind](model)
+    randomise(model)
+    if kind in ADJUSTMENTS:
+        ADJUSTMENTS[kind](model)
     return model
 
 
 @torch.no_grad()
-def spread(model: torch.nn.Module) -> None:
-    """Matrices get fresh noise; vectors (norms, biases, gates) keep their place and gain some."""
+def randomise(model: torch.nn.Module) -> None:
+    """Fill matrices with noise; add some to vectors (norms, biases, gates)."""
     for parameter in model.parameters():
         if parameter.ndim < 2:
             parameter.add_(0.1 * torch.randn_like(parameter))
         else:
             fan_in = parameter[0].numel() if parameter.ndim > 3 else parameter.shape[-1]
-            parameter.normal_(0.0, min(SPREAD, 1.2 * fan_in**-0.5))
+            parameter.normal_(0.0, min(MAX_DEVIATION, 1.2 * fan_in**-0.5))
 
 
 @torch.no_grad()
 def forward(model: Any, inputs: Mapping[str, Any]) -> Any:
     """One pass without a cache, on a copy of the inputs' dictionaries."""
-    return model(**copied(inputs), use_cache=False)
+    return model(**copy_inputs(inputs), use_cache=False)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what transformers has to say about odd sizes and missing kernels."""
-    before = transformers.logging.get_verbosity()
+    """Suppress transformers' warnings about odd sizes and missing kernels."""
+    verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        transformers.logging.set_verbosity(before)
+        transformers.logging.set_verbosity(verbosity)
 
 
 def padded(specimen: Specimen, side: Literal["left", "right"], by: int = 3) -> dict[str, Any]:
     """The same row with ``by`` positions of padding; images stay as they are.
 
-    ``NotImplementedError`` says where padding changes what the architecture gives.
+    Raises:
+        NotImplementedError: padding changes the architecture's results; the message has the reason.
     """
     sides, reason = UNPADDABLE.get(specimen.type, ((), ""))
     if side in sides:
@@ -131,7 +144,7 @@ def padded(specimen: Specimen, side: Literal["left", "right"], by: int = 3) -> d
         fill = pad_id(specimen.model) if name.endswith("input_ids") else 0
         padding = value.new_full((1, by, *value.shape[2:]), fill)
         out[name] = torch.cat([padding, value] if side == "left" else [value, padding], 1)
-    return counted(specimen.type, out)
+    return with_positions(specimen.type, out)
 
 
 def batched(specimen: Specimen, by: int = 3) -> dict[str, Any]:
@@ -143,8 +156,8 @@ def batched(specimen: Specimen, by: int = 3) -> dict[str, Any]:
         if name in per_position(inputs):
             out[name] = torch.cat([first[name], second[name]])
         else:
-            out[name] = doubled(specimen.type, name, value)
-    return counted(specimen.type, out)
+            out[name] = for_two_rows(specimen.type, name, value)
+    return with_positions(specimen.type, out)
 
 
 def longer(specimen: Specimen, by: int = 3) -> dict[str, Any]:
@@ -154,28 +167,28 @@ def longer(specimen: Specimen, by: int = 3) -> dict[str, Any]:
     for name in per_position(inputs):
         value = inputs[name]
         more = torch.cat([value, value[:, -1:].expand(-1, by, *value.shape[2:])], 1)
-        out[name] = fresh_end(more, by) if name == row_of(inputs) else more
-    return counted(specimen.type, out)
+        out[name] = with_new_words(more, by) if name == row_name(inputs) else more
+    return with_positions(specimen.type, out)
 
 
-def counted(type: str, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
-    """The inputs with positions that leave padding out, where the model would count it."""
-    if type not in COUNTED:
+def with_positions(type: str, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+    """The inputs with positions that skip padding, for models that would count it."""
+    if type not in POSITION_INPUTS:
         return inputs
-    mask = inputs[row_of(inputs).replace("input_ids", "attention_mask")]
-    return {**inputs, COUNTED[type]: (mask.cumsum(-1) - 1).clamp(min=0)}
+    mask = inputs[row_name(inputs).replace("input_ids", "attention_mask")]
+    return {**inputs, POSITION_INPUTS[type]: (mask.cumsum(-1) - 1).clamp(min=0)}
 
 
-def fresh_end(ids: Tensor, by: int) -> Tensor:
-    """The ids with new words in the last places, the same at every call."""
+def with_new_words(ids: Tensor, by: int) -> Tensor:
+    """The ids with new words at the end, the same at every call."""
     words = torch.arange(by) * 7 + TEXT.start
     return torch.cat([ids[:, :-by], words[None]], 1)
 
 
-def doubled(type: str, name: str, value: Any) -> Any:  # noqa: A002
-    """The image of both rows."""
+def for_two_rows(type: str, name: str, value: Any) -> Any:  # noqa: A002
+    """An input with the image of both rows."""
     if isinstance(value, dict):
-        return {key: twice(found) for key, found in value.items()}
+        return {key: features_for_two_rows(features) for key, features in value.items()}
     if type.startswith("minicpm") and name == "pixel_values":
         return torch.cat([value, value], -1)  # one strip of all images' patches
     if name == "image_token_pooling":
@@ -183,54 +196,54 @@ def doubled(type: str, name: str, value: Any) -> Any:  # noqa: A002
     return torch.cat([value, value])
 
 
-def twice(found: Any) -> Any:
-    """Injected features for both rows, in the form they have."""
-    pooled = found.pooler_output
+def features_for_two_rows(features: Any) -> Any:
+    """Injected features for both rows, in the same form."""
+    pooled = features.pooler_output
     both = [*pooled, *pooled] if isinstance(pooled, list) else torch.cat([pooled, pooled])
-    return found.__class__(pooler_output=both)
+    return features.__class__(pooler_output=both)
 
 
-def row_of(inputs: Mapping[str, Any]) -> str:
-    """The name of the ids that make the row: the decoder's where nothing else is read."""
+def row_name(inputs: Mapping[str, Any]) -> str:
+    """The name of the input with the row's ids: the decoder's if there is no other."""
     return "input_ids" if "input_ids" in inputs else "decoder_input_ids"
 
 
 def with_mask(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs with an attention mask for the row, where none was needed."""
-    name = row_of(inputs)
+    """The inputs with an attention mask for the row, added if there is none."""
+    name = row_name(inputs)
     mask = name.replace("input_ids", "attention_mask")
     return {**inputs, mask: inputs.get(mask, torch.ones_like(inputs[name]))}
 
 
 def per_position(inputs: Mapping[str, Any]) -> list[str]:
-    """The inputs that have a value for each position of the row."""
-    shape = inputs[row_of(inputs)].shape
-    apart = ("pixel_", "qformer_", *(("decoder_",) if "input_ids" in inputs else ()))
+    """The names of inputs with a value for each position of the row."""
+    shape = inputs[row_name(inputs)].shape
+    excluded = ("pixel_", "qformer_", *(("decoder_",) if "input_ids" in inputs else ()))
     tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-    return [n for n, value in tensors.items() if value.shape[:2] == shape and not n.startswith(apart)]
+    return [n for n, value in tensors.items() if value.shape[:2] == shape and not n.startswith(excluded)]
 
 
 def pad_id(model: Any) -> int:
-    """The id that fills up rows."""
+    """The id of padding tokens."""
     return getattr(model.config.get_text_config(decoder=True), "pad_token_id", None) or 0
 
 
 def line(name: str) -> str:
-    """What became of a type, in one line."""
+    """One line about a type: its specimen's sizes, or why there is none."""
     start = time.perf_counter()
     try:
-        found = specimen(name)
+        built = specimen(name)
     except Unbuildable as reason:
         return f"{name:24} not built: {reason}"
     seconds = time.perf_counter() - start
-    size = sum(parameter.numel() for parameter in found.model.parameters())
-    positions = found.inputs[row_of(found.inputs)].shape[1]
-    source = "features" if "mm_encoder_outputs" in found.inputs else "pixels" if found.visual else "-"
-    counts = f"{positions:4} positions {len(found.visual):4} visual ({source})"
+    size = sum(parameter.numel() for parameter in built.model.parameters())
+    positions = built.inputs[row_name(built.inputs)].shape[1]
+    source = "features" if "mm_encoder_outputs" in built.inputs else "pixels" if built.visual else "-"
+    counts = f"{positions:4} positions {len(built.visual):4} visual ({source})"
     return f"{name:24} built {seconds:5.2f} s {counts} {size:9,} parameters"
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for chosen in sys.argv[1:] or [*types(), *variants()]:
-        print(line(chosen), flush=True)
+    for argument in sys.argv[1:] or [*types(), *variants()]:
+        print(line(argument), flush=True)

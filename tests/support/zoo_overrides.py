@@ -1,4 +1,4 @@
-"""What cannot be derived: by hand, type by type, only where derived values contradict each other."""
+"""Handwritten overrides for types whose derived values contradict each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALL_TILES: Patch = {
 }
 _VOCABULARY_OF_IMAGES = {f"IMGIMG{chr(65 + i // 10)}{chr(65 + i % 10)}Z": 300 + i for i in range(16)}
 _VISUAL_TOKENS = {f"<|visual token {i:06d}|>": 300 + i for i in range(16)}
-# A quarter of the head turns: 8 of 32 dimensions, in three sections of pairs.
+# A quarter of the head is rotated: 8 of 32 dimensions, in three sections of pairs.
 _QWEN3_5: Patch = {
     "text_config": {
         "head_dim": 32,
@@ -284,7 +284,7 @@ PATCHES["instructblipvideo"] = {"video_token_index": IMAGE}
 
 
 class _NoTower(nn.Module):
-    """In the place of a tower that needs timm: image features are handed over instead."""
+    """A stand-in for a vision encoder that needs timm: image features are injected instead."""
 
     dtype = torch.float32
 
@@ -294,11 +294,11 @@ class _NoTower(nn.Module):
 
 @contextmanager
 def _without_timm() -> Iterator[None]:
-    """Towers of timm's are left out; everything else is made as ever."""
-    made = AutoModel.from_config
+    """Leave out timm's vision encoders; everything else is made as usual."""
+    original = AutoModel.from_config
 
     def from_config(config: Any, **options: Any) -> Any:
-        return _NoTower() if hasattr(config, "architecture") else made(config, **options)
+        return _NoTower() if hasattr(config, "architecture") else original(config, **options)
 
     with patch.object(AutoModel, "from_config", from_config):
         yield
@@ -313,16 +313,16 @@ IMPOSSIBLE = {"pi0": "a robot's policy: it takes states and gives actions, no lo
 
 
 def _widen_codes(model: Any) -> None:
-    """Latents as far apart as the codes are, or every patch would fall to the same one."""
+    """Scale the latents to the codes' distances, otherwise every patch would get the same code."""
     model.model.vqmodel.quant_conv.conv.weight.mul_(8)
 
 
-TUNED: dict[str, Callable[[Any], None]] = {"emu3": _widen_codes}
+ADJUSTMENTS: dict[str, Callable[[Any], None]] = {"emu3": _widen_codes}
 
-# Positions are counted from the row's start unless they are given, as generating would do.
-COUNTED = {"blip": "position_ids", "git": "position_ids", "mistral_large4": "position_ids"}
-COUNTED["vision-encoder-decoder"] = "decoder_position_ids"
-# Where a padded row cannot give what it gives alone: on which sides, and why.
+# Models that count positions from the row's start unless they get them, as generation would pass them.
+POSITION_INPUTS = {"blip": "position_ids", "git": "position_ids", "mistral_large4": "position_ids"}
+POSITION_INPUTS["vision-encoder-decoder"] = "decoder_position_ids"
+# Types for which a padded row gives other results: the sides of the padding, and the reason.
 _FROM_THE_START = "positions are counted from the row's start, and none can be given"
 UNPADDABLE = {
     "diffusion_gemma": (

@@ -1,4 +1,4 @@
-"""Inputs by hand for the types whose own layout no rule gives away."""
+"""Handwritten inputs for the types whose layout cannot be derived."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tests.support.zoo_inputs import Inputs, Row, from_pixels, grid, square, text, tried
+from tests.support.zoo_inputs import Inputs, Row, checked_row, from_pixels, grid, square, text
 
 Layout = Callable[[Any], Inputs]
 
@@ -46,13 +46,13 @@ def coarse_and_fine(model: Any) -> Inputs:
 
 
 def positions(model: Any, *, side: int = 6) -> Inputs:
-    """Patches and the place of each."""
+    """Patches and the position of each."""
     vision = model.config.vision_config
     size = getattr(vision, "model_patch_size", vision.patch_size)
-    places = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1)
+    patch_positions = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1)
     return {
         "pixel_values": torch.rand(1, side**2, 3 * size**2),
-        "image_position_ids": places.reshape(1, -1, 2),
+        "image_position_ids": patch_positions.reshape(1, -1, 2),
     }
 
 
@@ -67,10 +67,10 @@ def packed_strip(model: Any) -> Inputs:
 
 def grid_of_two(model: Any) -> Inputs:
     """A grid without a time axis."""
-    given = grid(model)
+    inputs = grid(model)
     return {
-        "pixel_values": given["pixel_values"][:, : 3 * model.config.vision_config.patch_size**2],
-        "image_grid_hw": given["image_grid_thw"][:, 1:],
+        "pixel_values": inputs["pixel_values"][:, : 3 * model.config.vision_config.patch_size**2],
+        "image_grid_hw": inputs["image_grid_thw"][:, 1:],
     }
 
 
@@ -85,7 +85,7 @@ def pooled_crops(model: Any) -> Inputs:
     }
 
 
-def shaped(model: Any) -> Inputs:
+def padded_patches(model: Any) -> Inputs:
     """Padded rows of flattened patches and each image's shape."""
     vision = model.config.vision_config
     return {
@@ -95,8 +95,8 @@ def shaped(model: Any) -> Inputs:
     }
 
 
-def of_side(side: int, **more: Any) -> Layout:
-    """One square image of this side, of coarse squares: fine grain would be averaged away."""
+def coarse_image(side: int, **more: Any) -> Layout:
+    """One square image of this side, made of coarse squares, because fine noise would be averaged away."""
 
     def image(_: Any) -> Inputs:
         coarse = torch.randn(1, 3, side // 4, side // 4)
@@ -111,29 +111,29 @@ def flat_patches(model: Any) -> Inputs:
 
 
 PIXELS: dict[str, Layout] = {
-    "chameleon": of_side(16),
-    "deepseek_ocr2": of_side(64),
+    "chameleon": coarse_image(16),
+    "deepseek_ocr2": coarse_image(64),
     "deepseek_vl_hybrid": coarse_and_fine,
-    "emu3": of_side(16, image_sizes=torch.tensor([[16, 16]])),
+    "emu3": coarse_image(16, image_sizes=torch.tensor([[16, 16]])),
     "fuyu": flat_patches,
     "gemma4": positions,
     "gemma4_unified": partial(positions, side=2),
     "granite_docling": tile_mask,
     "inkling2": merged_grid,
     "inkling_mm_model": folded_patches,
-    "lfm2_vl": shaped,
+    "lfm2_vl": padded_patches,
     "minicpm_ocr": packed_strip,
     "minicpmv4_6": packed_strip,
     "minicpmv4_7": packed_strip,
     "molmo2": pooled_crops,
     "nemotron_h_omni": grid_of_two,
-    "unlimited_ocr": of_side(64),
+    "unlimited_ocr": coarse_image(64),
     "video_llama_3": merge_sizes,
 }
 
 
 def pixel_row(model: Any, layout: Layout) -> Row:
-    return tried(model, from_pixels(model, layout))
+    return checked_row(model, from_pixels(model, layout))
 
 
 def words(count: int = 12) -> Inputs:
@@ -143,69 +143,75 @@ def words(count: int = 12) -> Inputs:
 
 
 def answer(count: int = 9) -> Inputs:
-    """What an encoder-decoder has written so far."""
+    """The beginning of an encoder-decoder's answer."""
     return {"decoder_input_ids": torch.cat([torch.tensor([2]), text(count - 1)])[None]}
 
 
-def prefixed(model: Any) -> Row:
+def prefix_row(model: Any) -> Row:
     """Image features come before the text, without placeholders: each patch and the class token."""
-    given = square(model)
-    patches = (given["pixel_values"].shape[-1] // model.config.vision_config.patch_size) ** 2
-    return {**words(), **given}, tuple(range(patches + 1))
+    image = square(model)
+    patches = (image["pixel_values"].shape[-1] // model.config.vision_config.patch_size) ** 2
+    return {**words(), **image}, tuple(range(patches + 1))
 
 
-def crossed(model: Any) -> Row:
-    """The text looks at the image by cross-attention."""
+def cross_attention_row(model: Any) -> Row:
+    """Text that attends to the image by cross-attention."""
     return {**words(), **square(model)}, ()
 
 
-def crossed_images(model: Any) -> Row:
-    """As above, each position with the images it may look at; the first may look at none."""
+def cross_attention_images(model: Any) -> Row:
+    """The same, with the images that each position may attend to; the first may attend to none."""
     inputs = words()
-    seen = torch.ones(1, inputs["input_ids"].shape[1], 1)
-    seen[:, 0] = 0
+    image_mask = torch.ones(1, inputs["input_ids"].shape[1], 1)
+    image_mask[:, 0] = 0
     side = model.config.vision_config.image_size
-    return {**inputs, "pixel_values": torch.randn(1, 1, 3, side, side), "image_attention_mask": seen}, ()
+    return {
+        **inputs,
+        "pixel_values": torch.randn(1, 1, 3, side, side),
+        "image_attention_mask": image_mask,
+    }, ()
 
 
-def crossed_tiles(model: Any) -> Row:
+def cross_attention_tiles(model: Any) -> Row:
     """One image of one tile, of at most four."""
     inputs = words()
     inputs["input_ids"][0, 1] = model.config.image_token_index
     side = model.config.vision_config.image_size
     tile = torch.tensor([1, 0, 0, 0])
-    seen = torch.zeros(1, inputs["input_ids"].shape[1], 1, 4, dtype=torch.long)
-    seen[:, 1:] = tile
+    image_mask = torch.zeros(1, inputs["input_ids"].shape[1], 1, 4, dtype=torch.long)
+    image_mask[:, 1:] = tile
     images = {
         "pixel_values": torch.randn(1, 1, 4, 3, side, side),
         "aspect_ratio_ids": torch.ones(1, 1, dtype=torch.long),
         "aspect_ratio_mask": tile[None, None],
-        "cross_attention_mask": seen,
+        "cross_attention_mask": image_mask,
     }
     return {**inputs, **images}, ()
 
 
-def marked(model: Any, given: Inputs) -> Row:
-    """Positions of image features are marked by a mask; the ids below it do not matter."""
+def masked_row(model: Any, image: Inputs) -> Row:
+    """A mask marks the positions of image features; the ids there do not matter."""
     inputs, _ = words(20)["input_ids"], ()
     mask = torch.zeros_like(inputs)
     mask[:, 3 : 3 + model.config.latent_query_num] = 1
     visual = tuple(mask[0].nonzero().flatten().tolist())
     text_inputs = {"input_ids": inputs, "attention_mask": torch.ones_like(inputs)}
-    return {**text_inputs, **given, "image_embeds_position_mask": mask}, visual
+    return {**text_inputs, **image, "image_embeds_position_mask": mask}, visual
 
 
 def numbered_patches(model: Any) -> Inputs:
-    """Flattened patches behind their row and column."""
+    """Flattened patches, each preceded by its row and column."""
     vision = model.config.vision_config
-    places = torch.cartesian_prod(torch.arange(1.0, 5), torch.arange(1.0, 5))
+    patch_positions = torch.cartesian_prod(torch.arange(1.0, 5), torch.arange(1.0, 5))
     return {
-        "flattened_patches": torch.cat([places, torch.randn(16, vision.patch_embed_hidden_size)], 1)[None]
+        "flattened_patches": torch.cat([patch_positions, torch.randn(16, vision.patch_embed_hidden_size)], 1)[
+            None
+        ]
     }
 
 
-def queried(model: Any, frames: int = 1) -> Row:
-    """A Q-Former's queries, which may read the question as well."""
+def query_row(model: Any, frames: int = 1) -> Row:
+    """Placeholders for a Q-Former's queries, with a question for it if it takes one."""
     config = model.config
     middle = torch.full((config.num_query_tokens * frames,), placeholder(config))
     ids = torch.cat([torch.tensor([1]), middle, text(12)])[None]
@@ -226,19 +232,19 @@ def placeholder(config: Any) -> int:
     return next(int(i) for name in names if (i := getattr(config, name, None)) is not None)
 
 
-def encoded(model: Any, layout: Layout = square) -> Row:
-    """Placeholders in the encoder's and an answer begun."""
+def encoder_row(model: Any, layout: Layout = square) -> Row:
+    """Placeholders in the encoder's sequence, and the beginning of an answer."""
     inputs, _ = from_pixels(model, layout)
     return {**inputs, **answer()}, ()
 
 
-def captioned(model: Any, layout: Layout) -> Row:
-    """The image alone goes into the encoder."""
+def image_encoder_row(model: Any, layout: Layout) -> Row:
+    """The image alone in the encoder, and the beginning of an answer."""
     return {**layout(model), **answer(12)}, ()
 
 
-def page(model: Any) -> Row:
-    """Words and where they stand on the page."""
+def page_row(model: Any) -> Row:
+    """Words and their boxes on the page."""
     inputs = words()
     corners = torch.rand(1, inputs["input_ids"].shape[1], 2) * 0.5
     boxes = torch.cat([corners, corners + 0.25], -1)
@@ -246,48 +252,48 @@ def page(model: Any) -> Row:
     return {**inputs, "bbox": boxes, "pixel_values": torch.randn(1, 3, side, side), **answer()}, ()
 
 
-def canvas(model: Any) -> Row:
+def canvas_row(model: Any) -> Row:
     """A prompt with an image for the encoder, and a canvas to refine."""
     inputs, _ = from_pixels(model, positions)
     return {**inputs, "decoder_input_ids": text(model.config.canvas_length)[None]}, ()
 
 
-def all_prefix(model: Any) -> Row:
-    """A row without a suffix, which is what ones among the token types would mean."""
+def prefix_only_row(model: Any) -> Row:
+    """A row without a suffix: token types of one would mark a suffix."""
     inputs, visual = pixel_row(model, square)
     return {**inputs, "token_type_ids": torch.zeros_like(inputs["input_ids"])}, visual
 
 
-def alone(model: Any) -> Row:
-    """Text and nothing else."""
+def text_row(model: Any) -> Row:
+    """Text without an image."""
     return words(16), ()
 
 
 def photograph(model: Any) -> Inputs:
-    """One square image for an encoder that is the whole of the vision."""
+    """One square image, for a model whose encoder is its vision encoder."""
     side = model.config.encoder.image_size
     return {"pixel_values": torch.randn(1, 3, side, side)}
 
 
 ROWS: dict[str, Callable[[Any], Row]] = {
     **{name: partial(pixel_row, layout=layout) for name, layout in PIXELS.items()},
-    "blip": crossed,
-    "blip-2": queried,
-    "diffusion_gemma": canvas,
-    "evolla": alone,
-    "florence2": partial(encoded, layout=of_side(32)),
-    "git": prefixed,
-    "idefics": crossed_images,
-    "instructblip": queried,
-    "instructblipvideo": partial(queried, frames=4),
-    "kosmos-2": lambda model: marked(model, square(model)),
-    "kosmos-2.5": lambda model: marked(model, numbered_patches(model)),
-    "mistral4": alone,
-    "mllama": crossed_tiles,
-    "paligemma": all_prefix,
-    "pix2struct": partial(captioned, layout=numbered_patches),
-    "pp_formulanet": partial(captioned, layout=square),
-    "t5gemma2": partial(encoded, layout=of_side(16)),
-    "udop": page,
-    "vision-encoder-decoder": partial(captioned, layout=photograph),
+    "blip": cross_attention_row,
+    "blip-2": query_row,
+    "diffusion_gemma": canvas_row,
+    "evolla": text_row,
+    "florence2": partial(encoder_row, layout=coarse_image(32)),
+    "git": prefix_row,
+    "idefics": cross_attention_images,
+    "instructblip": query_row,
+    "instructblipvideo": partial(query_row, frames=4),
+    "kosmos-2": lambda model: masked_row(model, square(model)),
+    "kosmos-2.5": lambda model: masked_row(model, numbered_patches(model)),
+    "mistral4": text_row,
+    "mllama": cross_attention_tiles,
+    "paligemma": prefix_only_row,
+    "pix2struct": partial(image_encoder_row, layout=numbered_patches),
+    "pp_formulanet": partial(image_encoder_row, layout=square),
+    "t5gemma2": partial(encoder_row, layout=coarse_image(16)),
+    "udop": page_row,
+    "vision-encoder-decoder": partial(image_encoder_row, layout=photograph),
 }

@@ -1,4 +1,4 @@
-"""Tiny configs out of a config class's own defaults: every size that a name gives away made small."""
+"""Tiny configs from a config class's own defaults: every size that its name shows is made small."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 LAYERS = 4
 VOCAB = 400
 WINDOW = 8
-SPECIALS = 380  # ids from here on are the special tokens'; text is drawn from below
+SPECIALS = 380  # special tokens have ids from here on; text has smaller ids
 Fields = dict[str, Any]
 
 _TEXT: Fields = {
@@ -174,31 +174,33 @@ _VISUAL = ("vision", "audio", "sam", "vq", "perceiver", "qformer", "adapter", "e
 
 
 def config(model_type: str, patch: Mapping[str, Any]) -> PreTrainedConfig:
-    """A tiny config of this model type: its defaults made small, and ``patch`` over them."""
+    """A tiny config of this model type: its defaults made small, overridden by ``patch``."""
     cls = CONFIG_MAPPING[model_type]
-    fields = merged(shrunk(cls()), patch)
+    fields = merge(small_fields(cls()), patch)
     _section_rotary(fields.get("text_config", {}))
     return cls(**fields)
 
 
-def shrunk(defaults: PreTrainedConfig) -> Fields:
-    """The default config as nested fields, with every size made small."""
-    given = defaults.to_dict()
+def small_fields(defaults: PreTrainedConfig) -> Fields:
+    """The default config as nested fields, with small sizes."""
+    values = defaults.to_dict()
     for name, cls in defaults.sub_configs.items():
-        if "vision" in name and given.get(name) is None and cls.model_type:  # a tower by choice: chosen
-            given[name] = cls().to_dict()
-    fields = _shrink(given, _OUTER)
+        if (
+            "vision" in name and values.get(name) is None and cls.model_type
+        ):  # an optional vision encoder: include it
+            values[name] = cls().to_dict()
+    fields = _shrink(values, _OUTER)
     _place_specials(fields)
     return fields
 
 
-def merged(fields: Fields, patch: Mapping[str, Any]) -> Fields:
-    """``fields`` with ``patch`` laid over it, config by config; another model type replaces one whole."""
+def merge(fields: Fields, patch: Mapping[str, Any]) -> Fields:
+    """``fields`` overridden by ``patch``, config by config; a config of another model type is replaced."""
     out = dict(fields)
     for name, value in patch.items():
         old = out.get(name)
         if isinstance(old, dict) and isinstance(value, dict) and _same_type(old, value):
-            out[name] = merged(old, value)
+            out[name] = merge(old, value)
         else:
             out[name] = value
     return out
@@ -208,34 +210,34 @@ def _same_type(old: Fields, patch: Mapping[str, Any]) -> bool:
     return bool(patch.get("model_type", old.get("model_type")) == old.get("model_type"))
 
 
-def _shrink(given: Mapping[str, Any], rules: Mapping[str, Any]) -> Fields:
+def _shrink(fields: Mapping[str, Any], rules: Mapping[str, Any]) -> Fields:
     # The class makes its own per-layer entries; these belong to the default's layers.
-    kept = {name: value for name, value in given.items() if name != "per_layer_config"}
-    return {name: _small(name, value, given, rules) for name, value in kept.items()}
+    shared = {name: value for name, value in fields.items() if name != "per_layer_config"}
+    return {name: _small_value(name, value, fields, rules) for name, value in shared.items()}
 
 
-def _small(name: str, value: Any, given: Mapping[str, Any], rules: Mapping[str, Any]) -> Any:
+def _small_value(name: str, value: Any, fields: Mapping[str, Any], rules: Mapping[str, Any]) -> Any:
     if isinstance(value, dict) and "model_type" in value:
-        return _shrink(value, _rules_of(name, rules))
+        return _shrink(value, _part_rules(name, rules))
     if isinstance(value, list):
-        return _listed(name, value, given, rules)
+        return _small_list(name, value, fields, rules)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    return _scalar(name, value, given, rules)
+    return _small_number(name, value, fields, rules)
 
 
-def _rules_of(name: str, outer: Mapping[str, Any]) -> Fields:
-    """Which sizes a part of the model gets; parts of a tower are the tower's."""
+def _part_rules(name: str, outer: Mapping[str, Any]) -> Fields:
+    """The sizes of a part of the model; parts of a vision encoder have the encoder's."""
     if name in ("text_config", "decoder"):
         return _TEXT
     return _VISION if outer is _VISION or any(part in name for part in _VISUAL) else _TEXT
 
 
-def _scalar(name: str, value: float, given: Mapping[str, Any], rules: Mapping[str, Any]) -> float:
-    if name.endswith("num_key_value_heads"):  # fewer than the queries' where the default has fewer
+def _small_number(name: str, value: float, fields: Mapping[str, Any], rules: Mapping[str, Any]) -> float:
+    if name.endswith("num_key_value_heads"):  # fewer than the queries' if the default has fewer
         heads = int(rules["num_attention_heads"])
-        return heads if value >= given.get(name.replace("key_value", "attention"), value) else 2
-    if name == "window_size":  # of pixels where it is large, else of patches
+        return heads if value >= fields.get(name.replace("key_value", "attention"), value) else 2
+    if name == "window_size":  # in pixels if it is large, else in patches
         return 8 if value > 50 else 2
     if "drop" in name and isinstance(value, float):
         return 0.0
@@ -244,22 +246,26 @@ def _scalar(name: str, value: float, given: Mapping[str, Any], rules: Mapping[st
     return small
 
 
-def _listed(name: str, value: list[Any], given: Mapping[str, Any], rules: Mapping[str, Any]) -> list[Any]:
+def _small_list(
+    name: str, value: list[Any], fields: Mapping[str, Any], rules: Mapping[str, Any]
+) -> list[Any]:
     """A size for each axis, layers by their index, or an entry for each layer."""
     if name in ("image_size", "patch_size"):
         return [rules[name]] * len(value)
-    counts = [count for count in _LAYER_COUNTS if isinstance(given.get(count), int)]
+    counts = [count for count in _LAYER_COUNTS if isinstance(fields.get(count), int)]
     small = next((int(rules[count]) for count in counts if count in rules), LAYERS)
     integers = all(isinstance(entry, int) for entry in value)
     if integers and (name.endswith(("indexes", "indices")) or name == "cross_attention_layers"):
-        every = "deepstack" in name or "intermediate" in name  # features of each layer; else the last one
-        return list(range(small)) if every else [small - 1]
-    per_layer = bool(counts) and len(value) == given[counts[0]] > small
+        all_layers = (
+            "deepstack" in name or "intermediate" in name
+        )  # features of each layer; else the last one
+        return list(range(small)) if all_layers else [small - 1]
+    per_layer = bool(counts) and len(value) == fields[counts[0]] > small
     return _every_kind(value, small) if per_layer else value
 
 
 def _every_kind(value: list[Any], small: int) -> list[Any]:
-    """The first entries, with the kinds that come later in the place of the last of them."""
+    """The first entries, the last of them replaced by kinds that otherwise appear only later."""
     if value == list(range(len(value))):
         return value[:small]
     head = value[:small]
@@ -269,7 +275,7 @@ def _every_kind(value: list[Any], small: int) -> list[Any]:
 
 
 def _place_specials(fields: Fields) -> None:
-    """Every special token gets an id of its own inside the small vocabulary."""
+    """Give every special token an id of its own within the small vocabulary."""
     ids = itertools.count(SPECIALS)
     for name, value in fields.items():
         if isinstance(value, dict) and "model_type" in value:
@@ -281,7 +287,7 @@ def _place_specials(fields: Fields) -> None:
 
 
 def _section_rotary(text: Fields) -> None:
-    """The rotary sections of time, height and width, where the model's code reads them and none are set."""
+    """Set the rotary sections of time, height and width if the model's code reads them and none are set."""
     rope = text.get("rope_parameters") or {}
     if "rope_type" not in rope or "mrope_section" in rope or "mrope_section" not in _code(text):
         return
@@ -290,7 +296,7 @@ def _section_rotary(text: Fields) -> None:
 
 
 def _code(text: Fields) -> str:
-    """The source of the text model, where its config names one."""
+    """The source code of the text model; empty if its config names none."""
     if text["model_type"] not in CONFIG_MAPPING:
         return ""
     name = CONFIG_MAPPING[text["model_type"]].__module__.replace(".configuration_", ".modeling_")

@@ -1,7 +1,7 @@
-"""The likely cause of a drift, read off which curves moved and from which layer on.
+"""The likely cause of a drift, inferred from the curves that moved and from the first layer that did.
 
-A layer's states depend on what came before it alone, so that the first that moved tells where to look;
-the lens alone looks through final norm and output head.
+A layer's states depend only on the layers before it, so the first layer that moved shows where to look. Only
+the lens depends on the final norm and the output head.
 """
 
 from __future__ import annotations
@@ -12,86 +12,95 @@ from typing import Any
 from phasebench.catalog import ATTENTION, CURVES, LENS, SIMILARITY
 from phasebench.curves import Curves
 from phasebench.errors import InputError
-from phasebench.judge.drift.baselines import Reference, read_record
 from phasebench.judge.drift.difference import Difference
 from phasebench.judge.drift.provenance import layout
 from phasebench.judge.drift.record import record
+from phasebench.judge.drift.reference import Reference, read_record
 
 IMAGE = "before the language model: image preprocessing, vision encoder or projector"
 TEXT = "before the language model: text embeddings or tokenizer"
-EITHER = "before the language model: what enters its first block"
+ENTRY = "before the language model: what enters its first block"
 HEAD = "final norm or output head: only what the lens decodes moved"
-OF_ALL = "or what all blocks share: order of the tokens, positions, mask, precision, a setting"
+ALL_BLOCKS = "or what all blocks share: order of the tokens, positions, mask, precision, a setting"
 
 
 def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """One sentence, or nothing where nothing drifted or the curves do not tell.
+    """The likely cause in one sentence; empty where nothing drifted or the curves do not show a cause.
 
-    ``differences`` are all curves of one model and dataset, and only those count that compare each image
-    with itself: an interval hides where a difference begins. ``before`` and ``after`` are the provenance
-    of what was recorded and measured.
+    Only comparisons of each image with itself count: an interval hides where a difference begins.
+
+    Args:
+        differences: those of all curves of one model and dataset.
+        before: the provenance of the recorded curves.
+        after: the provenance of the measured curves.
     """
-    if different := next((one.layer_counts for one in differences if one.layer_counts), None):
-        return f"blocks are missing or added: {different[0]} -> {different[1]}"
-    exact = [one for one in differences if one.shared and not one.half_width.any()]
-    moved = {one.curve: min(one.drifted) for one in exact if one.drifted}
-    return (_of_prompt(before, after) or _of_layers(moved)) if moved else ""
+    if counts := next((diff.layer_counts for diff in differences if diff.layer_counts), None):
+        return f"blocks are missing or added: {counts[0]} -> {counts[1]}"
+    by_image = [diff for diff in differences if diff.shared and not diff.half_width.any()]
+    first_layers = {diff.curve: min(diff.drifted) for diff in by_image if diff.drifted}
+    if not first_layers:
+        return ""
+    return _prompt_cause(before, after) or _layer_cause(first_layers)
 
 
 def likely_cause(reference: Reference, run_id: str, measured: Curves) -> str:
-    """The same from the baselines of ``run_id``, ``<model>/<dataset>``; what cannot be compared is left out.
+    """The ``cause`` from the baselines of ``run_id``, ``<model>/<dataset>``.
 
-    Another model's baselines (``--against``) name no cause: a difference is no fault there.
+    Curves that cannot be compared are left out. Against another model (``--against``) there is no cause: a
+    difference is no fault there.
     """
     if reference.against:
         return ""
-    found, before = [], None
+    differences, before = [], None
     for name in CURVES:
         path = reference.folders.find(f"{run_id}/{name}.json")
         try:
-            known = read_record(path) if path else None
-            if known is not None:
-                found.append(reference.compare(known, record(measured, name)))
-                before = before or known["provenance"]
+            recorded = read_record(path) if path else None
+            if recorded is not None:
+                differences.append(reference.compare(recorded, record(measured, name)))
+                before = before or recorded["provenance"]
         except InputError:
-            continue  # said in the curve's own case
-    return cause(found, before, measured.provenance) if before else ""
+            continue  # the curve's own case reports it
+    return cause(differences, before, measured.provenance) if before else ""
 
 
-def _of_prompt(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The prompt is not the recorded one: everything else may follow from it."""
+def _prompt_cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """A changed prompt, because every other change may follow from it; empty if it is the recorded one."""
     layouts = before.get("layout"), after.get("layout")
-    both = all(isinstance(one, Mapping) for one in layouts)
-    changed = layout(*layouts) if both and layouts[0] != layouts[1] else ""  # type: ignore[arg-type]
+    comparable = all(isinstance(prompt_layout, Mapping) for prompt_layout in layouts)
+    changes = layout(*layouts) if comparable and layouts[0] != layouts[1] else ""  # type: ignore[arg-type]
     if before.get("prompt") != after.get("prompt"):
-        also = f", and with it the prompt's layout: {changed}" if changed else ""
-        return f"the prompt's text changed (chat template, or --prompt){also}"
-    return f"the prompt's layout changed, not its text (processor or tokenizer): {changed}" if changed else ""
+        addition = f", and with it the prompt's layout: {changes}" if changes else ""
+        return f"the prompt's text changed (chat template, or --prompt){addition}"
+    return f"the prompt's layout changed, not its text (processor or tokenizer): {changes}" if changes else ""
 
 
-def _of_layers(moved: Mapping[str, int]) -> str:
-    """``moved``: curve -> the first layer past what is allowed."""
-    states = min((moved[name] for name in SIMILARITY if name in moved), default=None)
-    rows = min((moved[name] for name in ATTENTION if name in moved), default=None)
-    known = [layer for layer in (states, rows) if layer is not None]
-    if not known:
-        return HEAD if any(name in moved for name in LENS) else ""
-    first = min(known)
+def _layer_cause(first_layers: Mapping[str, int]) -> str:
+    """The cause that the layers show; ``first_layers``: curve -> its first layer that drifted."""
+    states = min((first_layers[name] for name in SIMILARITY if name in first_layers), default=None)
+    rows = min((first_layers[name] for name in ATTENTION if name in first_layers), default=None)
+    layers = [layer for layer in (states, rows) if layer is not None]
+    if not layers:
+        return HEAD if any(name in first_layers for name in LENS) else ""
+    first = min(layers)
     if first == 0:
-        return _of_entry(moved)
-    if first == 1 and moved.get("intra_visual") == 1 and moved.get("intra_text") != 1:
+        return _entry_cause(first_layers)
+    if first == 1 and first_layers.get("intra_visual") == 1 and first_layers.get("intra_text") != 1:
         return f"{IMAGE} (only image tokens moved at layer 1: the size of what enters block 1)"
-    return _of_block(first, rows)
+    return _block_cause(first, rows)
 
 
-def _of_entry(moved: Mapping[str, int]) -> str:
-    image, text = (moved.get(name) == 0 for name in ("intra_visual", "intra_text"))
+def _entry_cause(first_layers: Mapping[str, int]) -> str:
+    """The modality whose states drifted at layer 0, where they enter the language model."""
+    image, text = (first_layers.get(name) == 0 for name in ("intra_visual", "intra_text"))
     if image == text:
-        return EITHER
+        return ENTRY
     return IMAGE if image else TEXT
 
 
-def _of_block(first: int, rows: int | None) -> str:
-    """A block's attention is seen before what the block gives."""
+def _block_cause(first: int, rows: int | None) -> str:
+    """The block and its part; a block's attention rows (first drifted at ``rows``) precede its output."""
     part = "its attention or what it reads" if rows == first else "after its attention (norm or MLP)"
-    return f"block 1, {OF_ALL}" if first == 1 else f"block {first}, {part}: layers before it are as recorded"
+    return (
+        f"block 1, {ALL_BLOCKS}" if first == 1 else f"block {first}, {part}: layers before it are as recorded"
+    )

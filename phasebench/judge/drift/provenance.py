@@ -1,24 +1,24 @@
-"""What differs between two measurements besides their numbers, in words."""
+"""Differences between the provenance of two measurements, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-TELLING = (
+COMPARED_FIELDS = (
     "checkpoint", "prompt", "processing", "layout", "lens_norm", "dtype", "device", "torch", "transformers",
 )  # fmt: skip
-"""Provenance whose difference is named beside a drift."""
+"""Fields of the provenance whose difference is named beside a drift."""
 
 
 def notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line a field that differs, the layout in words; ``processing`` was not always recorded."""
-    known = [key for key in TELLING if key != "processing" or (key in before and key in after)]
-    pairs = [(key, before.get(key), after.get(key)) for key in known]
-    return tuple(_described(key, old, new) for key, old, new in pairs if old != new)
+    """One line for each field that differs; old baselines lack ``processing``, which is then not compared."""
+    keys = [key for key in COMPARED_FIELDS if key != "processing" or (key in before and key in after)]
+    pairs = [(key, before.get(key), after.get(key)) for key in keys]
+    return tuple(_describe(key, old, new) for key, old, new in pairs if old != new)
 
 
-def _described(key: str, before: Any, after: Any) -> str:
+def _describe(key: str, before: Any, after: Any) -> str:
     if key == "layout" and isinstance(before, Mapping) and isinstance(after, Mapping):
         return f"layout differs: {layout(before, after)}"
     if key == "processing":
@@ -27,10 +27,10 @@ def _described(key: str, before: Any, after: Any) -> str:
 
 
 def layout(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """``image tokens 576 -> 575, prompt length 620 -> 619``; what is the same is not told."""
+    """The changes of a prompt's layout: ``image tokens 576 -> 575, prompt length 620 -> 619``."""
     changes = [
-        f"{what} {old} -> {new}"
-        for what, old, new in (
+        f"{name} {old} -> {new}"
+        for name, old, new in (
             ("image tokens", _tokens(before), _tokens(after)),
             ("first at position", _first(before), _first(after)),
             ("runs of them", len(before["visual"]), len(after["visual"])),
@@ -41,9 +41,9 @@ def layout(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return ", ".join(changes) or "positions of image and text tokens"
 
 
-def _tokens(found: Mapping[str, Any]) -> int:
-    return int(sum(end - start for start, end in found["visual"]))
+def _tokens(prompt_layout: Mapping[str, Any]) -> int:
+    return int(sum(end - start for start, end in prompt_layout["visual"]))
 
 
-def _first(found: Mapping[str, Any]) -> int:
-    return int(min((start for start, _ in found["visual"]), default=-1))
+def _first(prompt_layout: Mapping[str, Any]) -> int:
+    return int(min((start for start, _ in prompt_layout["visual"]), default=-1))

@@ -1,4 +1,4 @@
-"""A curve as it is kept: per layer for readers, per image for comparing like with like."""
+"""The record of a curve in a baseline: layer by layer for readers, image by image for comparing."""
 
 from __future__ import annotations
 
@@ -9,116 +9,117 @@ from typing import Any
 
 import numpy as np
 
-from phasebench.catalog import RECALLS
+from phasebench.catalog import BY_NAME, Captions
 from phasebench.curves import Array, Curves, known_mean
 from phasebench.errors import InputError
-from phasebench.judge.statistics import plain
+from phasebench.judge.statistics import rounded_number
 
 DIGITS = 9
-"""Significant digits of a mean: what a float32 needs to be read back as it was."""
+"""Significant digits of a mean: enough to read a float32 back unchanged."""
 IMAGE_DIGITS = 6
 """Significant digits of one image's value: a thirtieth of the smallest tolerance."""
-OF_OTHERS = ("recall_other", "lift")
-"""Curves in which an image's value also depends on which other images were drawn."""
 
 Record = dict[str, Any]
-"""What a baseline's file holds. A curve's: ``curve``, ``layers`` (rows of layer, mean, se, n), ``images``
-(values [L + 1] by key) and ``provenance``; a verdict's: what ``Verdict.as_dict`` gives, and the same."""
+"""The content of a baseline's file. For a curve: ``curve``, ``layers`` (rows of layer, mean, se, n),
+``images`` (values [L + 1] by key), ``provenance``. For a verdict: ``Verdict.as_dict``, ``provenance``."""
 
 
 def record(curves: Curves, name: str) -> Record:
-    """Mean, standard error and n per layer, every image's values, and the provenance.
+    """The record of a curve: mean, standard error and n per layer, every image's values, the provenance.
 
-    An image goes by its item and the digest of its content, so that it is known again in a run on others;
-    where captions count by the digest of those too, and where its value depends on the others, of them all.
+    The key of an image is its item and the digest of its content, so that a run on other images recognises
+    it. If captions count, the digest includes them; if the value depends on the other images, the key has
+    the digest of the whole data too.
     """
     table = curves.summary(name)
     layers = [
         {
             "layer": layer,
-            "mean": plain(row["mean"], DIGITS),
-            "se": plain(row["se"], DIGITS),
+            "mean": rounded_number(row["mean"], DIGITS),
+            "se": rounded_number(row["se"], DIGITS),
             "n": int(row["n"]),
         }
         for layer, (_, row) in enumerate(table.iterrows())
     ]
     values = {
-        key: [plain(value, IMAGE_DIGITS) for value in row]
+        key: [rounded_number(value, IMAGE_DIGITS) for value in row]
         for key, row in zip(_keys(curves, name), curves.array(name).tolist(), strict=True)
     }
     return {"curve": name, "layers": layers, "images": values, "provenance": dict(curves.provenance)}
 
 
 def _keys(curves: Curves, name: str) -> list[str]:
-    others = f" {curves.provenance.get('data')}" if name in OF_OTHERS else ""
+    """The images' keys in the record of a curve, in order."""
+    captions = BY_NAME[name].captions
+    data_digest = f" {curves.provenance.get('data')}" if captions is Captions.OTHERS else ""
     contents = {image: curves.contents.get(image, image) for image in curves.items}
-    if name not in RECALLS:
+    if captions is Captions.NONE:
         contents = {image: content.partition("-")[0] for image, content in contents.items()}
-    return [f"{item} {contents[image]}{others}" for image, item in curves.items.items()]
+    return [f"{item} {contents[image]}{data_digest}" for image, item in curves.items.items()]
 
 
-def item_of(key: str, curve: str) -> str:
+def item_in_key(key: str, curve: str) -> str:
     """The item that an image's key in a record of ``curve`` names."""
-    return key.rsplit(" ", 2 if curve in OF_OTHERS else 1)[0]
+    return key.rsplit(" ", 2 if BY_NAME[curve].captions is Captions.OTHERS else 1)[0]
 
 
 def parse_record(text: str, source: object) -> Record:
-    """The record that a baseline's text holds; what is read later is known to be there.
+    """The record in a baseline's text, checked for everything that is read later.
 
     Raises:
-        InputError: it is not JSON, or not a record; the message names ``source``.
+        InputError: the text is not JSON, or not a record; the message names ``source``.
     """
     try:
-        found: Record = json.loads(text)
+        parsed: Record = json.loads(text)
     except ValueError as error:
         raise InputError(
             f"baseline {source} is not JSON ({error}); rewrite it with --snapshot-update"
         ) from error
-    if not _is_record(found):
+    if not _is_record(parsed):
         raise InputError(
             f"baseline {source} is not a record of a curve or verdict; rewrite it with --snapshot-update"
         )
-    return found
+    return parsed
 
 
-def _is_record(found: Any) -> bool:
-    match found:
+def _is_record(parsed: Any) -> bool:
+    match parsed:
         case {"verdict": str()}:
-            return _is_provenance(found.get("provenance", {}))
+            return _is_provenance(parsed.get("provenance", {}))
         case {"layers": [_, *_] as layers, "images": dict() as images, "provenance": provenance}:
-            whole = bool(images) and all(
+            has_rows = bool(images) and all(
                 isinstance(row, list) and len(row) == len(layers) for row in images.values()
             )
-            rows_known = whole and all(_is_number(value) for row in images.values() for value in row)
-            return rows_known and all(map(_is_layer, layers)) and _is_provenance(provenance)
+            has_numbers = has_rows and all(_is_number(value) for row in images.values() for value in row)
+            return has_numbers and all(map(_is_layer, layers)) and _is_provenance(provenance)
     return False
 
 
-def _is_layer(found: Any) -> bool:
+def _is_layer(parsed: Any) -> bool:
     keys = ("layer", "mean", "se", "n")
-    return isinstance(found, dict) and all(key in found and _is_number(found[key]) for key in keys)
+    return isinstance(parsed, dict) and all(key in parsed and _is_number(parsed[key]) for key in keys)
 
 
 def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _is_provenance(found: Any) -> bool:
-    if not isinstance(found, dict) or not isinstance(found.get("images", 0), int):
+def _is_provenance(parsed: Any) -> bool:
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("images", 0), int):
         return False
-    layouts = found.get("layout", [])  # one that all images have, or a list
+    layouts = parsed.get("layout", [])  # one layout that all images have, or a list of several
     return all(map(_is_layout, layouts if isinstance(layouts, list) else [layouts]))
 
 
-def _is_layout(found: Any) -> bool:
-    match found:
+def _is_layout(parsed: Any) -> bool:
+    match parsed:
         case {"visual": list() as runs, "length": int()}:
             return all(isinstance(run, list) and [*map(type, run)] == [int, int] for run in runs)
     return False
 
 
 def dump(data: Mapping[str, Any]) -> str:
-    """A record as text with one layer and one image a line, so that a difference reads in a diff."""
+    """A record as JSON text with a line for each layer and each image, so that a diff can be read."""
     lines = []
     for key, value in data.items():
         if key == "layers":
@@ -141,23 +142,23 @@ def columns(recorded: Record) -> dict[str, list[float | None]]:
 
 
 def column(recorded: Record, key: str) -> Array:
-    """One column of the layers [L + 1]; NaN where nothing is known."""
-    return numbers([layer[key] for layer in recorded["layers"]])
+    """One column of the layers [L + 1]; NaN where there is no value."""
+    return as_array([layer[key] for layer in recorded["layers"]])
 
 
 def rows(recorded: Record, keys: Sequence[str]) -> Array:
-    """The values of these images [images, L + 1]; NaN where nothing is known."""
-    return np.stack([numbers(recorded["images"][key]) for key in keys])
+    """The values of these images [images, L + 1]; NaN where there is no value."""
+    return np.stack([as_array(recorded["images"][key]) for key in keys])
 
 
-def numbers(values: Sequence[float | None]) -> Array:
-    """The same with NaN for None."""
+def as_array(values: Sequence[float | None]) -> Array:
+    """The values as an array, with NaN for None."""
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def deviation(values: Array) -> Array:
-    """Standard deviation over images of what is known [L + 1]; NaN with fewer than two."""
-    known = np.isfinite(values)
-    squares = np.where(known, (values - known_mean(values)) ** 2, 0).sum(axis=0)
+    """Standard deviation of the finite values over images [L + 1]; NaN with fewer than two."""
+    is_finite = np.isfinite(values)
+    squares = np.where(is_finite, (values - known_mean(values)) ** 2, 0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.sqrt(squares / (known.sum(axis=0) - 1)), dtype=np.float64)
+        return np.asarray(np.sqrt(squares / (is_finite.sum(axis=0) - 1)), dtype=np.float64)

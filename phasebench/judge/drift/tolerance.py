@@ -1,4 +1,4 @@
-"""What numerical noise may do to a curve: seen by ``python -m phasebench calibrate``, not guessed."""
+"""The differences that numerical noise may cause in a curve, as ``python -m phasebench calibrate`` finds."""
 
 from __future__ import annotations
 
@@ -11,120 +11,143 @@ from typing import Any
 
 import numpy as np
 
-from phasebench.catalog import MAX_LOGIT, RECALLS
+from phasebench.catalog import BY_NAME, Scale
 from phasebench.curves import Array, known_mean
 from phasebench.errors import InputError
-from phasebench.judge.statistics import ROUNDING, WORD
+from phasebench.judge.statistics import ROUNDING
 
 FILE = "tolerances.json"
-"""Its name in a folder of baselines."""
+"""The name of the tolerances in a folder of baselines."""
 MARGIN = 3.0
-"""Times what was seen is allowed: another machine's noise is of the same kind, not of the same size."""
-RELATIVE = ("total", "ratio_first5")
-"""Curves without a bound, whose noise grows with their size."""
-FLIP = {"sinks": 1.0, **dict.fromkeys(RECALLS, WORD)}
-"""What one near-tie that falls the other way does to an image's value: a position at the sinks' threshold,
-a caption word (of two). One in one image is always allowed: whether a calibration meets one is chance."""
+"""So many times the measured noise is allowed: another machine's is of the same kind, but may be larger."""
+JSON_KEYS = {"mean": "mean", "rms": "rms", "single_image": "most"}
+"""Attribute of ``Spread`` -> its key in the file."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The largest differences seen between runs that should agree, over layers.
+    """The largest differences, over layers, between runs that should agree.
 
     Attributes:
         mean: of the mean over images.
-        rms: the root of the mean square over images.
-        most: of one image.
+        rms: of the root mean square over images.
+        single_image: of a single image.
     """
 
     mean: float = 0.0
     rms: float = 0.0
-    most: float = 0.0
+    single_image: float = 0.0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, float]) -> Spread:
+        """The spread that ``as_dict`` wrote.
+
+        Raises:
+            TypeError: it has another key.
+        """
+        attributes = {key: name for name, key in JSON_KEYS.items()}
+        return cls(**{attributes.get(key, key): value for key, value in data.items()})
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain data; to three digits, rounded up."""
+        return {key: _round_up(getattr(self, name)) for name, key in JSON_KEYS.items()}
 
     def widest(self, other: Spread) -> Spread:
-        """The larger of each."""
+        """The larger value of each attribute."""
         return Spread(*(max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
     def allowed(self, curve: str, level: Array, images: Array) -> tuple[Array, Array]:
-        """What may lie between two means over so many ``images``, and the root mean square [L + 1] each.
+        """The allowed difference of two means over so many ``images``, and its root mean square [L + 1] each.
 
         ``level`` [L + 1] is one of the means.
         """
-        of_one = max(self.most, FLIP[curve]) if curve in FLIP else MARGIN * self.most
+        # A calibration meets a near-tie only by chance, so one step of one image is always allowed.
+        step = BY_NAME[curve].step
+        image_noise = max(self.single_image, step) if step else MARGIN * self.single_image
         scale, count = _scale(curve, level), np.maximum(1, images)
-        of_mean = (ROUNDING + MARGIN * self.mean + of_one / count) * scale
-        rms = (ROUNDING + MARGIN * self.rms + of_one / np.sqrt(count)) * scale
-        return of_mean, rms
+        mean_noise = (ROUNDING + MARGIN * self.mean + image_noise / count) * scale
+        rms_noise = (ROUNDING + MARGIN * self.rms + image_noise / np.sqrt(count)) * scale
+        return mean_noise, rms_noise
 
 
-def pair(before: str, after: str) -> str:
-    """Under what the spreads between two precisions are kept: ``bfloat16/float32``, or one that both are."""
+Spreads = dict[str, dict[str, Spread]]
+"""Dtype, or a ``dtype_pair`` -> curve -> spread."""
+
+
+def dtype_pair(before: str, after: str) -> str:
+    """The key of the spreads between two precisions: ``bfloat16/float32``, or just the one that both are."""
     return "/".join(sorted({before, after}))
 
 
-def spread(before: Array, after: Array, curve: str) -> Spread:
-    """What lies between two measurements [images, L + 1] of the same images."""
-    apart = (after - before) / _scale(curve, known_mean(before))
-    seen = np.abs(known_mean(apart)), np.sqrt(known_mean(apart**2)), np.abs(apart)
-    return Spread(*(float(np.nanmax(values, initial=0.0)) for values in seen))
+def spread_between(before: Array, after: Array, curve: str) -> Spread:
+    """The spread between two measurements [images, L + 1] of the same images."""
+    change = (after - before) / _scale(curve, known_mean(before))
+    sizes = np.abs(known_mean(change)), np.sqrt(known_mean(change**2)), np.abs(change)
+    return Spread(*(float(np.nanmax(values, initial=0.0)) for values in sizes))
 
 
 def _scale(curve: str, level: Array) -> Array:
-    """What a curve's noise is relative to [L + 1]."""
+    """The size that a curve's noise is relative to [L + 1]."""
     size = np.abs(level)
-    if curve == MAX_LOGIT:  # a logit near 0 is a sum of large products all the same
+    scale = BY_NAME[curve].scale
+    if scale is Scale.LARGEST:
         return np.where(np.isnan(level), np.nan, np.nanmax(size, initial=0.0))
-    return size if curve in RELATIVE else np.ones_like(level)
+    return size if scale is Scale.RELATIVE else np.ones_like(level)
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """The spreads seen, by dtype (of two that differ their ``pair``) and curve."""
+    """The measured spreads by dtype, or by ``dtype_pair`` of two, and by curve."""
 
-    seen: Mapping[str, Mapping[str, Spread]]
+    spreads: Mapping[str, Mapping[str, Spread]]
 
     @classmethod
     def read(cls, path: Path) -> Tolerances:
-        """Read what a calibration wrote.
+        """Read the file that a calibration wrote.
 
         Raises:
             InputError: it cannot be read; the message names the file.
         """
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["seen"]
-            return cls({d: {name: Spread(**of) for name, of in by.items()} for d, by in found.items()})
+            data = json.loads(path.read_text(encoding="utf-8"))["seen"]
+            return cls(
+                {
+                    dtypes: {curve: Spread.from_dict(spread) for curve, spread in by_curve.items()}
+                    for dtypes, by_curve in data.items()
+                }
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"tolerances {path} cannot be read ({error!r}); python -m phasebench calibrate writes them"
             ) from error
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; to three digits, rounded up."""
+        """Plain data for the file; to three digits, rounded up."""
         return {
-            d: {name: {f.name: _up(getattr(of, f.name)) for f in fields(of)} for name, of in by.items()}
-            for d, by in self.seen.items()
+            dtypes: {curve: spread.as_dict() for curve, spread in by_curve.items()}
+            for dtypes, by_curve in self.spreads.items()
         }
 
     def between(self, curve: str, before: str, after: str) -> Spread:
-        """The spread to expect of ``curve`` between these dtypes.
+        """The spread of ``curve`` between these dtypes.
 
         Raises:
             InputError: none was calibrated for them.
         """
-        dtypes = pair(before, after)
-        known = self.seen.get(dtypes, {})
-        if curve not in known:
+        dtypes = dtype_pair(before, after)
+        spreads = self.spreads.get(dtypes, {})
+        if curve not in spreads:
             raise InputError(f"no tolerance of {curve} for {dtypes} in {FILE}; {_remedy(before, after)}")
-        return known[curve]
+        return spreads[curve]
 
 
 def _remedy(before: str, after: str) -> str:
-    """Calibration compares each precision with itself and with float32."""
+    """The way to a tolerance; calibration compares each precision with itself and with float32."""
     measured = {before, after} - {"float32"} or {"float32"}
     if len(measured) > 1:
         return f"two 16-bit precisions are not compared: measure with --dtype {before}, as recorded"
     return f"measure one: python -m phasebench calibrate --dtype {measured.pop()}"
 
 
-def _up(value: float) -> float:
+def _round_up(value: float) -> float:
     return float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(value)))

@@ -1,4 +1,4 @@
-"""A finding beside its controls: does its number differ from what comes out with nothing to see?"""
+"""A finding's number against its controls, where there is nothing to see: does it differ?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from phasebench.judge.statistics import (
     Estimate,
     Statistic,
     jackknife_errors,
-    plain,
     replicates,
-    student,
+    rounded_number,
+    sample_size,
+    student_estimate,
     unseen_hits_error,
-    valued,
 )
 
 
@@ -31,7 +31,7 @@ class Contrast:
         control: its name: ``blank``, ``projector``, ``text`` or ``other captions``.
         value: the number there.
         difference: measured minus control, with its interval over images.
-        note: what else is to be said of the control.
+        note: a remark on the control.
     """
 
     control: str
@@ -48,13 +48,12 @@ class Contrast:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; numbers to six digits, NaN as None."""
-        numbers = {key: plain(getattr(self.difference, key), 6) for key in ("low", "high")}
-        difference = plain(self.difference.value, 6)
+        ends = {key: rounded_number(getattr(self.difference, key), 6) for key in ("low", "high")}
         return {
             "control": self.control,
-            "value": plain(self.value, 6),
-            "difference": difference,
-            **numbers,
+            "value": rounded_number(self.value, 6),
+            "difference": rounded_number(self.difference.value, 6),
+            **ends,
             "differs": self.differs,
             "note": self.note,
         }
@@ -69,39 +68,49 @@ def contrasts(
 ) -> tuple[Contrast, ...]:
     """The statistic [] of ``names``' means against every control that has these curves.
 
-    Images that a control has too are compared each with itself, and the others left out; a control of other
-    images adds its own error. A control of one image has no spread.
+    If the control has some of the measured images, each is compared with itself and the rest is left out. A
+    control of other images adds its own error; a control of one image has no spread.
     """
-    found = []
-    for control, curves in controls.items():
-        if set(names) <= set(curves.names):
-            here = _matched(measured, curves)
-            value, left = replicates(here, names, statistic)
-            there, left_there = replicates(curves, names, statistic)
-            error = math.hypot(_gap_error(here, left, curves, left_there), unseen_hits_error(here, names))
-            items, images = _effective_sample(valued(here, names), valued(curves, names))
-            gap = student(float(value - there), error, items, images)
-            found.append(Contrast(control, float(there), gap, note(curves)))
-    return tuple(found)
+    return tuple(
+        _contrast(measured, control, curves, names, statistic, note(curves))
+        for control, curves in controls.items()
+        if set(names) <= set(curves.names)
+    )
 
 
-def _matched(measured: Curves, control: Curves) -> Curves:
-    """The measured images that the control has; all of them where it has others, or one for all."""
+def _contrast(
+    measured: Curves, name: str, control: Curves, names: tuple[str, ...], statistic: Statistic, note: str
+) -> Contrast:
+    """The contrast with one control."""
+    matched = _matching_images(measured, control)
+    value, without_items = replicates(matched, names, statistic)
+    control_value, control_without_items = replicates(control, names, statistic)
+    difference_error = _difference_error(matched, without_items, control, control_without_items)
+    error = math.hypot(difference_error, unseen_hits_error(matched, names))
+    items, images = _effective_sample(sample_size(matched, names), sample_size(control, names))
+    difference = student_estimate(float(value - control_value), error, items, images)
+    return Contrast(name, float(control_value), difference, note)
+
+
+def _matching_images(measured: Curves, control: Curves) -> Curves:
+    """The measured images that the control has; all of them if it has other images or a single one."""
     if len(control.items) > 1 and control.items.items() <= measured.items.items():
         return replace(measured, table=measured.table.loc[list(control.items)], items=control.items)
     return measured
 
 
-def _gap_error(measured: Curves, left: Array, control: Curves, left_there: Array) -> float:
-    """The standard error of the difference."""
+def _difference_error(
+    measured: Curves, without_items: Array, control: Curves, control_without_items: Array
+) -> float:
+    """The standard error of the difference, from the values without each item in turn."""
     if measured.items == control.items:
-        return float(jackknife_errors(left - left_there))
+        return float(jackknife_errors(without_items - control_without_items))
     if len(control.items) == 1:
-        return float(jackknife_errors(left))
-    return float(np.hypot(jackknife_errors(left), jackknife_errors(left_there)))
+        return float(jackknife_errors(without_items))
+    return float(np.hypot(jackknife_errors(without_items), jackknife_errors(control_without_items)))
 
 
 def _effective_sample(measured: tuple[int, int], control: tuple[int, int]) -> tuple[int, int]:
-    """Items and images that a difference rests on; a control of one image limits nothing."""
+    """How many items and images a difference rests on; a control of one image sets no limit."""
     items, images = measured
     return (items if control[0] == 1 else min(items, control[0])), images

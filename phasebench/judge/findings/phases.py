@@ -1,7 +1,7 @@
-"""Phases (paper section 3.1): a curve cut into intervals of monotone fits by dynamic programming.
+"""Phases (paper section 3.1): a curve divided into intervals of monotone fits by dynamic programming.
 
-Neighbouring intervals share their turning point, so a boundary is a layer. Patterns compete by
-squared error plus a price per interval.
+Neighbouring intervals share their turning point, so a boundary is a layer. The pattern with the smallest
+information criterion wins: the squared error and a penalty for each interval.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from phasebench.curves import Array
 from phasebench.judge.statistics import ROUNDING
 
 MAX_PHASES = 6
-"""Longest pattern that competes."""
+"""Length of the longest pattern."""
 RISE, FALL = 1, -1
 WORDS = {RISE: "rise", FALL: "fall"}
 FOUR = (RISE, FALL, RISE, FALL)
@@ -29,7 +29,7 @@ class Phases:
 
     Attributes:
         pattern: +1 for a rise and -1 for a fall, in order.
-        boundaries: the layers between them, one fewer.
+        boundaries: the layers between the intervals, one fewer than these.
         error: squared error of the monotone fits.
     """
 
@@ -42,23 +42,26 @@ class Phases:
 
 
 def find_phases(curve: Array, noise: float = 0.0, tables: dict[int, Array] | None = None) -> Phases:
-    """The pattern that wins on ``curve`` [L + 1], of one to ``MAX_PHASES`` intervals.
+    """The best pattern of one to ``MAX_PHASES`` intervals on a curve.
 
-    ``noise`` is the standard error of the curve's layers; its own roughness is added to it. ``tables`` are
-    the curve's ``errors``, where they are known.
+    Args:
+        curve: values [L + 1].
+        noise: standard error of the curve's layers; its own roughness is added to it.
+        tables: the curve's ``isotonic_errors``, if they are computed already.
     """
-    tables, floor = tables or errors(curve), max(np.hypot(roughness(curve), noise), ROUNDING)
+    tables = tables or isotonic_errors(curve)
+    floor = max(np.hypot(roughness(curve), noise), ROUNDING)
     return min(
         (fit_pattern(curve, pattern, tables) for pattern in _patterns()),
-        key=lambda phases: _price(phases, len(curve), floor),
+        key=lambda phases: _criterion(phases, len(curve), floor),
     )
 
 
 def roughness(curve: Array) -> float:
-    """Standard deviation of a curve's layers [L + 1] about a smooth one, from its second differences.
+    """Standard deviation of a curve's layers [L + 1] about a smooth curve, from its second differences.
 
-    The median is 0 for straight lines with turning points, and hardly moved by a slow bend (after
-    Gasser, Sroka and Jennen-Steinmetz 1986); 0.6745 is the median of a standard normal's size.
+    Their median is 0 for straight lines with turning points, and a slow bend hardly changes it (after Gasser,
+    Sroka and Jennen-Steinmetz 1986); 0.6745 is the median absolute value of a standard normal.
     """
     bends = np.diff(curve, 2)
     return float(np.median(np.abs(bends)) / (0.6745 * np.sqrt(6))) if len(bends) else 0.0
@@ -66,7 +69,7 @@ def roughness(curve: Array) -> float:
 
 def fit_pattern(curve: Array, pattern: Pattern, tables: dict[int, Array] | None = None) -> Phases:
     """The best boundaries of one pattern on ``curve`` [L + 1]."""
-    tables = tables or errors(curve)
+    tables = tables or isotonic_errors(curve)
     size = len(curve)
     best = tables[pattern[0]][0].copy()
     previous = []
@@ -83,14 +86,14 @@ def fit_pattern(curve: Array, pattern: Pattern, tables: dict[int, Array] | None 
 
 
 def heights(curve: Array, phases: Phases) -> Array:
-    """How far each interval goes in its own direction [..., intervals]; negative if it does not."""
+    """The change over each interval in its direction [..., intervals]; negative if it goes the other way."""
     ends = [0, *phases.boundaries, curve.shape[-1] - 1]
     steps = curve[..., ends[1:]] - curve[..., ends[:-1]]
     return np.asarray(steps * np.asarray(phases.pattern), dtype=np.float64)
 
 
-def _price(phases: Phases, size: int, floor: float) -> float:
-    """Bayesian information criterion; a boundary and a direction are two parameters an interval."""
+def _criterion(phases: Phases, size: int, floor: float) -> float:
+    """The Bayesian information criterion; each interval has two parameters, a boundary and a direction."""
     return float(size * np.log(phases.error / size + floor**2) + 2 * len(phases.pattern) * np.log(size))
 
 
@@ -103,23 +106,23 @@ def _patterns() -> tuple[Pattern, ...]:
     )
 
 
-def errors(curve: Array) -> dict[int, Array]:
-    """Squared error of the isotonic fit of every interval [i..j], both directions [L + 1, L + 1]."""
+def isotonic_errors(curve: Array) -> dict[int, Array]:
+    """Squared error of the isotonic fit of every interval [i..j], in each direction [L + 1, L + 1]."""
     size = len(curve)
     tables = {}
     for sign in (RISE, FALL):
         table = np.full((size, size), np.inf)
         for start in range(size):
-            table[start, start + 1 :] = _isotonic_errors(sign * curve[start:])[1:]
+            table[start, start + 1 :] = _prefix_errors(sign * curve[start:])[1:]
         tables[sign] = table
     return tables
 
 
-def _isotonic_errors(values: Array) -> Array:
-    """Error of the increasing fit of every prefix of ``values``, by pooling adjacent violators.
+def _prefix_errors(values: Array) -> Array:
+    """Squared error of the increasing fit of every prefix of ``values``, by pooling adjacent violators.
 
-    ``scipy.optimize.isotonic_regression`` would fit each prefix anew; pooling gives all of them in
-    one sweep, which the bootstrap needs (a test holds the two equal).
+    ``scipy.optimize.isotonic_regression`` would fit each prefix from scratch. Pooling fits all of them in one
+    sweep, which makes the bootstrap affordable; a test compares the two.
     """
     blocks: list[tuple[float, int, float]] = []  # mean, size, squared error
     errors = np.empty(len(values))

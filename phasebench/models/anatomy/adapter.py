@@ -1,7 +1,7 @@
-"""The one adapter: where in a transformers model the layers, attentions, final norm and head are.
+"""The one adapter: where in a transformers model the layers, attention modules, final norm and head are.
 
-Nothing here knows a model's name. Parts are found by what transformers declares and by watching one
-forward pass go by. What cannot be measured is said in ``Anatomy.unmeasured``.
+Nothing here knows a model's name. The parts are found by what transformers declares and by watching one
+forward pass. What cannot be measured is listed in ``Anatomy.unmeasured``.
 
 Shapes: B batch, N positions, V vocabulary.
 """
@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.errors import InputError
+from phasebench.models.anatomy.attention_watch import is_watchable, watch_attention
 from phasebench.models.anatomy.parts import (
-    encodes,
+    architecture_name,
     find_layers,
+    has_image_positions,
     image_token_id,
-    marks_images,
-    name_of,
+    is_encoder_decoder,
     output_head,
     sequence_model,
 )
-from phasebench.models.anatomy.shadow import reads, shadowed_attention
 from phasebench.models.anatomy.trace import Site, Trace
-from phasebench.models.devices import lacks_memory, no_room
+from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 
 Inputs = Mapping[str, Tensor]
 
@@ -40,13 +40,13 @@ class Anatomy:
 
     Attributes:
         layers: the language model's blocks.
-        final_norm: what its states pass between the last block and the head; None if nothing.
-        head: the output head; None where no lens is read.
-        image_token: placeholder id of image positions; None where the inputs mark them.
+        final_norm: what the last block's states pass before the head; None if nothing.
+        head: the output head; None if the lens is not read.
+        image_token: placeholder id of image positions; None if the inputs mark them.
         sites: its attention modules whose rows are read.
-        vocabulary: how many entries have a logit; a head may be padded beyond.
-        never: True for vocabulary entries [V] that the model always masks; None if none.
-        unmeasured: 'similarity', 'attention' or 'lens' -> why not, or at which layers not.
+        vocabulary: number of entries that have a logit; a head may be padded beyond them.
+        masked_vocabulary: True for vocabulary entries [V] that the model always masks; None if none.
+        unmeasured: 'similarity', 'attention' or 'lens' -> why it is not measured, or at which layers not.
     """
 
     model: Any
@@ -56,7 +56,7 @@ class Anatomy:
     image_token: int | None
     sites: dict[nn.Module, Site] = field(default_factory=dict)
     vocabulary: int = 0
-    never: Tensor | None = None
+    masked_vocabulary: Tensor | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
 
 
@@ -67,48 +67,54 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
         InputError: the model refuses its inputs, its attention is neither sdpa nor eager, the image is not
             part of the language model's sequence, no layers are found, or its states are not finite.
     """
-    if not marks_images(model, inputs):
-        raise InputError(f"{name_of(model)}: neither configuration nor inputs tell the image's positions")
+    name = architecture_name(model)
+    if not has_image_positions(model, inputs):
+        raise InputError(f"{name}: neither configuration nor inputs tell the image's positions")
     decoder, head = sequence_model(model), output_head(model)
-    config: Any = getattr(decoder, "config", None)
-    if not reads(config):
-        raise InputError(
-            f"{name_of(model)}: its attention runs as {config._attn_implementation!r}, which cannot be "
-            "observed; call model.set_attn_implementation('sdpa') first"
-        )
+    _check_attention(name, getattr(decoder, "config", None))
     layers = find_layers(decoder)
     real_BN = inputs.get("attention_mask")
     trace = Trace(layers, None if real_BN is None else real_BN.bool())
     with ExitStack() as stack:
         stack.callback(trace.remove)
-        trace.watch(decoder, None if encodes(model) else head)
-        stack.enter_context(shadowed_attention(trace.see_attention))
+        trace.watch(decoder, None if is_encoder_decoder(model) else head)
+        stack.enter_context(watch_attention(trace.watch_attention_call))
         try:
             logits = forward(model, inputs)
         except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
-            if lacks_memory(error):
-                raise no_room(name_of(model), error) from error
-            told = f"{name_of(model)} refuses its own processor's inputs (see --prompt): {error}"
-            raise InputError(told) from error
-    _refuse_absent_images(model, trace, inputs)
-    if trace.broken is not None:
-        raise InputError(f"{name_of(model)}, first images: {not_finite(model, layers, trace.broken)}")
+            if is_out_of_memory(error):
+                raise out_of_memory_error(name, error) from error
+            raise InputError(
+                f"{name} refuses its own processor's inputs: {error}", remedy="prompt"
+            ) from error
+    _check_image_positions(name, trace, inputs)
+    if trace.first_broken is not None:
+        message = non_finite_message(model, layers, trace.first_broken)
+        raise InputError(f"{name}, first images: {message}", remedy="float32")
     final_norm = nn.Sequential(*trace.tail) if len(trace.tail) > 1 else next(iter(trace.tail), None)
     anatomy = Anatomy(model, layers, final_norm, head, image_token_id(model), dict(trace.sites))
-    anatomy.vocabulary, anatomy.never = logits.shape[-1], _never(logits)
+    anatomy.vocabulary, anatomy.masked_vocabulary = logits.shape[-1], _masked_entries(logits)
     anatomy.unmeasured.update(_unmeasured(anatomy, trace))
     return anatomy
+
+
+def _check_attention(name: str, config: Any) -> None:
+    if not is_watchable(config):
+        raise InputError(
+            f"{name}: its attention runs as {config._attn_implementation!r}, which cannot be observed; "
+            "call model.set_attn_implementation('sdpa') first"
+        )
 
 
 def forward(model: Any, inputs: Inputs, **options: Any) -> Tensor:
     """The logits [B, N, V] of one forward pass without a cache.
 
     Raises:
-        InputError: the model gives none.
+        InputError: the model returns none.
     """
     with torch.inference_mode():
-        given = model(**inputs, **{**forward_options(model, inputs), **options})
-    logits: Tensor | None = getattr(given, "logits", None)
+        output = model(**inputs, **{**forward_options(model, inputs), **options})
+    logits: Tensor | None = getattr(output, "logits", None)
     if logits is None:
         raise InputError(f"{type(model).__name__} gives no logits; give the whole model, not a part of it")
     return logits
@@ -116,10 +122,10 @@ def forward(model: Any, inputs: Inputs, **options: Any) -> Tensor:
 
 def forward_options(model: Any, inputs: Inputs) -> dict[str, Any]:
     """Arguments besides the inputs: no cache, and a first token for the decoder of an encoder-decoder."""
-    known = inspect.signature(model.forward).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-    options: dict[str, Any] = {"use_cache": False} if "use_cache" in known or takes_any else {}
-    if encodes(model) and "decoder_input_ids" not in inputs:
+    accepted = inspect.signature(model.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    options: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted or takes_any else {}
+    if is_encoder_decoder(model) and "decoder_input_ids" not in inputs:
         config = model.config.get_text_config()
         starts = (getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id"))
         start = next((token for token in starts if token is not None), 0)
@@ -127,47 +133,47 @@ def forward_options(model: Any, inputs: Inputs) -> dict[str, Any]:
     return options
 
 
-def _refuse_absent_images(model: Any, trace: Trace, inputs: Inputs) -> None:
-    if trace.crosses:
+def _check_image_positions(name: str, trace: Trace, inputs: Inputs) -> None:
+    """Check that the image is part of the language model's sequence."""
+    if trace.has_cross_attention:
         raise InputError(
-            f"{name_of(model)}: its language model looks at the image through cross-attention; "
+            f"{name}: its language model looks at the image through cross-attention; "
             "there are no visual tokens in its sequence to measure"
         )
     length = inputs["input_ids"].shape[1]
-    if not trace.has(length):
+    if not trace.has_length(length):
         shapes = ", ".join(str(list(shape)) for shape in trace.shapes[:1])
         raise InputError(
-            f"{name_of(model)}: its layers see states {shapes} for {length} input ids; "
-            "the image's positions cannot be told"
+            f"{name}: its layers see states {shapes} for {length} input ids; "
+            "the image's positions are unknown"
         )
 
 
-def not_finite(model: Any, layers: list[nn.Module], layer: int) -> str:
-    """What is said of states that are NaN or infinite from ``layer`` on."""
+def non_finite_message(model: Any, layers: list[nn.Module], layer: int) -> str:
+    """The message for states that are NaN or infinite from ``layer`` on."""
     names = {module: name for name, module in model.named_modules()}
     where = names[layers[layer - 1]] if layer else "what enters the first block"
     return (
         f"states are not finite from layer {layer} ({where}) on; "
-        "overflow of the dtype (--dtype float32), or a corrupt weight?"
+        "overflow of the dtype (float32 may help), or a corrupt weight"
     )
 
 
-def _never(logits: Tensor) -> Tensor | None:
-    """Vocabulary entries that are masked at every position."""
+def _masked_entries(logits: Tensor) -> Tensor | None:
+    """True for vocabulary entries [V] that are masked at every position; None if there are none."""
     masked_V = (logits <= torch.finfo(logits.dtype).min / 2).flatten(0, -2).all(0)
     return masked_V if bool(masked_V.any()) else None
 
 
 def _unmeasured(anatomy: Anatomy, trace: Trace) -> dict[str, str]:
-    """What the anatomy alone rules out."""
-    found = {}
-    if not trace.one_stream:
-        why = f"its layers pass on several streams of states, {list(trace.shapes[0])}"
-        found = {"similarity": why, "lens": why}
-    elif encodes(anatomy.model):
-        found["lens"] = "no readout of an encoder's states is defined"
-    elif anatomy.head is None:
-        found["lens"] = "no output head (get_output_embeddings() is None)"
-    elif anatomy.final_norm is None:
-        found["lens"] = "no norm is called between the last layer and the output head"
-    return found
+    """What cannot be measured by the anatomy alone, and why."""
+    if not trace.has_one_stream:
+        reason = f"its layers pass on several streams of states, {list(trace.shapes[0])}"
+        return {"similarity": reason, "lens": reason}
+    if is_encoder_decoder(anatomy.model):
+        return {"lens": "no readout of an encoder's states is defined"}
+    if anatomy.head is None:
+        return {"lens": "no output head (get_output_embeddings() is None)"}
+    if anatomy.final_norm is None:
+        return {"lens": "no norm is called between the last layer and the output head"}
+    return {}

@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from phasebench.errors import InputError
 
 PLACEHOLDERS = ("image_token_id", "image_token_index", "media_placeholder_token_id", "video_token_id")
-MARKED = "image_embeds_position_mask"
+IMAGE_MASK = "image_embeds_position_mask"
 """The input by which Kosmos' processors mark image positions, which have no token id of their own."""
 PROJECTORS = (
     "multi_modal_projector", "language_projection", "connector", "aligner", "embed_vision",
     "image_to_text_projection", "multimodal_projector", "merger",
 )  # fmt: skip
-DEEPER = ("deepstack_merger_list", "deepstack_mergers")
+DEEPSTACK_PROJECTORS = ("deepstack_merger_list", "deepstack_mergers")
 """Projectors of the vision encoder's middle layers: their features are added to the first blocks' states."""
 
 
 def sequence_model(model: Any) -> nn.Module:
     """The module whose layers carry the visual tokens, without a ForCausalLM around it.
 
-    It is the decoder, but with an encoder-decoder language model its encoder.
+    It is the decoder; for an encoder-decoder language model it is the encoder.
     """
-    if encodes(model):
+    if is_encoder_decoder(model):
         return cast("nn.Module", model.get_encoder())
     decoder = model.get_decoder()
     while hasattr(decoder, "get_decoder") and decoder.get_decoder() is not decoder:
@@ -37,7 +37,7 @@ def sequence_model(model: Any) -> nn.Module:
     return cast("nn.Module", decoder)
 
 
-def encodes(model: Any) -> bool:
+def is_encoder_decoder(model: Any) -> bool:
     """Whether the language model is an encoder-decoder."""
     config = model.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -45,10 +45,10 @@ def encodes(model: Any) -> bool:
 
 
 def find_layers(decoder: nn.Module) -> list[nn.Module]:
-    """The decoder's blocks in order: of the declared class, else the longest ModuleList in no other one.
+    """The decoder's blocks in order: modules of the declared class, else the longest outer ModuleList.
 
     Raises:
-        InputError: there is neither.
+        InputError: it has neither.
     """
     declared = getattr(decoder, "_can_record_outputs", None) or {}
     kind = declared.get("hidden_states")
@@ -57,23 +57,25 @@ def find_layers(decoder: nn.Module) -> list[nn.Module]:
         layers = [module for module in decoder.modules() if isinstance(module, kind)]
     else:
         lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
-        within = {module for one in lists for module in one.modules() if module is not one}  # experts, say
-        layers = list(max((one for one in lists if one not in within), key=len, default=[]))
+        inner = {
+            module for outer in lists for module in outer.modules() if module is not outer
+        }  # experts, say
+        layers = list(max((candidate for candidate in lists if candidate not in inner), key=len, default=[]))
     if not layers:
-        raise InputError(f"{name_of(decoder)}: no decoder layers found")
+        raise InputError(f"{architecture_name(decoder)}: no decoder layers found")
     return layers
 
 
 def precision(model: Any) -> torch.dtype:
-    """The precision of the language model's largest weights; single parts may be kept in another."""
+    """The dtype of the largest weight in the language model's first block; other weights may differ."""
     parameters = [p for p in find_layers(sequence_model(model))[0].parameters() if p.is_floating_point()]
-    calculated = [p for p in parameters if calculates(p)]
-    largest: torch.dtype = max(calculated or parameters, key=torch.Tensor.numel).dtype
-    return largest
+    candidates = [p for p in parameters if has_compute_dtype(p)] or parameters
+    dtype: torch.dtype = max(candidates, key=torch.Tensor.numel).dtype
+    return dtype
 
 
-def calculates(weight: Tensor) -> bool:
-    """Whether a weight is a number to calculate with: those of 8 bits or fewer are only stored so."""
+def has_compute_dtype(weight: Tensor) -> bool:
+    """Whether products are computed in a weight's dtype: 8 bits or fewer are only a storage format."""
     return weight.is_floating_point() and weight.dtype.itemsize > 1
 
 
@@ -88,7 +90,7 @@ def output_head(model: Any) -> nn.Module | None:
 
 
 def image_token_id(model: Any) -> int | None:
-    """The placeholder id that the configuration declares for image positions, if it does."""
+    """The placeholder id that the configuration declares for image positions; None if it declares none."""
     for name in PLACEHOLDERS:
         value = getattr(model.config, name, None)
         if value is not None:
@@ -96,25 +98,27 @@ def image_token_id(model: Any) -> int | None:
     return None
 
 
-def marks_images(model: Any, inputs: Mapping[str, Tensor]) -> bool:
-    """Whether the image's positions in the sequence can be told."""
-    return image_token_id(model) is not None or inputs.get(MARKED) is not None
+def has_image_positions(model: Any, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether configuration or inputs say which positions in the sequence are the image's."""
+    return image_token_id(model) is not None or inputs.get(IMAGE_MASK) is not None
 
 
-def projector_of(model: Any) -> nn.Module:
-    """The module that maps vision features into the language model's space, or the list of them.
+def find_projector(model: Any) -> nn.Module:
+    """The module that maps vision features into the language model's space; if several, a ModuleList.
 
     Raises:
-        InputError: no submodule is called like one.
+        InputError: no submodule has a projector's name.
     """
     for ending in PROJECTORS:
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == ending:
-                deeper = [part for other, part in model.named_modules() if other.endswith(DEEPER)]
-                return nn.ModuleList([module, *deeper]) if deeper else cast("nn.Module", module)
-    raise InputError(f"{name_of(model)}: no projector found; run without --controls")
+                deepstack = [
+                    part for path, part in model.named_modules() if path.endswith(DEEPSTACK_PROJECTORS)
+                ]
+                return nn.ModuleList([module, *deepstack]) if deepstack else cast("nn.Module", module)
+    raise InputError(f"{architecture_name(model)}: no projector found", remedy="controls")
 
 
-def name_of(model: nn.Module) -> str:
+def architecture_name(model: nn.Module) -> str:
     """The architecture's name in transformers."""
     return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 IMAGE_TOKEN, IMAGE, UNUSED = "<image>", 6, "<filename>"
-"""SmolLM2's token ``<filename>`` is not used in chats: renamed, it stands for the picture."""
+"""SmolLM2's token ``<filename>`` is not used in chats: it is renamed and stands for the image."""
 SIZE, PATCH, QUERIES = 96, 16, 16
 PIXELS = {
     "size": {"height": SIZE, "width": SIZE},
@@ -69,7 +69,7 @@ QFORMER = {
     "max_position_embeddings": 128,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-    "initializer_range": 0.08,  # with BERT's 0.02 the queries of so narrow a model hardly learn to look
+    "initializer_range": 0.08,  # with BERT's 0.02 the queries of such a narrow model hardly learn to attend
 }
 
 
@@ -87,7 +87,7 @@ def convert(gguf: Path, target: Path) -> None:
 
 
 def build_llava(target: Path, language_model: Path, weights: Path) -> None:
-    """Eyes and projector in ``weights``, as LLaVA; the picture stands where ``<image>`` does."""
+    """A LLaVA with the vision encoder and projector in ``weights``; the image replaces ``<image>``."""
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**VISION),
         text_config=LlamaConfig.from_pretrained(language_model),
@@ -109,7 +109,10 @@ def build_llava(target: Path, language_model: Path, weights: Path) -> None:
 
 
 def build_instructblip(target: Path, language_model: Path, weights: Path, vocabulary: Path) -> None:
-    """Eyes, Q-Former and projection in ``weights``; the picture stands before the whole prompt."""
+    """An InstructBLIP with the vision encoder, Q-Former and projection in ``weights``.
+
+    The image stands before the whole prompt.
+    """
     qformer_tokenizer = question_tokenizer(vocabulary)
     config = InstructBlipConfig(
         vision_config=dict(VISION),
@@ -126,7 +129,7 @@ def build_instructblip(target: Path, language_model: Path, weights: Path, vocabu
         qformer_tokenizer,
         num_query_tokens=QUERIES,
     ).save_pretrained(target)
-    # this processor keeps no template; its tokenizer reads the file
+    # this processor saves no template, but its tokenizer reads the file
     (target / "chat_template.jinja").write_text(_TEMPLATE.replace("IMAGE", ""), encoding="utf-8")
 
 
@@ -155,7 +158,7 @@ def _save(
 
 
 def _language_model_name(name: str) -> str:
-    """Name in LLaVA's or InstructBLIP's state -> name in the language model's own."""
+    """The language model's own name for a weight in LLaVA's or InstructBLIP's state dict."""
     if name.endswith("lm_head.weight"):
         return "lm_head.weight"
     inner = name.split("language_model.", 1)[1]
@@ -165,7 +168,7 @@ def _language_model_name(name: str) -> str:
 def _tokenizer(language_model: Path, **options: Any) -> PreTrainedTokenizerFast:
     """SmolLM2's tokenizer with ``<image>`` in place of an unused special token."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=renamed(language_model),
+        tokenizer_object=tokenizer_with_image_token(language_model),
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
@@ -176,7 +179,7 @@ def _tokenizer(language_model: Path, **options: Any) -> PreTrainedTokenizerFast:
     )
 
 
-def renamed(language_model: Path) -> Any:
+def tokenizer_with_image_token(language_model: Path) -> Any:
     """The ``tokenizers`` object of the converted language model with ``<image>`` as token 6."""
     from tokenizers import Tokenizer
 

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, made in seconds: for tests only, nothing is to be learnt from them."""
+"""Tiny models with random weights, made in seconds, for tests only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from transformers.models.clip import CLIPVisionConfig
 
 from phasebench.datasets.scenes import BACKGROUNDS, SIZE
 from phasebench.datasets.sprites import NOUNS
-from phasebench.files import made_once
+from phasebench.files import make_folder_once
 
 WIDTH = 64
 QUERIES = 4
@@ -33,17 +33,17 @@ VISION = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
     "image_size": SIZE, "patch_size": PATCH,
 }  # fmt: skip
-"""Of both vision models."""
+"""Sizes of both models' vision encoders."""
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 TEXT = (
     "user : describe the picture . assistant a an and of on is there in to left right above below background"
 )
 
 
-def tiny(name: str, cache: Path) -> Path:
+def make_tiny_model(name: str, cache: Path) -> Path:
     """The folder of ``tiny-llava`` or ``tiny-instructblip``, made on first use."""
     make = {"tiny-llava": _llava, "tiny-instructblip": _instructblip}[name]
-    return made_once(cache / f"{name}-1", make)
+    return make_folder_once(cache / f"{name}-1", make)
 
 
 def word_tokenizer(*, with_image: bool = True) -> PreTrainedTokenizerFast:

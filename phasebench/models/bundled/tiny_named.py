@@ -1,7 +1,7 @@
-"""``tiny-random-*``: the named models' configurations made narrow and shallow, all else kept; for tests only.
+"""``tiny-random-*``: the named models, narrow and shallow and with random weights, for tests only.
 
-Kept are the file layout, image and patch sizes, vocabulary sizes and token ids. The tokenizers have as many
-entries as the real ones, which may not be redistributed, but other words.
+File layout, image and patch sizes, vocabulary sizes and token ids are the named models'. The tokenizers have
+as many entries as the real ones, but other words, since the real ones may not be redistributed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from transformers import (
 )
 
 from phasebench.datasets.sprites import NOUNS
-from phasebench.files import made_once
+from phasebench.files import make_folder_once
 
 VERSION = 1
-"""Of what is written: a cache made before a change is not used after it."""
+"""Version of the written folders, part of their names, so that an outdated cache is not used."""
 LLAMA = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 4, "head_dim": 16,
@@ -41,19 +41,21 @@ OPT = {
 T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_heads": 4, "num_layers": 4, "num_decoder_layers": 2}
 TEXTS = {"llama": LLAMA, "opt": OPT, "t5": T5}
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-KNOWN = {"extra_special_tokens": {"image_token": "<image>"}}
+IMAGE_TOKEN = {"extra_special_tokens": {"image_token": "<image>"}}
 QFORMER = {**VISION, "encoder_hidden_size": 32, "max_position_embeddings": 64}
 
 
-def shrunk(name: str, full: Path, cache: Path) -> Path:
-    """The folder of the model called ``name``, made on first use, as the publisher of the one that has the
-    configuration ``full`` lays it out."""
-    return made_once(cache / f"{name}-{VERSION}", lambda folder: _write(full, folder))
+def make_tiny_random_model(name: str, config_file: Path, cache: Path) -> Path:
+    """The folder of the tiny model called ``name``, made on first use.
+
+    ``config_file`` has the configuration of the named model, whose publisher's file layout it gets.
+    """
+    return make_folder_once(cache / f"{name}-{VERSION}", lambda folder: _write(config_file, folder))
 
 
-def _write(full: Path, folder: Path) -> None:
+def _write(config_file: Path, folder: Path) -> None:
     torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(full)
+    config = AutoConfig.from_pretrained(config_file)
     _resize(config.vision_config, VISION)
     _resize(config.text_config, TEXTS[config.text_config.model_type])
     if hasattr(config, "qformer_config"):
@@ -74,7 +76,7 @@ def _resize(config: Any, sizes: dict[str, int]) -> None:
 
 
 def tokenizer(entries: int, image_token: int, **extra: Any) -> PreTrainedTokenizerFast:
-    """``entries`` words, those of the scenes among them, and ``<image>`` at its id."""
+    """A tokenizer of ``entries`` words, among them the scenes' nouns, with ``<image>`` at its id."""
     words = ["<pad>", "<s>", "</s>", "<unk>", *NOUNS]
     vocabulary = {word: index for index, word in enumerate(words)}
     for index in range(len(words), entries):
@@ -91,15 +93,15 @@ def tokenizer(entries: int, image_token: int, **extra: Any) -> PreTrainedTokeniz
     )
 
 
-def _words(config: Any, **extra: Any) -> PreTrainedTokenizerFast:
-    """As many entries as are used of the padded vocabulary: up to the image token, and a pad behind it."""
+def _tokenizer(config: Any, **extra: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer of all entries of the padded vocabulary that are used: up to the image token, and a pad."""
     return tokenizer(config.image_token_index + 2, config.image_token_index, **extra)
 
 
 def _llava(config: Any) -> Any:
     images = CLIPImageProcessor(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
     return LlavaProcessor(
-        images, _words(config, **KNOWN), patch_size=14, vision_feature_select_strategy="default",
+        images, _tokenizer(config, **IMAGE_TOKEN), patch_size=14, vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )  # fmt: skip
 
@@ -111,7 +113,7 @@ def _llava_next(config: Any) -> Any:
         image_grid_pinpoints=config.image_grid_pinpoints,
     )
     return LlavaNextProcessor(
-        images, _words(config, **KNOWN), patch_size=14, vision_feature_select_strategy="default",
+        images, _tokenizer(config, **IMAGE_TOKEN), patch_size=14, vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )  # fmt: skip
 
@@ -122,11 +124,11 @@ def _blip_images() -> Any:
 
 def _instructblip(config: Any) -> Any:
     questions = tokenizer(config.qformer_config.vocab_size, -1)
-    return InstructBlipProcessor(_blip_images(), _words(config), questions, num_query_tokens=32)
+    return InstructBlipProcessor(_blip_images(), _tokenizer(config), questions, num_query_tokens=32)
 
 
 def _blip2(config: Any) -> Any:
-    return Blip2Processor(_blip_images(), _words(config), num_query_tokens=32)
+    return Blip2Processor(_blip_images(), _tokenizer(config), num_query_tokens=32)
 
 
 PROCESSORS: dict[str, Callable[[Any], Any]] = {

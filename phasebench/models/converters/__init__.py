@@ -1,8 +1,8 @@
 """MiniGPT-4, MiniGPT-v2 and LiMBeR, converted from their official files into standard folders.
 
 None of the three is published in the Hugging Face layout. ``python -m phasebench convert`` writes such
-a folder from the files that their authors published. MiniGPT-4 needs no class of its own; the other two
-have one, which ``register`` makes known to transformers' Auto classes.
+a folder from the files that their authors published. MiniGPT-4 needs no model class of its own; each of the
+other two has one, which ``register`` adds to transformers' Auto classes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ MODEL_TYPES = ("minigpt_v2", "limber")
 """The ``model_type`` of the folders that load only after ``register``."""
 
 
-def register_for(place: Path) -> None:
-    """``register``, if the configuration that a folder has, or a file is, is of one of ``MODEL_TYPES``."""
-    path = place / "config.json" if place.is_dir() else place
+def register_for(path: Path) -> None:
+    """Call ``register`` if a folder's configuration, or a configuration file, has one of ``MODEL_TYPES``."""
+    path = path / "config.json" if path.is_dir() else path
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return  # who loads it will say what is wrong with it
+        return  # loading it will raise the error
     if isinstance(config, dict) and config.get("model_type") in MODEL_TYPES:
         register()
 
@@ -28,7 +28,7 @@ def register_for(place: Path) -> None:
 def register() -> None:
     """Make the Auto classes of transformers load ``minigpt_v2`` and ``limber``; a second call does nothing.
 
-    It is a function because importing the models' parts takes a while that other models need not spend.
+    It is a function because importing the models' parts takes time that other models need not spend.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 

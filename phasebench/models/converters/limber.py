@@ -30,15 +30,15 @@ from transformers.models.gptj.modeling_gptj import GPTJAttention
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrainedModel
 
 from phasebench.errors import InputError
-from phasebench.models.converters import folder_parts as parts
-from phasebench.models.converters.official import Part, Piece, Source, pickled, shapes_on_meta
+from phasebench.models.converters import shared_parts as parts
+from phasebench.models.converters.official_files import Part, Piece, Source, pickle_source, shapes_on_meta
 
 PROMPT = "<image>A picture of"
 TEMPLATE = (
     "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}"
     "A picture of"
 )
-"""It was trained on captions and takes no request: whatever is asked, the prompt is the paper's."""
+"""The paper's prompt whatever the message says: the model was trained on captions and takes no request."""
 VISION_UNUSED = r"(beit\.)?pooler\..*|lm_head\..*|classifier\..*|layernorm\..*"
 """Heads of the published BEiTs (masked images, classes) and the norms that go with them."""
 GPTJ_NAMES = ((r"^model\.language_model\.", "transformer."),)
@@ -73,7 +73,7 @@ def eager_attention_forward(
 class ObservableAttention(GPTJAttention):  # type: ignore[misc]
     """GPT-J's attention, called through transformers' attention interface.
 
-    The stock class computes it in place, where nobody can watch.
+    The stock class computes it inline, where it cannot be watched.
     """
 
     def _attn(
@@ -86,7 +86,7 @@ class ObservableAttention(GPTJAttention):  # type: ignore[misc]
 
 
 class LimberModel(LlavaModel):  # type: ignore[misc]
-    """LLaVA's joining of image and text, with one linear layer for a projector."""
+    """LLaVA's model of image and text, with BEiT, GPT-J, and one linear layer as the projector."""
 
     config_class = LimberConfig
 
@@ -101,7 +101,7 @@ class LimberModel(LlavaModel):  # type: ignore[misc]
             layer.attn = ObservableAttention(config.text_config, index)
         self.post_init()
 
-    get_image_features = parts.eyes_projected
+    get_image_features = parts.projected_image_features
 
 
 class LimberForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[misc]
@@ -118,7 +118,7 @@ class LimberForConditionalGeneration(LlavaForConditionalGeneration):  # type: ig
 
 
 def full_config(vision_config: Any, text_config: Any, image_token_id: int) -> Any:
-    """The configuration of a LiMBeR from those of its two frozen parts."""
+    """LiMBeR's configuration from the configurations of its two frozen parts."""
     return LimberConfig(
         vision_config=vision_config,
         text_config=text_config,
@@ -130,7 +130,7 @@ def full_config(vision_config: Any, text_config: Any, image_token_id: int) -> An
 
 
 def table(config: Any, entries: int) -> list[Piece]:
-    """Every tensor of the written model and where it comes from; ``entries`` is the GPT-J's vocabulary."""
+    """Every tensor of the written model and its source; ``entries`` is the size of GPT-J's vocabulary."""
     shapes = shapes_on_meta(LimberForConditionalGeneration, config)
     gptj = {
         name: shape
@@ -147,9 +147,9 @@ def table(config: Any, entries: int) -> list[Piece]:
 
 
 def read_vision(folder: Path) -> tuple[Any, Source]:
-    """A BEiT's configuration and weights, read by transformers, which knows its older names.
+    """A BEiT's configuration and weights, read by transformers, which also reads older names.
 
-    It is small enough (0.3 billion) to be held whole.
+    With 0.3 billion parameters it fits in memory as a whole.
 
     Raises:
         InputError: the folder cannot be loaded, is no BEiT, or lacks weights.
@@ -163,22 +163,22 @@ def read_vision(folder: Path) -> tuple[Any, Source]:
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise InputError(f"{folder} cannot be loaded: {error}") from error
-    if wrong := list(_wrong(info)):
-        raise InputError(f"{folder} is not the expected BEiT: {'; '.join(wrong)}")
+    if differences := list(_key_differences(info)):
+        raise InputError(f"{folder} is not the expected BEiT: {'; '.join(differences)}")
     state = model.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     return model.config, Source(folder, shapes, state.__getitem__)
 
 
-def _wrong(info: dict[str, Any]) -> Iterator[str]:
+def _key_differences(info: dict[str, Any]) -> Iterator[str]:
     unexpected = [name for name in info["unexpected_keys"] if not re.fullmatch(VISION_UNUSED, name)]
-    for what, names in (
+    for problem, names in (
         ("it lacks", info["missing_keys"]),
         ("it has in another shape", [str(key) for key in info["mismatched_keys"]]),
         ("it holds the unexpected", unexpected),
     ):
         if names:
-            yield f"{what} {', '.join(sorted(names))}"
+            yield f"{problem} {', '.join(sorted(names))}"
 
 
 def convert(vision_model: Path, language_model: Path, projection: Path, out: Path) -> Path:
@@ -191,13 +191,13 @@ def convert(vision_model: Path, language_model: Path, projection: Path, out: Pat
         out: the folder to make.
 
     Raises:
-        InputError: a file is missing or is not what it should be; the message names it.
+        InputError: a file is missing or is not the expected one; the message names it.
     """
     text = parts.language_config(language_model, "gptj")
     entries = text.vocab_size
     tokenizer = parts.image_tokenizer(language_model)
     vision, vision_source = read_vision(vision_model)
-    config = full_config(vision, text, parts.with_image_token(text, tokenizer))
+    config = full_config(vision, text, parts.add_image_token(text, tokenizer))
     try:
         images = AutoImageProcessor.from_pretrained(vision_model, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -205,7 +205,7 @@ def convert(vision_model: Path, language_model: Path, projection: Path, out: Pat
     sources = {
         "vision": vision_source,
         "language": parts.language_source(language_model),
-        "projection": pickled(projection),
+        "projection": pickle_source(projection),
     }
-    maker = parts.processor(images, tokenizer, config.image_seq_length, vision.image_size, TEMPLATE)
-    return parts.write_folder(out, config, maker, PROMPT, table(config, entries), sources)
+    processor = parts.llava_processor(images, tokenizer, config.image_seq_length, vision.image_size, TEMPLATE)
+    return parts.write_folder(out, config, processor, PROMPT, table(config, entries), sources)

@@ -1,7 +1,7 @@
 """MiniGPT-4 (Zhu et al. 2023) as a stock ``Blip2ForConditionalGeneration`` with a Llama in it.
 
-Its vision encoder and Q-Former are BLIP-2's, unchanged; of its own it has one linear layer. What the
-official code does with them: https://github.com/Vision-CAIR/MiniGPT-4, ``minigpt4/models/minigpt4.py``.
+Its vision encoder and Q-Former are BLIP-2's, unchanged; its own part is one linear layer. The official code:
+https://github.com/Vision-CAIR/MiniGPT-4, ``minigpt4/models/minigpt4.py``.
 
 One number differs, as in every stock BLIP-2: transformers adds 1e-6 to the variance in the norm after the
 vision model, the official code 1e-5.
@@ -14,8 +14,8 @@ from typing import Any
 
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2QFormerConfig, Blip2VisionConfig
 
-from phasebench.models.converters import folder_parts as parts
-from phasebench.models.converters.official import Part, Piece, pickled, renamed, shapes_on_meta
+from phasebench.models.converters import shared_parts as parts
+from phasebench.models.converters.official_files import Part, Piece, pickle_source, rename, shapes_on_meta
 
 PROMPT = "###Human: <Img><image></Img> Describe this image in detail. ###Assistant: "
 """The template and the first alignment prompt of the official evaluation, with <image> for <ImageHere>."""
@@ -27,18 +27,18 @@ QFORMER_NAMES = (
 )
 QFORMER_UNUSED = "|".join(
     [
-        r"t5_proj\.(weight|bias)",  # BLIP-2's own projector, in whose place MiniGPT-4 trained another
+        r"t5_proj\.(weight|bias)",  # BLIP-2's own projector, which MiniGPT-4 replaces
         r"Qformer\.cls\..*",  # from here on: the text branch, which MiniGPT-4 deletes
         r"Qformer\.bert\.embeddings\.(word_embeddings\.weight|position_embeddings\.weight|position_ids)",
         r"Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\..*",
     ]
 )
 CHECKPOINT_UNUSED = r"Qformer\.bert\.embeddings\.position_ids|llama_model\..*\.rotary_emb\.inv_freq"
-"""Buffers: the official code saves trained parameters, but leaves out only frozen *parameters*."""
+"""Buffers. The official code means to save trained parameters, but leaves out only frozen *parameters*."""
 
 
 def full_config(text_config: Any, image_token_id: int) -> Any:
-    """The published model's configuration around a Llama's."""
+    """The published model's configuration, with a Llama's configuration inside."""
     return Blip2Config(
         vision_config=Blip2VisionConfig(),
         qformer_config=Blip2QFormerConfig(),
@@ -49,7 +49,7 @@ def full_config(text_config: Any, image_token_id: int) -> Any:
 
 
 def table(config: Any, entries: int, grid: int = parts.EVA_GRID) -> list[Piece]:
-    """Every tensor of the written model and where it comes from; ``entries`` is the Llama's vocabulary."""
+    """Every tensor of the written model and its source; ``entries`` is the size of the Llama's vocabulary."""
     shapes = shapes_on_meta(Blip2ForConditionalGeneration, config)
     llama = {name: shape for name, shape in shapes.items() if name.startswith("language_model.")}
     pieces = list(parts.eva_pieces(shapes, "vision_model.", grid))
@@ -59,12 +59,12 @@ def table(config: Any, entries: int, grid: int = parts.EVA_GRID) -> list[Piece]:
             official = name.replace("language_projection", "llama_proj")
             pieces.append(Piece(name, shape, [Part("checkpoint", official, shape)]))
         elif name.startswith(("qformer.", "query_tokens", "vision_model.post_layernorm.")):
-            pieces.append(Piece(name, shape, [Part("qformer", renamed(name, QFORMER_NAMES), shape)]))
+            pieces.append(Piece(name, shape, [Part("qformer", rename(name, QFORMER_NAMES), shape)]))
     return pieces
 
 
 def convert(
-    vit: Path, qformer: Path, language_model: Path, checkpoint: Path, out: Path, *, like: Any = None
+    vit: Path, qformer: Path, language_model: Path, checkpoint: Path, out: Path, *, size_config: Any = None
 ) -> Path:
     """Write MiniGPT-4 as a standard folder.
 
@@ -74,27 +74,27 @@ def convert(
         language_model: a folder with Vicuna.
         checkpoint: MiniGPT-4's ``pretrained_minigpt4.pth``.
         out: the folder to make.
-        like: a configuration whose vision model and Q-Former have other sizes than the published ones.
+        size_config: a configuration whose vision model and Q-Former have other sizes than the published ones.
 
     Raises:
-        InputError: a file is missing or is not what it should be; the message names it.
+        InputError: a file is missing or is not the expected one; the message names it.
     """
     text = parts.language_config(language_model, "llama")
     entries = text.vocab_size
     tokenizer = parts.image_tokenizer(language_model, **parts.LLAMA_SPACES)
-    config = full_config(text, parts.with_image_token(text, tokenizer))
-    if like is not None:
-        config.vision_config, config.qformer_config = like.vision_config, like.qformer_config
-        config.num_query_tokens = like.num_query_tokens
+    config = full_config(text, parts.add_image_token(text, tokenizer))
+    if size_config is not None:
+        config.vision_config, config.qformer_config = size_config.vision_config, size_config.qformer_config
+        config.num_query_tokens = size_config.num_query_tokens
     vision = config.vision_config
     pieces = table(config, entries, vision.image_size // vision.patch_size)
     sources = {
-        "vit": pickled(vit, unused=parts.eva_unused(vision.num_hidden_layers)),
-        "qformer": pickled(qformer, section="model", unused=QFORMER_UNUSED),
+        "vit": pickle_source(vit, unused=parts.eva_unused_pattern(vision.num_hidden_layers)),
+        "qformer": pickle_source(qformer, section="model", unused=QFORMER_UNUSED),
         "language": parts.language_source(language_model),
-        "checkpoint": pickled(checkpoint, section="model", unused=CHECKPOINT_UNUSED),
+        "checkpoint": pickle_source(checkpoint, section="model", unused=CHECKPOINT_UNUSED),
     }
-    images = parts.eva_images(vision.image_size)
+    images = parts.eva_image_processor(vision.image_size)
     template = parts.chat_template("###Human: ", " ###Assistant: ")
-    maker = parts.processor(images, tokenizer, config.num_query_tokens, vision.image_size, template)
-    return parts.write_folder(out, config, maker, PROMPT, pieces, sources)
+    processor = parts.llava_processor(images, tokenizer, config.num_query_tokens, vision.image_size, template)
+    return parts.write_folder(out, config, processor, PROMPT, pieces, sources)

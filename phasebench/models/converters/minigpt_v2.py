@@ -26,13 +26,20 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrainedModel
 
-from phasebench.models.converters import folder_parts as parts
-from phasebench.models.converters.official import Part, Piece, Shape, Source, pickled, shapes_on_meta
+from phasebench.models.converters import shared_parts as parts
+from phasebench.models.converters.official_files import (
+    Part,
+    Piece,
+    Shape,
+    Source,
+    pickle_source,
+    shapes_on_meta,
+)
 
 PROMPT = "[INST] <Img><image></Img> [caption] Describe this image in detail. [/INST]"
 NEIGHBOURS = 4
 NORM_EPS = 1e-5
-"""Of the norm after the vision model; torch's default, as in the official code, unlike the blocks' 1e-6."""
+"""Of the norm after the vision model: torch's default, as in the official code. The blocks have 1e-6."""
 IMAGE_SIZE = 448
 LORA_RANK, LORA_ALPHA = 64, 16
 LORA_TARGETS = ("self_attn.q_proj.weight", "self_attn.v_proj.weight")
@@ -45,7 +52,7 @@ class MiniGPTv2Config(LlavaConfig):  # type: ignore[misc]
     model_type = "minigpt_v2"
 
 
-class FourToOne(nn.Module):
+class FourPatchProjector(nn.Module):
     """The projector: four neighbouring patches of a row, side by side, through one linear layer."""
 
     def __init__(self, config: Any) -> None:
@@ -60,7 +67,7 @@ class FourToOne(nn.Module):
 
 
 class MiniGPTv2Model(LlavaModel):  # type: ignore[misc]
-    """LLaVA's joining of image and text around another vision encoder."""
+    """LLaVA's model of image and text, with another vision encoder."""
 
     config_class = MiniGPTv2Config
 
@@ -68,11 +75,11 @@ class MiniGPTv2Model(LlavaModel):  # type: ignore[misc]
         LlavaPreTrainedModel.__init__(self, config)  # LlavaModel's own would build another tower first
         self.vision_tower = Blip2VisionModel._from_config(config.vision_config)
         self.vision_tower.post_layernorm.eps = NORM_EPS
-        self.multi_modal_projector = FourToOne(config)
+        self.multi_modal_projector = FourPatchProjector(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
-    get_image_features = parts.eyes_projected
+    get_image_features = parts.projected_image_features
 
 
 class MiniGPTv2ForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[misc]
@@ -88,7 +95,7 @@ class MiniGPTv2ForConditionalGeneration(LlavaForConditionalGeneration):  # type:
 
 
 def full_config(text_config: Any, image_token_id: int) -> Any:
-    """The published model's configuration around a Llama's."""
+    """The published model's configuration, with a Llama's configuration inside."""
     return MiniGPTv2Config(
         vision_config=Blip2VisionConfig(image_size=IMAGE_SIZE),
         text_config=text_config,
@@ -101,7 +108,7 @@ def full_config(text_config: Any, image_token_id: int) -> Any:
 
 
 def table(config: Any, entries: int, grid: int = parts.EVA_GRID, rank: int = LORA_RANK) -> list[Piece]:
-    """Every tensor of the written model and where it comes from; ``entries`` is the Llama's vocabulary."""
+    """Every tensor of the written model and its source; ``entries`` is the size of the Llama's vocabulary."""
     shapes = shapes_on_meta(MiniGPTv2ForConditionalGeneration, config)
     llama = {
         name: shape
@@ -118,24 +125,24 @@ def table(config: Any, entries: int, grid: int = parts.EVA_GRID, rank: int = LOR
 
 
 def _untrained_norm(shapes: dict[str, Shape]) -> Iterator[Piece]:
-    """The norm after the vision model as it starts: officially it is frozen and nothing is loaded into it."""
+    """The norm after the vision model, at its initial values: the official code freezes it untrained."""
     for kind, fill in (("weight", torch.ones), ("bias", torch.zeros)):
         name = f"model.vision_tower.post_layernorm.{kind}"
         yield Piece(name, shapes[name], (), partial(fill, shapes[name]))
 
 
 def _with_lora(piece: Piece, rank: int) -> Piece:
-    """The piece, with its low-rank weights merged in if it has any."""
+    """The piece; if it has low-rank weights, with these merged in."""
     (base,) = piece.parts
     if not base.name.endswith(LORA_TARGETS):
         return piece
     stem = f"llama_model.base_model.model.{base.name.removesuffix('.weight')}"
     down = Part("checkpoint", f"{stem}.lora_A.weight", (rank, piece.shape[1]))
     up = Part("checkpoint", f"{stem}.lora_B.weight", (piece.shape[0], rank))
-    return Piece(piece.name, piece.shape, [base, down, up], merged)
+    return Piece(piece.name, piece.shape, [base, down, up], with_low_rank_update)
 
 
-def merged(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor) -> Tensor:
+def with_low_rank_update(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor) -> Tensor:
     """A weight with its low-rank update added, scaled by alpha / rank, in the base's precision."""
     update_DD = up_DR.float() @ down_RD.float() * (LORA_ALPHA / down_RD.shape[0])
     return (base_DD.float() + update_DD).to(base_DD.dtype)
@@ -143,14 +150,20 @@ def merged(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor) -> Tensor:
 
 def read_checkpoint(path: Path) -> Source:
     """MiniGPT-v2's checkpoint; later releases of peft put the adapter's name, ``default``, into names."""
-    found = pickled(path, section="model", unused=r"llama_model\..*\.rotary_emb\.inv_freq")
-    originals = {name.replace(".default.weight", ".weight"): name for name in found.shapes}
-    shapes = {name: found.shapes[original] for name, original in originals.items()}
-    return Source(path, shapes, lambda name: found.read(originals[name]), found.unused)
+    source = pickle_source(path, section="model", unused=r"llama_model\..*\.rotary_emb\.inv_freq")
+    originals = {name.replace(".default.weight", ".weight"): name for name in source.shapes}
+    shapes = {name: source.shapes[original] for name, original in originals.items()}
+    return Source(path, shapes, lambda name: source.read(originals[name]), source.unused)
 
 
 def convert(
-    vit: Path, language_model: Path, checkpoint: Path, out: Path, *, like: Any = None, rank: int = LORA_RANK
+    vit: Path,
+    language_model: Path,
+    checkpoint: Path,
+    out: Path,
+    *,
+    size_config: Any = None,
+    rank: int = LORA_RANK,
 ) -> Path:
     """Write MiniGPT-v2 as a standard folder.
 
@@ -159,27 +172,30 @@ def convert(
         language_model: a folder with Llama-2-7B-chat.
         checkpoint: MiniGPT-v2's, with its linear layer and low-rank weights.
         out: the folder to make.
-        like: a configuration whose vision model has other sizes than the published one.
+        size_config: a configuration whose vision model has other sizes than the published one.
         rank: of the low-rank weights.
 
     Raises:
-        InputError: a file is missing or is not what it should be; the message names it.
+        InputError: a file is missing or is not the expected one; the message names it.
     """
     text = parts.language_config(language_model, "llama")
     entries = text.vocab_size
     tokenizer = parts.image_tokenizer(language_model, **parts.LLAMA_SPACES)
-    config = full_config(text, parts.with_image_token(text, tokenizer))
-    if like is not None:
-        config.vision_config, config.image_seq_length = like.vision_config, like.image_seq_length
+    config = full_config(text, parts.add_image_token(text, tokenizer))
+    if size_config is not None:
+        config.vision_config, config.image_seq_length = (
+            size_config.vision_config,
+            size_config.image_seq_length,
+        )
     vision = config.vision_config
     # the file is for half the side of the model's images
     pieces = table(config, entries, vision.image_size // vision.patch_size // 2, rank)
     sources = {
-        "vit": pickled(vit, unused=parts.eva_unused(vision.num_hidden_layers)),
+        "vit": pickle_source(vit, unused=parts.eva_unused_pattern(vision.num_hidden_layers)),
         "language": parts.language_source(language_model),
         "checkpoint": read_checkpoint(checkpoint),
     }
-    images = parts.eva_images(vision.image_size)
+    images = parts.eva_image_processor(vision.image_size)
     template = parts.chat_template("[INST] ", " [/INST]")
-    maker = parts.processor(images, tokenizer, config.image_seq_length, vision.image_size, template)
-    return parts.write_folder(out, config, maker, PROMPT, pieces, sources)
+    processor = parts.llava_processor(images, tokenizer, config.image_seq_length, vision.image_size, template)
+    return parts.write_folder(out, config, processor, PROMPT, pieces, sources)

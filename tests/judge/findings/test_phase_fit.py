@@ -1,4 +1,4 @@
-"""Phases of a mean curve, held against the noise that is there."""
+"""Phases of a mean curve, compared with its noise."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from phasebench.curves import Array, Curves
-from phasebench.judge.findings import FINDINGS
-from phasebench.judge.findings.finding import Outcome, Verdict
+from phasebench.judge.findings.finding import FINDINGS
 from phasebench.judge.findings.phase_fit import (
     HEIGHT_LEVEL,
     JOINT_Z,
@@ -19,16 +18,17 @@ from phasebench.judge.findings.phase_fit import (
     own_roughness,
     sampling_noise,
 )
+from phasebench.judge.findings.phase_verdict import four_phases_verdict
 from phasebench.judge.findings.phases import FOUR, RISE, fit_pattern, roughness
-from phasebench.judge.findings.similarity import four_verdict
-from phasebench.judge.statistics import student
+from phasebench.judge.findings.verdict import Outcome, Verdict
+from phasebench.judge.statistics import student_estimate
 from tests.support.synthetic import FOUR as CURVE
 from tests.support.synthetic import RISING, curves, evidence, through
 
 WAVES = through({0: 0, 7: 1, 14: 0, 20: 1, 27: 0, 33: 1, 40: 0})
 
 
-def measured(mean: Array, noise: float = 0.01, images: int = 60) -> Curves:
+def noisy_curves(mean: Array, noise: float = 0.01, images: int = 60) -> Curves:
     return curves({"inter": mean}, noise=noise, images=images)
 
 
@@ -37,53 +37,53 @@ def zigzag(size: float) -> Array:
 
 
 @pytest.mark.parametrize("dip", [0.02, 0.05, 0.1])
-def test_a_slight_decline_is_found_where_the_images_agree(dip: float) -> None:
+def test_a_slight_decline_is_detected_if_the_images_agree(dip: float) -> None:
     shallow = through({0: 0, 3: 0.4, 10: 0.4 - 0.7 * dip, 33: 0.7, 40: 0.5})
-    found = PhaseFit(measured(shallow, noise=0.005, images=200)).chosen
-    assert found.pattern == FOUR
-    assert np.allclose(found.boundaries, (3, 10, 33), atol=1)
+    phases = PhaseFit(noisy_curves(shallow, noise=0.005, images=200)).chosen
+    assert phases.pattern == FOUR
+    assert np.allclose(phases.boundaries, (3, 10, 33), atol=1)
 
 
-def test_the_same_decline_is_undecided_where_they_do_not() -> None:
+def test_a_slight_decline_is_undecided_if_the_images_differ() -> None:
     shallow = through({0: 0, 3: 0.4, 10: 0.38, 33: 0.7, 40: 0.5})
-    told = FINDINGS["four_phases"].verdict(evidence({"inter": shallow}, noise=0.3, images=20))
-    assert told.outcome is Outcome.UNDECIDED
-    assert told.margin < 0
+    result = FINDINGS["four_phases"].verdict(evidence({"inter": shallow}, noise=0.3, images=20))
+    assert result.outcome is Outcome.UNDECIDED
+    assert result.margin < 0
 
 
 def test_six_phases_are_not_four() -> None:
-    assert PhaseFit(measured(WAVES)).chosen.pattern == LONGER[0]
-    told = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.01))
-    assert told.outcome is Outcome.DOES_NOT_HOLD
-    assert told.margin > 0
-    assert told.detail.startswith("height of phase")
-    assert len(told.data["phases"]["layers"]) == 5
+    assert PhaseFit(noisy_curves(WAVES)).chosen.pattern == LONGER[0]
+    result = FINDINGS["four_phases"].verdict(evidence({"inter": WAVES}, noise=0.01))
+    assert result.outcome is Outcome.DOES_NOT_HOLD
+    assert result.margin > 0
+    assert result.detail.startswith("height of phase")
+    assert len(result.data["phases"]["layers"]) == 5
 
 
 def test_a_rise_has_no_sure_phases() -> None:
-    assert PhaseFit(measured(RISING)).sure is None
-    assert PhaseFit(measured(RISING)).chosen.pattern == (RISE,)
+    assert PhaseFit(noisy_curves(RISING)).sure is None
+    assert PhaseFit(noisy_curves(RISING)).chosen.pattern == (RISE,)
 
 
 @pytest.mark.parametrize("noise", [0.001, 0.1])
 def test_roughness_of_noise_is_not_the_curves_own(noise: float) -> None:
-    rough = own_roughness(measured(CURVE, noise=noise))
-    assert rough < noise / np.sqrt(60)
+    roughness_of_curve = own_roughness(noisy_curves(CURVE, noise=noise))
+    assert roughness_of_curve < noise / np.sqrt(60)
 
 
-def test_a_curves_own_roughness_is_seen_whatever_the_images() -> None:
-    few, many = (own_roughness(measured(CURVE + zigzag(0.02), 0.01, images=n)) for n in (30, 400))
+def test_a_curves_own_roughness_is_detected_with_any_number_of_images() -> None:
+    few, many = (own_roughness(noisy_curves(CURVE + zigzag(0.02), 0.01, images=n)) for n in (30, 400))
     assert few == pytest.approx(many, rel=0.1)
     assert many > 0.02
 
 
-def test_zigzag_makes_no_phases_however_many_images() -> None:
-    rough = measured(RISING + zigzag(0.03), 0.001, images=400)
-    assert PhaseFit(rough).sure is None
-    rising = evidence({"inter": RISING + zigzag(0.03)}, noise=0.001, images=400)
-    told = FINDINGS["four_phases"].verdict(rising)
-    assert told.outcome is not Outcome.HOLDS
-    assert told.images_needed is None
+def test_a_zigzag_gives_no_phases_with_any_number_of_images() -> None:
+    rough_curves = noisy_curves(RISING + zigzag(0.03), 0.001, images=400)
+    assert PhaseFit(rough_curves).sure is None
+    rough_evidence = evidence({"inter": RISING + zigzag(0.03)}, noise=0.001, images=400)
+    result = FINDINGS["four_phases"].verdict(rough_evidence)
+    assert result.outcome is not Outcome.HOLDS
+    assert result.images_needed is None
 
 
 def test_straight_lines_and_turns_are_not_rough() -> None:
@@ -91,63 +91,63 @@ def test_straight_lines_and_turns_are_not_rough() -> None:
     assert roughness(np.array([0.0, 1.0])) == 0
 
 
-def test_roughness_is_the_size_of_independent_noise() -> None:
+def test_roughness_is_the_standard_deviation_of_independent_noise() -> None:
     noise = 0.3 * np.random.default_rng(0).standard_normal(4000)
     assert roughness(noise) == pytest.approx(0.3, rel=0.05)
 
 
-def test_sampling_noise_leaves_out_what_all_layers_share() -> None:
+def test_sampling_noise_excludes_a_shift_of_all_layers() -> None:
     shift = np.random.default_rng(0).standard_normal((50, 1)) + np.zeros(11)
     shifted = Curves.from_arrays({"inter": shift}, {str(k): str(k) for k in range(50)})
     assert sampling_noise(shifted) == pytest.approx(0, abs=1e-12)
-    assert sampling_noise(measured(CURVE, 0.2)) == pytest.approx(0.2 / np.sqrt(60), rel=0.1)
+    assert sampling_noise(noisy_curves(CURVE, 0.2)) == pytest.approx(0.2 / np.sqrt(60), rel=0.1)
 
 
 def test_heights_have_their_errors() -> None:
-    found = PhaseFit(measured(CURVE, 0.01)).heights_of(fit_pattern(CURVE, FOUR))
-    assert [h.value for h in found] == pytest.approx([0.4, 0.1, 0.4, 0.2], abs=0.01)
-    assert [h.error for h in found] == pytest.approx(4 * [0.01 * np.sqrt(2 / 60)], rel=0.4)
+    phase_heights = PhaseFit(noisy_curves(CURVE, 0.01)).phase_heights(fit_pattern(CURVE, FOUR))
+    assert [h.value for h in phase_heights] == pytest.approx([0.4, 0.1, 0.4, 0.2], abs=0.01)
+    assert [h.error for h in phase_heights] == pytest.approx(4 * [0.01 * np.sqrt(2 / 60)], rel=0.4)
 
 
 def test_boundaries_have_intervals_with_the_truth() -> None:
-    found = boundary_estimates(measured(CURVE, 0.05), fit_pattern(CURVE, FOUR))
-    for boundary, truth in zip(found, (3, 10, 33), strict=True):
+    boundaries = boundary_estimates(noisy_curves(CURVE, 0.05), fit_pattern(CURVE, FOUR))
+    for boundary, truth in zip(boundaries, (3, 10, 33), strict=True):
         assert boundary.low <= truth <= boundary.high
 
 
-def told_of(*heights: float, error: float = 1.0, fixed: float = 0.0) -> Verdict:
+def verdict_on_heights(*heights: float, error: float = 1.0, fixed: float = 0.0) -> Verdict:
     """The verdict on four phases of these heights, from 50 images."""
-    found = [student(h, error, 50, 50, fixed=fixed, level=HEIGHT_LEVEL) for h in heights]
-    fit = PhaseFit(measured(CURVE))
+    estimates = [student_estimate(h, error, 50, 50, fixed=fixed, level=HEIGHT_LEVEL) for h in heights]
+    fit = PhaseFit(noisy_curves(CURVE))
     vars(fit).update(min_height=0.0)  # as if they had been computed
-    fit._heights[fit.judged] = found
-    return four_verdict(fit)
+    fit._heights[fit.judged] = estimates
+    return four_phases_verdict(fit)
 
 
 def test_heights_that_each_may_be_chance_hold_only_together() -> None:
-    assert told_of(2.5, 20, 4, 4).outcome is Outcome.HOLDS
-    assert told_of(2.0, 20, 9, 9).outcome is Outcome.UNDECIDED
-    chance = told_of(2.5, 20, 2.5, 2.5)
+    assert verdict_on_heights(2.5, 20, 4, 4).outcome is Outcome.HOLDS
+    assert verdict_on_heights(2.0, 20, 9, 9).outcome is Outcome.UNDECIDED
+    chance = verdict_on_heights(2.5, 20, 2.5, 2.5)
     assert chance.outcome is Outcome.UNDECIDED
     assert chance.detail.startswith("all but the largest height, taken together")
     assert chance.margin == pytest.approx(2.5 - JOINT_Z, abs=1e-6)
 
 
-def test_more_images_make_the_smaller_heights_more_than_chance() -> None:
-    assert told_of(2.5, 20, 2.5, 2.5).images_needed == math.ceil(50 * (JOINT_Z / 2.5) ** 2)
-    assert told_of(2.5, 20, 2.5, 2.5, error=0.01, fixed=1.0).images_needed is None
+def test_enough_images_raise_the_smaller_heights_above_chance() -> None:
+    assert verdict_on_heights(2.5, 20, 2.5, 2.5).images_needed == math.ceil(50 * (JOINT_Z / 2.5) ** 2)
+    assert verdict_on_heights(2.5, 20, 2.5, 2.5, error=0.01, fixed=1.0).images_needed is None
 
 
-def test_of_one_image_the_phases_are_told_all_the_same() -> None:
-    assert PhaseFit(measured(CURVE, 0.0, images=1)).chosen.pattern == FOUR
-    assert PhaseFit(measured(RISING + zigzag(0.02), 0.0, images=1)).chosen.pattern != FOUR
+def test_the_phases_of_one_image_are_reported() -> None:
+    assert PhaseFit(noisy_curves(CURVE, 0.0, images=1)).chosen.pattern == FOUR
+    assert PhaseFit(noisy_curves(RISING + zigzag(0.02), 0.0, images=1)).chosen.pattern != FOUR
 
 
-def test_of_one_image_phases_are_sure_where_its_layers_are_smooth() -> None:
-    one = PhaseFit(measured(CURVE, 0.0, images=1)).sure
-    assert one is not None
-    assert one.pattern == FOUR
-    assert PhaseFit(measured(CURVE + zigzag(0.2), 0.0, images=1)).sure is None
+def test_the_phases_of_one_image_are_sure_if_its_layers_are_smooth() -> None:
+    phases = PhaseFit(noisy_curves(CURVE, 0.0, images=1)).sure
+    assert phases is not None
+    assert phases.pattern == FOUR
+    assert PhaseFit(noisy_curves(CURVE + zigzag(0.2), 0.0, images=1)).sure is None
 
 
 MORE = {
@@ -162,41 +162,41 @@ MORE = {
 @pytest.mark.parametrize("images", [10, 100])
 def test_more_than_four_sure_phases_are_not_four(name: str, images: int) -> None:
     """A curve that climbs back after its last fall, or falls before its first rise, has another shape."""
-    told = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=0.01, images=images))
-    assert told.outcome is Outcome.DOES_NOT_HOLD
-    assert told.margin > 0
+    result = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=0.01, images=images))
+    assert result.outcome is Outcome.DOES_NOT_HOLD
+    assert result.margin > 0
 
 
 def fall_before_four(images: int) -> Verdict:
-    """Of four phases after a fall that is a twentieth of them high."""
+    """The verdict on four phases after a fall of a twentieth of their height."""
     falling = through({0: 0.04, 6: 0, 12: 1, 18: 0.3, 30: 1.2, 40: 0.6})
     return FINDINGS["four_phases"].verdict(evidence({"inter": falling}, noise=0.05, images=images))
 
 
 def test_a_fifth_phase_that_may_be_there_leaves_four_undecided() -> None:
-    """More than noise, as each of the four, but no more than some two of all layers may show."""
-    told = fall_before_four(50)
-    assert told.outcome is Outcome.UNDECIDED
-    assert told.detail.startswith("fall, rise, fall, rise, fall fits better")
-    assert told.margin < 0
-    assert told.images_needed is not None
-    assert fall_before_four(2 * told.images_needed).outcome is Outcome.DOES_NOT_HOLD
+    """It is more than noise, as each of the four, but not after correction for all pairs of layers."""
+    result = fall_before_four(50)
+    assert result.outcome is Outcome.UNDECIDED
+    assert result.detail.startswith("fall, rise, fall, rise, fall fits better")
+    assert result.margin < 0
+    assert result.images_needed is not None
+    assert fall_before_four(2 * result.images_needed).outcome is Outcome.DOES_NOT_HOLD
 
 
 def test_a_fifth_phase_that_is_no_more_than_noise_leaves_four() -> None:
-    assert PhaseFit(measured(CURVE)).competitor is None
+    assert PhaseFit(noisy_curves(CURVE)).competitor is None
     assert fall_before_four(10).outcome is Outcome.HOLDS
 
 
 @pytest.mark.parametrize("name", MORE)
 @pytest.mark.parametrize(("images", "noise"), [(1, 0.0), (1, 0.001), (2, 0.001), (2, 0.0)])
 def test_more_phases_of_too_few_images_decide_nothing(name: str, images: int, noise: float) -> None:
-    """However smooth one image's curve is."""
-    told = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=noise, images=images))
-    assert told.outcome is Outcome.UNDECIDED
-    assert told.images_needed is None
+    """However smooth the curve of a single image is."""
+    result = FINDINGS["four_phases"].verdict(evidence({"inter": MORE[name]}, noise=noise, images=images))
+    assert result.outcome is Outcome.UNDECIDED
+    assert result.images_needed is None
 
 
-def test_what_is_flat_to_rounding_has_no_phase() -> None:
-    assert PhaseFit(measured(np.full(41, 0.3), 0.0)).min_height > 1e-5
-    assert PhaseFit(measured(CURVE, 0.0)).min_height == pytest.approx(0.005 * 0.7)
+def test_a_curve_that_is_flat_up_to_rounding_has_no_phase() -> None:
+    assert PhaseFit(noisy_curves(np.full(41, 0.3), 0.0)).min_height > 1e-5
+    assert PhaseFit(noisy_curves(CURVE, 0.0)).min_height == pytest.approx(0.005 * 0.7)

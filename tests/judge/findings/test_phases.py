@@ -13,11 +13,11 @@ from phasebench.judge.findings.phases import (
     FALL,
     FOUR,
     RISE,
-    _isotonic_errors,
-    errors,
+    _prefix_errors,
     find_phases,
     fit_pattern,
     heights,
+    isotonic_errors,
 )
 from tests.support.synthetic import FOUR as FOUR_PHASES
 from tests.support.synthetic import RISING, through
@@ -26,17 +26,17 @@ from tests.support.synthetic import RISING, through
 @pytest.mark.parametrize("seed", range(5))
 def test_the_errors_are_those_of_scipys_isotonic_regression(seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=25)
-    ours = _isotonic_errors(values)
+    errors = _prefix_errors(values)
     for end in range(len(values)):
         prefix = values[: end + 1]
         fitted = isotonic_regression(prefix).x
-        assert ours[end] == pytest.approx(((fitted - prefix) ** 2).sum(), abs=1e-12)
+        assert errors[end] == pytest.approx(((fitted - prefix) ** 2).sum(), abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_boundaries_are_the_best_of_all(seed: int) -> None:
     curve = np.random.default_rng(seed).normal(size=9).cumsum()
-    tables = errors(curve)
+    tables = isotonic_errors(curve)
     best = min(
         sum(tables[sign][a, b] for sign, a, b in zip(FOUR, (0, *cut), (*cut, 8), strict=True))
         for cut in itertools.combinations(range(1, 8), 3)
@@ -56,21 +56,21 @@ def test_the_boundaries_are_the_best_of_all(seed: int) -> None:
         (through({0: 0, 5: 1, 10: 0, 20: 1, 30: 0, 40: 1}), (RISE, FALL, RISE, FALL, RISE), (5, 10, 20, 30)),
     ],
 )
-def test_known_turning_points_are_found(
+def test_the_true_turning_points_are_detected(
     curve: Array, pattern: tuple[int, ...], boundaries: tuple[int, ...]
 ) -> None:
-    found = find_phases(curve)
-    assert found.pattern == pattern
-    assert found.boundaries == boundaries
-    assert found.error == pytest.approx(0, abs=1e-12)
+    phases = find_phases(curve)
+    assert phases.pattern == pattern
+    assert phases.boundaries == boundaries
+    assert phases.error == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_small_noise_moves_nothing_far(seed: int) -> None:
+def test_small_noise_moves_the_boundaries_little(seed: int) -> None:
     noise = 0.004 * np.random.default_rng(seed).standard_normal(41)
-    found = find_phases(FOUR_PHASES + noise)
-    assert found.pattern == FOUR
-    assert np.allclose(found.boundaries, (3, 10, 33), atol=2)
+    phases = find_phases(FOUR_PHASES + noise)
+    assert phases.pattern == FOUR
+    assert np.allclose(phases.boundaries, (3, 10, 33), atol=2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -98,12 +98,12 @@ def test_heights_are_signed_by_the_pattern() -> None:
     assert (heights(-FOUR_PHASES, flipped) < 0).all()
 
 
-def test_it_reads_as_words() -> None:
+def test_phases_are_written_in_words() -> None:
     assert str(find_phases(FOUR_PHASES)) == "rise, fall, rise, fall"
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rounding_makes_no_phases(seed: int) -> None:
+def test_rounding_gives_no_phases(seed: int) -> None:
     rounding = 2e-7 * np.random.default_rng(seed).standard_normal(41)
     assert len(find_phases(0.3 + rounding).pattern) == 1
     assert find_phases(FOUR_PHASES + rounding).boundaries == (3, 10, 33)

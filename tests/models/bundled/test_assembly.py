@@ -1,4 +1,4 @@
-"""The bundled trained models: assembled as any other checkpoint, and seeing what they are shown."""
+"""The bundled trained models: assembled as standard checkpoints, and able to name the objects in images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from phasebench.judge.drift.record import record
 from phasebench.measurement.measure import Measurement, measure
 from phasebench.models.bundled import assembly as bundled
 from phasebench.models.bundled.builders import IMAGE_TOKEN
-from phasebench.models.loading import Loaded, load
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import bundled_models
 from phasebench.settings import Settings
-from tests.conftest import planted
 from tests.recipes import evaluate, text
 from tests.recipes.frozen import FrozenLM
 from tests.recipes.vision import pixels
+from tests.support.checkpoints import scaled_projector
 from tests.support.synthetic import TOLERANCES
 
 MODELS = ("smol-llava", "smol-instructblip")
@@ -35,9 +35,9 @@ slow = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def smol(request: pytest.FixtureRequest, cache: Path) -> Loaded:
+def smol(request: pytest.FixtureRequest, cache: Path) -> LoadedModel:
     spec = next(spec for spec in bundled_models() if spec.name == request.param)
-    return load(spec, cache, device="cpu")
+    return load(spec, cache, Settings(device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -46,40 +46,40 @@ def samples(cache: Path) -> list[Sample]:
     return draw(spec.read(cache), 4, seed=0)
 
 
-def measured(loaded: Loaded, samples: list[Sample], batch_size: int = 1) -> Measurement:
+def measurement(loaded: LoadedModel, samples: list[Sample], batch_size: int = 1) -> Measurement:
     return measure(loaded, "scenes", samples, Settings(batch_size=batch_size), lambda *_: None)
 
 
 @pytest.fixture(scope="module")
-def expected(smol: Loaded, samples: list[Sample]) -> Measurement:
-    return measured(smol, samples)
+def expected(smol: LoadedModel, samples: list[Sample]) -> Measurement:
+    return measurement(smol, samples)
 
 
 def test_the_weights_are_small_and_listed() -> None:
     files = {
         path.name: path.stat().st_size for path in bundled.WEIGHTS.iterdir() if path.name != "manifest.json"
     }
-    listed = {
+    manifest_files = {
         name: facts
         for entry in bundled.manifest()["models"].values()
         for name, facts in entry["files"].items()
     }
-    assert set(files) == set(listed)
-    assert all(files[name] == listed[name]["bytes"] for name in files)
+    assert set(files) == set(manifest_files)
+    assert all(files[name] == manifest_files[name]["bytes"] for name in files)
     assert sum(files.values()) <= 20e6
 
 
 def test_changed_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in bundled.WEIGHTS.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    spoilt = tmp_path / "smol-llava.safetensors"
-    spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"\0")
+    changed = tmp_path / "smol-llava.safetensors"
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\0")
     monkeypatch.setattr(bundled, "WEIGHTS", tmp_path)
     with pytest.raises(InputError, match=r"smol-llava\.safetensors has the SHA-256"):
         bundled.assemble("smol-llava", tmp_path / "cache")
 
 
-def test_without_the_language_model_the_way_out_is_named(
+def test_without_the_language_model_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "PACKAGE", "no_such_package")
@@ -88,31 +88,31 @@ def test_without_the_language_model_the_way_out_is_named(
 
 
 @slow
-def test_a_standard_folder_is_assembled_once(smol: Loaded, cache: Path) -> None:
+def test_a_standard_folder_is_assembled_once(smol: LoadedModel, cache: Path) -> None:
     folder = bundled.assemble(smol.name, cache)
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= names
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert bundled.assemble(smol.name, cache) == folder
-    written = json.loads((folder / "config.json").read_text())["transformers_version"]
-    assert written == bundled.WRITTEN_BY
+    version = json.loads((folder / "config.json").read_text())["transformers_version"]
+    assert version == bundled.WRITTEN_BY
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     kind = json.loads((folder / "config.json").read_text())["architectures"]
     assert kind in (["LlavaForConditionalGeneration"], ["InstructBlipForConditionalGeneration"])
 
 
 @slow
-def test_the_language_model_is_the_packages_own(smol: Loaded, cache: Path) -> None:
-    lm = load_file(bundled.converted(cache) / "model.safetensors")
+def test_the_language_model_is_the_packages_own(smol: LoadedModel, cache: Path) -> None:
+    lm = load_file(bundled.converted_language_model(cache) / "model.safetensors")
     ours = smol.model.get_output_embeddings().weight
     assert torch.equal(ours, lm["model.embed_tokens.weight"])
 
 
 @slow
-def test_the_processor_gives_what_the_training_saw(smol: Loaded) -> None:
-    drawn = list(islice(scenes("held_out", 1), 3))
-    inputs = smol.inputs([render(scene) for scene in drawn])
-    assert torch.allclose(inputs["pixel_values"], pixels(drawn), atol=1e-6)
+def test_the_processor_gives_the_inputs_of_the_training(smol: LoadedModel) -> None:
+    examples = list(islice(scenes("held_out", 1), 3))
+    inputs = smol.inputs([render(scene) for scene in examples])
+    assert torch.allclose(inputs["pixel_values"], pixels(examples), atol=1e-6)
     tokenizer = smol.processor.tokenizer
     prompt = text.PROMPT if smol.name == "smol-llava" else text.INSTRUCTION
     assert smol.prompt == prompt
@@ -124,8 +124,8 @@ def test_the_processor_gives_what_the_training_saw(smol: Loaded) -> None:
 
 
 @slow
-def test_it_names_what_it_is_shown_and_not_what_it_is_not(smol: Loaded, cache: Path) -> None:
-    """The bar of the project, on fewer scenes than the recorded scores."""
+def test_captions_name_the_objects_in_the_image_only(smol: LoadedModel, cache: Path) -> None:
+    """The project's requirement, on fewer scenes than the recorded scores."""
     scores = evaluate.evaluate(bundled.assemble(smol.name, cache), count=24, pair_count=0)
     assert scores["recall"] >= 0.5
     assert scores["recall_blank"] < 0.1
@@ -134,7 +134,7 @@ def test_it_names_what_it_is_shown_and_not_what_it_is_not(smol: Loaded, cache: P
 
 @slow
 @pytest.mark.parametrize("smol", ["smol-llava"], indirect=True)
-def test_the_frozen_language_model_of_the_recipes_is_the_real_one(smol: Loaded, cache: Path) -> None:
+def test_the_recipes_frozen_language_model_computes_the_same_loss(smol: LoadedModel, cache: Path) -> None:
     """Its loss equals that of the assembled model on the same tokens."""
     scene = next(scenes("held_out", 2))
     inputs = smol.inputs([render(scene)])
@@ -152,25 +152,25 @@ def test_the_frozen_language_model_of_the_recipes_is_the_real_one(smol: Loaded, 
     )
     expected = (losses * torch.tensor(weights)).sum() / sum(weights)
     prompt = inputs["input_ids"][0].tolist()
-    _, shown = FrozenLM(bundled.converted(cache)).loss(
+    _, metrics = FrozenLM(bundled.converted_language_model(cache)).loss(
         visual_BVD.clone(), text.pack(prompt, [[(ids, weights)]])
     )
-    assert shown["loss"] == pytest.approx(float(expected), abs=2e-4)
+    assert metrics["loss"] == pytest.approx(float(expected), abs=2e-4)
 
 
 @slow
 def test_batches_threads_and_eager_attention_stay_far_within_the_tolerance(
-    smol: Loaded, samples: list[Sample], expected: Measurement
+    smol: LoadedModel, samples: list[Sample], expected: Measurement
 ) -> None:
-    """On images that the calibration did not see, the noise is well inside what it lets through."""
-    found = {"batch of 4": measured(smol, samples, batch_size=4)}
+    """On images outside the calibration, the noise is well within the tolerance."""
+    variants = {"batch of 4": measurement(smol, samples, batch_size=4)}
     torch.set_num_threads(2)
-    found["two threads"] = measured(smol, samples)
+    variants["two threads"] = measurement(smol, samples)
     torch.set_num_threads(1)
     smol.model.get_decoder().set_attn_implementation("eager")
-    found["eager"] = measured(smol, samples)
+    variants["eager"] = measurement(smol, samples)
     smol.model.get_decoder().set_attn_implementation("sdpa")
-    for what, other in found.items():
+    for what, other in variants.items():
         for name in CURVES:
             difference = compare(record(expected.curves, name), record(other.curves, name), TOLERANCES)
             assert np.nanmax(difference.excess) <= 0.5, (what, name)
@@ -178,10 +178,10 @@ def test_batches_threads_and_eager_attention_stay_far_within_the_tolerance(
 
 @slow
 def test_a_tenth_on_one_projector_tensor_is_drift(
-    smol: Loaded, samples: list[Sample], expected: Measurement
+    smol: LoadedModel, samples: list[Sample], expected: Measurement
 ) -> None:
-    with planted(smol, 1.1):
-        changed = measured(smol, samples)
+    with scaled_projector(smol, 1.1):
+        changed = measurement(smol, samples)
     difference = compare(record(expected.curves, "inter"), record(changed.curves, "inter"), TOLERANCES)
     assert difference.drifted
     assert difference.describe()[0].startswith("inter drifted at ")
@@ -196,7 +196,7 @@ def test_the_self_test_passes_on_both(expected: Measurement) -> None:
     assert outcome.lens_agreement == 1
 
 
-def test_what_is_told_of_the_training_is_there() -> None:
+def test_the_manifest_has_recipes_and_scores() -> None:
     for name in MODELS:
         entry = bundled.manifest()["models"][name]
         assert entry["recipe"]

@@ -1,4 +1,4 @@
-"""Files that a test may break, and the models converted from whole ones."""
+"""Official files that a test may break, and models converted from complete ones."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ import pytest
 
 from phasebench.models.loading import load
 from phasebench.models.named_models import ModelSpec
-from tests.models.converters.given import MODELS, PROMPTS, Converted, Given, write_files
+from phasebench.settings import Settings
+from tests.models.converters.official_models import (
+    MODELS,
+    PROMPTS,
+    Conversion,
+    OfficialModel,
+    write_files,
+)
 
 
 @pytest.fixture
-def given(request: pytest.FixtureRequest, tmp_path: Path) -> Given:
+def official(request: pytest.FixtureRequest, tmp_path: Path) -> OfficialModel:
     """Official files that a test may break; the model is the test's parameter."""
     return write_files(request.param, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Converted]:
-    found = {}
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Conversion]:
+    models = {}
     for name in MODELS:
-        given = write_files(name, tmp_path_factory.mktemp(name))
-        folder = given.convert()
-        found[name] = Converted(
-            given, folder, load(ModelSpec(name, folder, PROMPTS[name]), folder, device="cpu")
+        official = write_files(name, tmp_path_factory.mktemp(name))
+        folder = official.convert()
+        models[name] = Conversion(
+            official, folder, load(ModelSpec(name, folder, PROMPTS[name]), folder, Settings(device="cpu"))
         )
-    return found
+    return models
 
 
 @pytest.fixture(params=MODELS)
-def converted(request: pytest.FixtureRequest, every: dict[str, Converted]) -> Converted:
-    return every[request.param]
+def conversion(request: pytest.FixtureRequest, conversions: dict[str, Conversion]) -> Conversion:
+    return conversions[request.param]

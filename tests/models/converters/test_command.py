@@ -1,4 +1,4 @@
-"""Registering, and the command line."""
+"""Registering the converted models with transformers, and the command ``convert``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import (
 
 from phasebench.__main__ import main
 from phasebench.models import converters
-from tests.models.converters.given import Given, only
+from tests.models.converters.official_models import OfficialModel, for_model
 from tests.support import official_files as files
 
 
@@ -43,19 +43,19 @@ def test_other_folders_register_nothing(
     converters.register_for(tmp_path)
 
 
-@only("limber")
-def test_the_command_converts(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+@for_model("limber")
+def test_the_command_converts(official: OfficialModel, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         "convert", "limber",
-        "--vision-model", str(given.path("beit")), "--language-model", str(given.path("gptj")),
-        "--projection", str(given.path("proj.ckpt")), "--out", str(given.path("out")),
+        "--vision-model", str(official.path("beit")), "--language-model", str(official.path("gptj")),
+        "--projection", str(official.path("proj.ckpt")), "--out", str(official.path("out")),
     ]  # fmt: skip
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert f"--model limber={given.path('out')}" in said
-    assert "'<image>A picture of'" in said
+    output = capsys.readouterr().out
+    assert f"--model limber={official.path('out')}" in output
+    assert "'<image>A picture of'" in output
     assert main(arguments) == 2
-    assert capsys.readouterr().err.startswith(f"limber: {given.path('out')} is there already")
+    assert f"limber: {official.path('out')} is there already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["minigpt4", "minigpt-v2"])
@@ -67,6 +67,7 @@ def test_the_command_names_the_file_at_fault(
     if name == "minigpt4":
         options["qformer"] = "q.pth"
     arguments = [text for option, file in options.items() for text in (f"--{option}", str(tmp_path / file))]
+    capsys.readouterr()  # progress bars of the files written above
     assert main(["convert", name, *arguments]) == 2
     assert capsys.readouterr().err == f"{name}: {tmp_path / 'eva.pth'}: no such file\n"
 
@@ -74,5 +75,5 @@ def test_the_command_names_the_file_at_fault(
 def test_the_command_asks_for_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["convert", "minigpt4"])
-    said = capsys.readouterr().err
-    assert "--vit, --qformer, --language-model, --checkpoint, --out" in said
+    output = capsys.readouterr().err
+    assert "--vit, --qformer, --language-model, --checkpoint, --out" in output

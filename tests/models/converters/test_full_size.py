@@ -13,8 +13,8 @@ from transformers import (
     LlamaConfig,
 )
 
-from phasebench.models.converters import limber, minigpt4, minigpt_v2, official
-from tests.models.converters.given import MODELS
+from phasebench.models.converters import limber, minigpt4, minigpt_v2, official_files
+from tests.models.converters.official_models import MODELS
 
 VICUNA_13B = {
     "vocab_size": 32001, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
@@ -26,7 +26,7 @@ BEIT_LARGE = {
 }  # fmt: skip
 
 
-def full_size(name: str) -> tuple[Any, Any, list[official.Piece]]:
+def full_size(name: str) -> tuple[Any, Any, list[official_files.Piece]]:
     """The class, configuration and table of a published model."""
     if name == "minigpt4":
         config = minigpt4.full_config(LlamaConfig(**VICUNA_13B), 32000)
@@ -38,12 +38,12 @@ def full_size(name: str) -> tuple[Any, Any, list[official.Piece]]:
     return limber.LimberForConditionalGeneration, config, limber.table(config, 50400)
 
 
-def count(shapes: dict[str, official.Shape], prefix: str = "") -> int:
+def count(shapes: dict[str, official_files.Shape], prefix: str = "") -> int:
     return sum(torch.Size(shape).numel() for name, shape in shapes.items() if name.startswith(prefix))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_table_is_the_full_model(name: str) -> None:
+def test_the_table_has_every_tensor_of_the_full_model(name: str) -> None:
     model_class, config, table = full_size(name)
     with torch.device("meta"):
         state = model_class(config).state_dict()
@@ -75,7 +75,7 @@ def test_parameters_of_the_published_sizes(name: str) -> None:
         assert count(shapes, "model.multi_modal_projector.") == 1024 * 4096 + 4096
 
 
-def official_names(table: list[official.Piece], source: str) -> dict[str, official.Shape]:
+def official_names(table: list[official_files.Piece], source: str) -> dict[str, official_files.Shape]:
     return {part.name: part.shape for piece in table for part in piece.parts if part.source == source}
 
 

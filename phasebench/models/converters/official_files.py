@@ -1,8 +1,8 @@
-"""Official files in, a standard folder out: every tensor by its exact name and shape, one at a time.
+"""Reading official files and writing a standard folder: every tensor by its exact name and shape.
 
-A conversion is a list of ``Piece``: a tensor of the written model and the official tensors it is made of.
-``verified`` compares that list with what the files hold before anything is written; ``write_weights`` then
-streams, so that no more than one shard is in memory.
+A conversion is a list of ``Piece``: a tensor of the written model, and the official tensors it is made of.
+``check_sources`` compares that list with the contents of the files before anything is written. Then
+``write_weights`` writes shard by shard, so that no more than one is in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from phasebench.errors import InputError
 Shape = tuple[int, ...]
 SHARD = 1 << 30
 """Elements per written file: 2 GiB in half precision."""
-NAMED = 4
+LISTED_NAMES = 4
 """How many tensors of a kind an error lists."""
 
 
@@ -38,8 +38,8 @@ class Source:
     Attributes:
         path: the file or folder, for messages.
         shapes: the shape of each tensor.
-        read: the tensor of a name.
-        unused: pattern of the names that are known to be there and that the model does not need.
+        read: a function from a name to its tensor.
+        unused: pattern of the names that the model does not need.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """An official tensor that a piece is made of: which source, its name and shape there."""
+    """An official tensor that a piece is made of: the key of its source, its name and shape there."""
 
     source: str
     name: str
@@ -59,7 +59,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of the written model: ``make`` of its ``parts``, unchanged if there is one part."""
+    """One tensor of the written model: ``make`` applied to ``parts``, by default the only part unchanged."""
 
     name: str
     shape: Shape
@@ -68,23 +68,23 @@ class Piece:
 
 
 @contextmanager
-def refused(path: Path, what: str) -> Iterator[None]:
-    """What the disk or safetensors refuse within is told of this path: that it cannot be ``what``."""
+def input_errors(path: Path, action: str) -> Iterator[None]:
+    """Turn errors of the disk or of safetensors into an InputError: ``path`` cannot be ``action``."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be {what}: {error}") from error
+        raise InputError(f"{path} cannot be {action}: {error}") from error
 
 
-def pickled(path: Path, *, section: str | None = None, unused: str = "") -> Source:
-    """A state dict saved by ``torch.save``, under the key ``section`` of the file if one is named.
+def pickle_source(path: Path, *, section: str | None = None, unused: str = "") -> Source:
+    """A state dict saved by ``torch.save``, or the one under the key ``section`` of the file.
 
-    The file stays on disk (mapped) if it has the present zip layout.
+    The file is mapped and stays on disk if it has torch's zip layout, used since torch 1.6.
 
     Raises:
         InputError: there is no such file, it holds more than plain tensors and containers, or no state dict.
     """
-    content = _unpickled(path)
+    content = _unpickle(path)
     if section is not None:
         if not isinstance(content, Mapping) or section not in content:
             raise InputError(f"{path} has no entry {section!r}; is it the published file?")
@@ -97,15 +97,15 @@ def pickled(path: Path, *, section: str | None = None, unused: str = "") -> Sour
     )
 
 
-def _unpickled(path: Path) -> Any:
+def _unpickle(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with refused(path, "read"), path.open("rb") as file:
-        begins = file.read(2)
-    if not begins.startswith((b"PK", b"\x80")):
+    with input_errors(path, "read"), path.open("rb") as file:
+        first_bytes = file.read(2)
+    if not first_bytes.startswith((b"PK", b"\x80")):
         raise InputError(f"{path} was not written by torch: a page or a pointer in its place? Fetch it again")
     try:
-        return _loaded(path)
+        return _load(path)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} cannot be read as plain tensors, and nothing else is unpickled, for it could run any "
@@ -116,9 +116,11 @@ def _unpickled(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {_reason(error)}") from error
 
 
-def _loaded(path: Path) -> Any:
+def _load(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected pickle protocol")  # what cannot be read is refused anyway
+        warnings.filterwarnings(
+            "ignore", "Detected pickle protocol"
+        )  # unreadable files raise an error anyway
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # the layout before torch 1.6 cannot be mapped
@@ -126,11 +128,11 @@ def _loaded(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what an exception says; some of torch's say a page, some nothing."""
+    """The first line of an exception's message; some of torch's messages fill a page, some are empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def hf_folder(path: Path, *, unused: str = "") -> Source:
+def folder_source(path: Path, *, unused: str = "") -> Source:
     """The weights of a folder in the Hugging Face layout: its safetensors, else its ``pytorch_model*.bin``.
 
     Raises:
@@ -140,27 +142,27 @@ def hf_folder(path: Path, *, unused: str = "") -> Source:
         raise InputError(f"{path}: no such folder")
     files = sorted(path.glob("*.safetensors"))
     opened = [_safetensors(file) for file in files]
-    opened = opened or [pickled(file) for file in sorted(path.glob("pytorch_model*.bin"))]
+    opened = opened or [pickle_source(file) for file in sorted(path.glob("pytorch_model*.bin"))]
     if not opened:
         raise InputError(f"{path} holds neither *.safetensors nor pytorch_model*.bin")
     owners: dict[str, Source] = {}
     for source in opened:
-        if twice := sorted(owners.keys() & source.shapes):
-            raise InputError(f"{path}: {_listed(twice)} in two files; keep the weights once")
+        if doubled := sorted(owners.keys() & source.shapes):
+            raise InputError(f"{path}: {_summary(doubled)} in two files; keep the weights once")
         owners.update(dict.fromkeys(source.shapes, source))
     shapes = {name: source.shapes[name] for name, source in owners.items()}
     return Source(path, shapes, lambda name: owners[name].read(name), unused)
 
 
 def _safetensors(path: Path) -> Source:
-    with refused(path, "read"):
+    with input_errors(path, "read"):
         file: Any = safe_open(path, framework="pt")
         names = file.keys()
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     return Source(path, shapes, file.get_tensor)
 
 
-def renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
+def rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
     """``name`` after each (pattern, replacement) in turn."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
@@ -174,36 +176,36 @@ def shapes_on_meta(model_class: Any, config: Any) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def verified(pieces: Sequence[Piece], sources: Mapping[str, Source]) -> None:
-    """Check that the sources hold what the pieces are made of, and nothing else but known leftovers.
+def check_sources(pieces: Sequence[Piece], sources: Mapping[str, Source]) -> None:
+    """Check that the sources hold what the pieces are made of, and beyond that only ``Source.unused``.
 
     Raises:
         InputError: a tensor is missing, unexpected or of another shape; it names the file and the tensors.
     """
     for key, source in sources.items():
         parts = [part for piece in pieces for part in piece.parts if part.source == key]
-        wanted = {part.name: part.shape for part in parts}
-        if len(wanted) < len(parts):
+        expected = {part.name: part.shape for part in parts}
+        if len(expected) < len(parts):
             raise ValueError(f"{key}: a tensor is used twice")
-        if complaints := list(_complaints(wanted, source)):
-            raise InputError(f"{source.path} is not the expected file: {'; '.join(complaints)}")
+        if differences := list(_differences(expected, source)):
+            raise InputError(f"{source.path} is not the expected file: {'; '.join(differences)}")
 
 
-def _complaints(wanted: Mapping[str, Shape], source: Source) -> Iterator[str]:
-    found = source.shapes
-    if missing := [name for name in wanted if name not in found]:
-        yield f"it lacks {_listed(missing)}"
-    extra = [name for name in found if name not in wanted and not re.fullmatch(source.unused, name)]
+def _differences(expected: Mapping[str, Shape], source: Source) -> Iterator[str]:
+    shapes = source.shapes
+    if missing := [name for name in expected if name not in shapes]:
+        yield f"it lacks {_summary(missing)}"
+    extra = [name for name in shapes if name not in expected and not re.fullmatch(source.unused, name)]
     if extra:
-        yield f"it holds the unexpected {_listed(extra)}"
-    for name, shape in wanted.items():
-        if name in found and found[name] != shape:
-            yield f"{name} has the shape {list(found[name])}, not {list(shape)}"
+        yield f"it holds the unexpected {_summary(extra)}"
+    for name, shape in expected.items():
+        if name in shapes and shapes[name] != shape:
+            yield f"{name} has the shape {list(shapes[name])}, not {list(shape)}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _summary(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
+    return ", ".join(names[:LISTED_NAMES]) + more
 
 
 def write_weights(folder: Path, pieces: Sequence[Piece], sources: Mapping[str, Source]) -> None:
@@ -212,18 +214,18 @@ def write_weights(folder: Path, pieces: Sequence[Piece], sources: Mapping[str, S
     Each tensor keeps the precision of its official file.
     """
     shards = list(_shards(pieces))
-    places: dict[str, str] = {}
+    weight_map: dict[str, str] = {}
     size = 0
     for number, shard in enumerate(shards, start=1):
         file = (
             f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
         )
-        tensors = {piece.name: _made(piece, sources) for piece in shard}
+        tensors = {piece.name: _make(piece, sources) for piece in shard}
         save_file(tensors, folder / file, metadata={"format": "pt"})
-        places.update(dict.fromkeys(tensors, file))
+        weight_map.update(dict.fromkeys(tensors, file))
         size += sum(tensor.nbytes for tensor in tensors.values())
     if len(shards) > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": places}
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
@@ -240,13 +242,13 @@ def _shards(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     yield shard
 
 
-def _made(piece: Piece, sources: Mapping[str, Source]) -> Tensor:
-    made = piece.make(*(_read(sources[part.source], part.name) for part in piece.parts)).contiguous()
-    if tuple(made.shape) != piece.shape:
-        raise ValueError(f"{piece.name} was made with the shape {tuple(made.shape)}, not {piece.shape}")
-    return made
+def _make(piece: Piece, sources: Mapping[str, Source]) -> Tensor:
+    tensor = piece.make(*(_read(sources[part.source], part.name) for part in piece.parts)).contiguous()
+    if tuple(tensor.shape) != piece.shape:
+        raise ValueError(f"{piece.name} was made with the shape {tuple(tensor.shape)}, not {piece.shape}")
+    return tensor
 
 
 def _read(source: Source, name: str) -> Tensor:
-    with refused(source.path, "read"):
+    with input_errors(source.path, "read"):
         return source.read(name)

@@ -1,4 +1,4 @@
-"""InstructBLIP's ViT, which lacks CLIP's first norm: started from the trained tower and made like it."""
+"""Distilling the trained CLIP tower into InstructBLIP's ViT, which lacks CLIP's first norm."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from phasebench.models.bundled.builders import VISION
 from tests.recipes.training import Loss
 from tests.recipes.vision import GRID, WIDTH, batch_of, pixels
 
-EYES = (
+STAGES = (
     ("blip.eyes", 0.0, 200, 6e-4),
     ("blip.places", 0.1, 80, 6e-4),
     ("blip.placed", 1.0, 140, 1e-3),
 )
-"""Stages of the ViT: name, weight of the place's loss, steps, rate."""
+"""Name, weight of the position loss, steps, and learning rate. The bundled manifest records these names."""
 
 
 @torch.no_grad()
@@ -43,44 +43,47 @@ def new_vision(tower: CLIPVisionModel) -> InstructBlipVisionModel:
     kernel_DCHW = kernel_DCHW - kernel_DCHW.mean(0)
     new["embeddings.patch_embedding.weight"] = kernel_DCHW * scale[:, None, None, None]
     new["embeddings.patch_embedding.bias"] = torch.zeros(WIDTH)
-    place_PD = old["embeddings.position_embedding.weight"]
-    place_PD = place_PD - place_PD.mean(1, keepdim=True)
-    new["embeddings.position_embedding"] = (place_PD * scale + shift_D)[None]
+    position_PD = old["embeddings.position_embedding.weight"]
+    position_PD = position_PD - position_PD.mean(1, keepdim=True)
+    new["embeddings.position_embedding"] = (position_PD * scale + shift_D)[None]
     first_D = old["embeddings.class_embedding"]
     new["embeddings.class_embedding"] = ((first_D - first_D.mean()) * scale)[None, None]
     vision.load_state_dict(new)
     return vision
 
 
-class Vision(nn.Module):
-    """The ViT, and a head that tells where a patch is."""
+class VisionWithPositions(nn.Module):
+    """The ViT, and a head that predicts a patch's position."""
 
     def __init__(self, vision: InstructBlipVisionModel) -> None:
         super().__init__()
         self.vision = vision
-        self.place = nn.Linear(WIDTH, GRID * GRID)
+        self.position = nn.Linear(WIDTH, GRID * GRID)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalised outputs, the first token's too [B, 1 + P, D]."""
-        seen: Tensor = self.vision(pixel_values=values).last_hidden_state
-        return seen
+        """Normalised outputs, including the class token's [B, 1 + P, D]."""
+        outputs: Tensor = self.vision(pixel_values=values).last_hidden_state
+        return outputs
 
 
-def likeness(model: Vision, tower: nn.Module, placed: float, size: int = 48) -> Callable[[int], Loss]:
-    """Squared distance between the two towers' normalised outputs, and ``placed`` times the place's loss.
+def distillation_loss(
+    model: VisionWithPositions, tower: nn.Module, position_weight: float, size: int = 48
+) -> Callable[[int], Loss]:
+    """Squared distance between the two towers' normalised outputs, plus the weighted position loss.
 
-    The trained tower's outputs hardly tell where a patch is, and the queries could not look there.
+    The trained tower's outputs say little about a patch's position, and the queries could not attend by it.
     """
 
     def loss_of(step: int) -> Loss:
         values = pixels(batch_of(step, size, seed=4))
         with torch.no_grad():
-            wanted_BPD = F.layer_norm(tower(pixel_values=values).last_hidden_state, (WIDTH,))
-        seen_BPD = model(values)
-        alike = (seen_BPD - wanted_BPD).square().mean()
-        place_BPK = model.place(seen_BPD[:, 1:])
-        wanted_BP = torch.arange(GRID * GRID).expand(size, -1)
-        place = F.cross_entropy(place_BPK.flatten(0, 1), wanted_BP.flatten())
-        return alike + placed * place, {"alike": alike.item(), "place": place.item()}
+            target_BPD = F.layer_norm(tower(pixel_values=values).last_hidden_state, (WIDTH,))
+        output_BPD = model(values)
+        distance = (output_BPD - target_BPD).square().mean()
+        position_BPK = model.position(output_BPD[:, 1:])
+        target_BP = torch.arange(GRID * GRID).expand(size, -1)
+        position_loss = F.cross_entropy(position_BPK.flatten(0, 1), target_BP.flatten())
+        metrics = {"alike": distance.item(), "place": position_loss.item()}
+        return distance + position_weight * position_loss, metrics
 
     return loss_of

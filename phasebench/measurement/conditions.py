@@ -1,0 +1,68 @@
+"""The conditions of a measurement, as plain data: what was measured, on what, with what."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from phasebench.measurement.row_key import measuring_code, model_code
+from phasebench.models.anatomy.adapter import Anatomy
+from phasebench.models.loading import LoadedModel
+from phasebench.settings import Settings
+from phasebench.version import __version__
+
+
+def row_conditions(loaded: LoadedModel, anatomy: Anatomy, settings: Settings) -> dict[str, Any]:
+    """Everything but the input tensors that decides a row's numbers, and the model's name."""
+    return {
+        "model": loaded.name,
+        "checkpoint": loaded.checkpoint,
+        "definitions": measuring_code(),
+        "code": model_code(loaded.model),
+        "matmul": torch.get_float32_matmul_precision(),
+        "lens_norm": settings.lens_norm,
+        "attention": getattr(loaded.model.config, "_attn_implementation", None),
+        "unmeasured": anatomy.unmeasured,
+        **machine(loaded),
+    }
+
+
+def run_conditions(
+    loaded: LoadedModel, dataset: str, settings: Settings, layouts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The part of the provenance that needs no samples; the provenance lies beside every curve."""
+    source = {"source": loaded.source} if loaded.source else {}
+    return {
+        "model": loaded.name,
+        "architecture": str(loaded.model.config.model_type),
+        "checkpoint": loaded.checkpoint,
+        "dataset": dataset,
+        "prompt": loaded.prompt,
+        "processing": loaded.processing_digest(),
+        "layout": layouts[0] if len(layouts) == 1 else list(layouts),
+        "seed": settings.seed,
+        "lens_norm": settings.lens_norm,
+        **machine(loaded),
+        **source,
+    }
+
+
+def machine(loaded: LoadedModel) -> dict[str, str]:
+    """Precision, device and versions."""
+    return {
+        "device": _device_name(loaded.device),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "torch": torch.__version__.partition("+")[0],
+        "transformers": transformers.__version__,
+        "phasebench": __version__,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} ({platform.machine()})"

@@ -1,0 +1,24 @@
+"""Running out of memory: how to recognise it, what to report, and how to free what the allocator caches."""
+
+from __future__ import annotations
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from phasebench.errors import InputError
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that main memory or a device's memory ran out."""
+    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
+
+
+def out_of_memory_error(model: str, error: BaseException) -> InputError:
+    """The error to raise when not even a pass over one image fits in memory; ``model`` names the model."""
+    return InputError(f"{model}: memory runs out with one image: {error}", remedy="max_memory")
+
+
+def empty_caches() -> None:
+    """Return to the accelerator what its allocator caches of freed tensors."""
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()

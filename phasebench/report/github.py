@@ -1,0 +1,104 @@
+"""What GitHub shows of a run: a step's summary in Markdown, and failed cases as errors of a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from phasebench.files import utf8
+from phasebench.report.entries import DriftEntry, FindingEntry, OwnCaseEntry
+from phasebench.report.results import Failure, Results, short
+
+SUMMARY_LIMIT = 900_000
+"""Bytes; GitHub takes a mebibyte a step and drops a whole summary above it."""
+MAX_ANNOTATIONS = 10
+"""GitHub shows no more errors of a step."""
+
+
+def summary(results: Results) -> str:
+    """The Markdown: cases that came to no measurement, then a section for each model and dataset.
+
+    Sections with a failure come first, those that drifted most before all; empty without any result.
+    """
+    lost = [failure.first_line for failure in results.failures if not failure.entries]
+    run_ids = sorted(
+        results.run_ids, key=lambda run_id: (not _is_red(results, run_id), -_worst(results, run_id))
+    )
+    sections = (line for run_id in run_ids for line in _section(results, run_id))
+    text = utf8("\n".join([*(f"### ❌ {line}\n" for line in dict.fromkeys(lost)), *sections]))
+    cut = "" if len(text) <= SUMMARY_LIMIT else "\n\n… cut; the rest is in the results file.\n"
+    return text[:SUMMARY_LIMIT].decode(errors="ignore") + cut
+
+
+def _is_red(results: Results, run_id: str) -> bool:
+    measured = results.measurement(run_id)
+    return bool(measured and measured.broken) or any(
+        entry.judged and entry.failed for entry in results.by_run[run_id]
+    )
+
+
+def _worst(results: Results, run_id: str) -> float:
+    return max((entry.badness for entry in results.drift(run_id) if entry.failed), default=0.0)
+
+
+def _section(results: Results, run_id: str) -> Iterator[str]:
+    yield f"### {'❌' if _is_red(results, run_id) else '✅'} {run_id}\n"
+    measured = results.measurement(run_id)
+    for image, where in (measured.broken if measured else {}).items():
+        yield f"Broken image {image}: {where}\n"
+    for case in results.entries(run_id, OwnCaseEntry):
+        if case.failed:
+            yield f"Failed: `{case.case}`\n"
+    if drifted := [entry for entry in results.drift(run_id) if entry.failed]:
+        yield from _drift(drifted)
+    if findings := results.entries(run_id, FindingEntry):
+        yield from _findings(findings)
+
+
+def _drift(entries: Sequence[DriftEntry]) -> Iterator[str]:
+    """The curves that drifted, worst first."""
+    yield "| drift | layer | recorded | now | x allowed |"
+    yield "|---|---|---|---|---|"
+    for entry in entries:
+        numbers = map(short, (entry.recorded, entry.measured, entry.excess))
+        layer = "-" if entry.layer is None else entry.layer
+        yield f"| `{entry.curve}` | {layer} | {' | '.join(numbers)} |"
+    yield ""
+    reasons = (entry.lines[0] for entry in entries if entry.excess is None and entry.lines)
+    causes = (f"Likely cause: {entry.cause}" for entry in entries if entry.cause)
+    for text in dict.fromkeys((*reasons, *causes)):
+        yield f"{text}\n"
+
+
+def _findings(entries: Sequence[FindingEntry]) -> Iterator[str]:
+    yield "| finding | verdict | value | interval | recorded |"
+    yield "|---|---|---|---|---|"
+    for entry in sorted(entries, key=lambda entry: not entry.failed):
+        interval = f"{short(entry.low)} to {short(entry.high)}"
+        verdict = f"**{entry.verdict}**" if entry.failed else entry.verdict
+        yield f"| `{entry.id}` | {verdict} | {short(entry.value)} | {interval} | {entry.recorded or '-'} |"
+    yield ""
+
+
+def error_lines(failures: Sequence[Failure]) -> Iterator[str]:
+    """``::error`` lines, worst first; the last one says how many are left out."""
+    ordered = sorted(failures, key=_urgency)
+    shown = ordered if len(ordered) <= MAX_ANNOTATIONS else ordered[: MAX_ANNOTATIONS - 1]
+    for failure in shown:
+        yield f"::error title={_escaped_property(failure.case)}::{_escaped(failure.first_line)}"
+    if len(shown) < len(ordered):
+        yield f"::error title=phasebench::{len(ordered) - len(shown)} more cases failed"
+
+
+def _urgency(failure: Failure) -> tuple[int, float]:
+    """First what cannot be measured, then changed verdicts, then curves, those that drifted most first."""
+    drift = [entry.badness for entry in failure.entries if isinstance(entry, DriftEntry)]
+    judged = any(isinstance(entry, FindingEntry | OwnCaseEntry) for entry in failure.entries)
+    return (2, -max(drift)) if drift else (1 if judged else 0, 0.0)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escaped_property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")

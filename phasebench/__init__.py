@@ -1,7 +1,7 @@
-"""phasebench: what happens inside a vision large language model, and whether that changed.
+"""phasebench measures a vision large language model layer by layer, and detects changes inside it.
 
-``__all__`` is the public API, described in docs/api.md. Each name is imported when it is first used, so that
-an installed phasebench costs other projects' pytest runs nothing.
+``__all__`` is the public API, which docs/api.md describes. Each name is imported when it is first used, so
+that an installed phasebench does not slow down other projects' pytest runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
     "resampled_means",
     "verdict",
 ]
-HOMES = {
+MODULES = {
     "curves": ("Curves",),
     "datasets.named_datasets": ("DatasetSpec", "read_folder"),
     "datasets.sample": ("Sample",),
@@ -62,13 +62,13 @@ HOMES = {
     "models.named_models": ("ModelSpec",),
     "report.dataframes": ("load_results",),
 }
-"""Where each public name lives."""
+"""Module below ``phasebench`` -> the public names that it defines."""
 
 
-if not TYPE_CHECKING:  # a type checker takes a module that has one to have every name
+if not TYPE_CHECKING:  # with a __getattr__, a type checker would accept every name
 
     def __getattr__(name: str) -> Any:
-        for module, names in HOMES.items():
+        for module, names in MODULES.items():
             if name in names:
                 return getattr(import_module(f"phasebench.{module}"), name)
         raise AttributeError(f"module 'phasebench' has no attribute {name!r}")

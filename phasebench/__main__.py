@@ -11,14 +11,14 @@ from phasebench.commands import calibrate, convert
 from phasebench.commands import store as store_command
 
 COMMANDS = {
-    "store": (store_command, "list what was measured and kept, or make room"),
-    "calibrate": (calibrate, "measure what numerical noise does to the curves"),
-    "convert": (convert, "make a folder of MiniGPT-4's, MiniGPT-v2's or LiMBeR's official files"),
+    "store": (store_command, "list the stored measurements, or delete old ones"),
+    "calibrate": (calibrate, "measure the numerical noise in the curves, for the tolerances of drift"),
+    "convert": (convert, "convert official files of MiniGPT-4, MiniGPT-v2 or LiMBeR into a standard folder"),
 }
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code."""
+    """Run the command that ``arguments`` name and return its exit code."""
     parser = argparse.ArgumentParser("python -m phasebench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
     for name, (module, description) in COMMANDS.items():
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     parsed_arguments = parser.parse_args(arguments)
-    # phasebench checks what transformers warns about, or reports it itself.
+    # phasebench checks or reports by itself whatever transformers would warn about.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     return int(parsed_arguments.run(parsed_arguments))
 

@@ -1,4 +1,4 @@
-"""Measuring a model that the caller has loaded, in a notebook or a script, without pytest."""
+"""``phasebench.measure``: measuring a loaded model in a notebook or script, without pytest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Captions = str | Sequence[str]
 
 @dataclass(frozen=True)
 class _InMemorySample(Sample):
-    """A picture without a file."""
+    """A sample whose picture is in memory and has no file."""
 
     image: Image.Image
 
@@ -53,22 +53,27 @@ def measure(
     lens_norm: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Curves:
-    """The curves of a transformers image-text-to-text model, as ``pytest --phasebench`` measures them.
+    """Measure a transformers image-text-to-text model with the same code as ``pytest --phasebench``.
 
-    Nothing is kept on disk, and the model is not changed. In the curves, images are called ``"0"``, ``"1"``,
-    ... in their order. An image whose states are not finite has no values and is named in
-    ``provenance["broken"]``; what the self-test refuses is NaN and named in ``provenance["unmeasured"]``.
+    Nothing is written to disk, and the model is not changed. In the curves, the images' ids are ``"0"``,
+    ``"1"``, ... in order. An image whose states are not finite is NaN in all curves and is listed in
+    ``provenance["broken"]``. A part that fails the self-test is NaN, with the reason in
+    ``provenance["unmeasured"]``.
 
     Args:
-        model: in evaluation mode, on the device and in the precision that it is to be measured in.
-        processor: the model's own.
-        images: pictures, or paths of them.
-        captions: one or several sentences for each image; without them ``recall`` and ``lift`` are NaN.
-        prompt: as the processor wants it, with its image token; by default one image and 'Describe the
-            image.' in the processor's chat template.
-        batch_size: images per pass; None for as many as fit into memory.
+        model: the model in evaluation mode, on its device and in its precision.
+        processor: the model's processor.
+        images: PIL images, or paths of image files.
+        captions: one or several sentences for each image; without captions ``recall``, ``recall_other`` and
+            ``lift`` are NaN.
+        prompt: a text in the form that the processor expects, with its image token; by default one image
+            and 'Describe the image.' in the processor's chat template.
+        batch_size: the number of images per pass; None for as many as fit into memory.
         lens_norm: whether the LogitLens applies the final norm before the output head.
-        progress: called with the number of images that are done and the number of all images.
+        progress: a function that is called with the number of finished images and the number of all images.
+
+    Returns:
+        The curves: values per image and layer 0..L, with the layout, versions and digests in ``provenance``.
 
     Raises:
         InputError: an image cannot be read, or the model cannot be measured correctly.
@@ -79,11 +84,11 @@ def measure(
             progress(update.images, update.total)
 
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size: 1 or more, or None for as many as fit, not {batch_size!r}")
+        raise InputError(f"batch_size: give 1 or more, or None for as many as fit, not {batch_size!r}")
     if not isinstance(lens_norm, bool):
-        raise InputError(f"lens_norm: True or False, not {lens_norm!r}")
+        raise InputError(f"lens_norm: give True or False, not {lens_norm!r}")
     if progress is not None and not callable(progress):
-        raise InputError(f"progress: a function of the images done and the images in all, not {progress!r}")
+        raise InputError(f"progress: give a function of two numbers, not {progress!r}")
     samples = _samples(images, captions)
     settings = Settings(batch_size=batch_size, lens_norm=lens_norm)
     loaded = _loaded_model(model, processor, prompt)
@@ -93,17 +98,17 @@ def measure(
 
 
 def _loaded_model(model: Any, processor: Any, prompt: str | None) -> LoadedModel:
-    """The caller's model as if phasebench had loaded it; without a checkpoint's digest no row is kept."""
+    """The caller's model in the form that loading returns; its rows are not stored, as it has no digest."""
     name = type(model).__name__
     if not isinstance(model, nn.Module) or not hasattr(processor, "tokenizer"):
         types = f"{name} and {type(processor).__name__}"
-        raise InputError(f"model, processor: transformers' own, loaded, with a tokenizer; not {types}")
+        raise InputError(f"model, processor: give a model and a processor with a tokenizer, not {types}")
     if not hasattr(model, "config"):
         raise InputError(
             f"{name} has no configuration; if it is a wrapper, pass the model inside (model.module)"
         )
     if model.training:
-        raise InputError(f"{name} is in training mode, dropout would be measured; call model.eval() first")
+        raise InputError(f"{name} is in training mode, so dropout would be measured; call model.eval() first")
     check_image_token(model.config, processor.tokenizer, image_token_id(model))
     loaded = LoadedModel(name, model, processor, prompt or default_prompt(processor), checkpoint="")
     try_out(loaded)
@@ -112,10 +117,10 @@ def _loaded_model(model: Any, processor: Any, prompt: str | None) -> LoadedModel
 
 def _samples(images: Iterable[Picture], captions: Iterable[Captions] | None) -> list[Sample]:
     if isinstance(images, Image.Image | str | Path):
-        raise InputError("images: a list of pictures is wanted, this is a single one")
+        raise InputError("images: give a list of pictures, not a single one")
     images = list(images)
     if isinstance(captions, str):
-        raise InputError("captions: one entry per image is wanted, this is a single text")
+        raise InputError("captions: give a list with one entry per image, not a single text")
     entries = [()] * len(images) if captions is None else list(captions)
     if len(entries) != len(images):
         raise InputError(f"captions: {len(entries)} for {len(images)} images; give one entry per image")
@@ -124,10 +129,10 @@ def _samples(images: Iterable[Picture], captions: Iterable[Captions] | None) -> 
 
 def _sample(name: str, image: Picture, captions: Captions) -> Sample:
     if not isinstance(captions, Sequence) or not all(isinstance(text, str) for text in captions):
-        raise InputError(f"captions: a text, or a list of texts, for image {name}, not {captions!r:.80}")
+        raise InputError(f"captions: give a text or a list of texts for image {name}, not {captions!r:.80}")
     texts = (captions,) if isinstance(captions, str) else tuple(captions)
     if isinstance(image, Image.Image):
         return _InMemorySample(name, Path(), texts, name, image)
     if not isinstance(image, str | Path):
-        raise InputError(f"images: pictures of PIL or paths; image {name} is {type(image).__name__}")
+        raise InputError(f"images: give PIL images or paths; image {name} is of type {type(image).__name__}")
     return Sample(name, Path(image), texts, name)

@@ -1,16 +1,17 @@
-"""Curves: the data structure that measuring hands to judging and reporting.
+"""Curves: the data structure that connects measuring with judging and reporting.
 
-It is a table of numbers per image and layer, with a description of the measurement. Column names:
+It is a table of numbers per image and layer, with a description of the measurement. Its columns (``catalog``
+has the details of each):
 
 ==========================================  ==========================================================
-``inter``, ``intra_visual``, ``intra_text``  contextualization (paper eq. 1), -1..1
-``*_nosink``, ``sinks``                      the same without sink positions; how many there were
-``share_*``                                  of the last text token's norm-based attention, 0..1 (section 3.2)
-``ratio_first5``                             mean of its first five positions to that of the others, 0 or more
-``total``                                    its sum, in units of the hidden states' norm
-``max_logit``                                mean logit of what the LogitLens decodes (section 3.3)
-``recall``, ``recall_other``                 its recall of caption words, of the own and another image, 0..1
-``lift``                                     the first minus the second, -1..1
+``inter``, ``intra_visual``, ``intra_text``  contextualization: mean cosines (paper eq. 1, section 3.1), -1..1
+``*_nosink``, ``sinks``                      the same without sink positions; the number of sink positions
+``share_*``                                  shares of the last text token's attention (section 3.2), 0..1
+``ratio_first5``                             mean norm of its first five positions to that of the others, >= 0
+``total``                                    sum of the norms, in units of the hidden states' norm
+``max_logit``                                mean logit of the tokens that the LogitLens decodes (section 3.3)
+``recall``, ``recall_other``                 recall of the image's own and another image's captions, 0..1
+``lift``                                     ``recall`` minus ``recall_other``, -1..1
 ==========================================  ==========================================================
 """
 
@@ -31,11 +32,12 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curves:
-    """Values per image and layer.
+    """The values of all curves per image and layer.
 
     Attributes:
-        table: the values, with the index (``image``, ``layer``): images in the order of ``items``, layers
-            0..L. A curve that does not exist at a layer (attention at layer 0) is NaN there.
+        table: the values, one column per curve, with the index (``image``, ``layer``): images in the order of
+            ``items``, layers 0..L (0 is the input of the first block). A curve without a value at a layer
+            (attention at layer 0) is NaN there.
         items: id of an image -> the item that it belongs to; images of one item are not independent.
         provenance: plain data that describes the measurement: model, settings, versions, data.
         contents: id of an image -> the digest of its content, which identifies it in other measurements.
@@ -54,7 +56,17 @@ class Curves:
         provenance: Mapping[str, Any] | None = None,
         contents: Mapping[str, str] | None = None,
     ) -> Curves:
-        """Build the table from one array [images, layers] per curve, images ordered as in ``items``."""
+        """Build curves from arrays.
+
+        Args:
+            arrays: name of a curve -> its values [images, L + 1], with the images in the order of ``items``.
+            items: id of an image -> its item.
+            provenance: a description of the measurement.
+            contents: id of an image -> the digest of its content.
+
+        Raises:
+            ValueError: the arrays have different numbers of layers.
+        """
         import pandas as pd  # takes a second, which collecting cases need not spend
 
         layers = {values.shape[1] for values in arrays.values()}
@@ -85,12 +97,20 @@ class Curves:
         return self.table[name].to_numpy(dtype=np.float64).reshape(len(self.items), self.last + 1)
 
     def mean(self, name: str) -> Array:
-        """Mean over images, per layer [L + 1]; NaN where no image has a value."""
+        """One curve's mean over images, per layer [L + 1]; NaN where no image has a value.
+
+        Raises:
+            KeyError: there is no curve of that name.
+        """
         (mean,), _ = _means(self.array(name))
         return np.asarray(mean, dtype=np.float64)
 
     def summary(self, name: str) -> pd.DataFrame:
-        """Per layer: ``mean``, its standard error ``se`` (over items) and ``n`` images."""
+        """One curve per layer: its ``mean``, standard error ``se`` over items, and ``n`` images with a value.
+
+        Raises:
+            KeyError: there is no curve of that name.
+        """
         import pandas as pd
 
         values = self.array(name)

@@ -1,4 +1,4 @@
-"""The one exception that a user's input can cause."""
+"""``InputError``, the exception for all unusable input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from difflib import get_close_matches
 class InputError(ValueError):
     """A model, dataset, file or setting that cannot be used as given.
 
-    The message gives the reason and names the file or the value. It mentions no option of a command line: a
-    notebook has none. Where a setting would help, ``remedy`` names it, and ``settings.with_option`` adds what
-    the option is called.
+    The message gives the reason and names the file or the value. It mentions no option of the command line,
+    because users of a notebook have none. If a setting would help, ``remedy`` names it, and
+    ``settings.with_option`` adds the option to the message.
 
     Attributes:
         remedy: a key of ``settings.REMEDIES``; empty if no setting helps.
@@ -23,12 +23,12 @@ class InputError(ValueError):
 
 
 def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
-    """``; did you mean NAME?`` with the nearest known name behind ``prefix``; empty where none is near."""
+    """``; did you mean NAME?`` with the nearest known name after ``prefix``; empty if none is near."""
     near = get_close_matches(given, list(known), 1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-OF_TRANSFORMERS = (
+TRANSFORMERS_ERRORS = (
     OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, RuntimeError,
 )  # fmt: skip
-"""What transformers raises at a checkpoint that is not what it should be."""
+"""The exceptions that transformers raises for an unsuitable checkpoint."""

@@ -16,14 +16,14 @@ import platformdirs
 from phasebench.errors import InputError
 
 ENVIRONMENT = "PHASEBENCH_CACHE"
-UNWRITABLE = f"cannot write into the cache folder (the variable {ENVIRONMENT} names another)"
+UNWRITABLE = f"cannot write into the cache folder (set the variable {ENVIRONMENT} to another folder)"
 
 SAFE_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-"""Letters of the names of models and findings, which become names of files."""
+"""Characters allowed in names of models and findings, because these become names of files."""
 
 
 def cache_folder() -> Path:
-    """``$PHASEBENCH_CACHE``, or the user's cache folder of this platform."""
+    """``$PHASEBENCH_CACHE``, or phasebench's folder in the user's cache folder on this platform."""
     return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_cache_dir("phasebench"))
 
 
@@ -42,9 +42,9 @@ def make_folder_once(
 
     Args:
         folder: the folder to make.
-        make: fills the folder at a path.
-        unwritable: beginning of the message if nothing can be written there.
-        remedy: the setting that would help then, a key of ``settings.REMEDIES``.
+        make: a function that fills the folder at the path that it gets.
+        unwritable: the beginning of the message if nothing can be written there.
+        remedy: the setting that would help in that case, a key of ``settings.REMEDIES``.
 
     Raises:
         InputError: nothing can be written there.
@@ -71,7 +71,7 @@ def make_folder_once(
 
 
 def utf8(text: str) -> bytes:
-    """The text in UTF-8; lone surrogates, as in names of files that are not UTF-8, as ``\\udce9``."""
+    """The text in UTF-8; lone surrogates, as in names of files that are not UTF-8, become ``\\udce9``."""
     return text.encode(errors="backslashreplace")
 
 
@@ -93,7 +93,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def packaged_folder(name: str) -> Path:
-    """The folder ``cases`` or ``baselines`` of phasebench itself, in a checkout or installed."""
+    """phasebench's own folder ``cases`` or ``baselines``, in a checkout or in an installed package."""
     spec = importlib.util.find_spec(f"phasebench.{name}")
     if spec is not None and spec.submodule_search_locations:
         return Path(spec.submodule_search_locations[0])

@@ -1,4 +1,4 @@
-"""What a run was asked to do, as plain data that reaches every process."""
+"""The settings of a run as plain data, and the remedies that error messages may name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from phasebench.errors import InputError
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_IMAGES = 400
-"""As many as the paper draws; a bundled dataset that has fewer is taken whole."""
+"""The paper's number of images. A dataset with fewer images is measured whole."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line asked for."""
+    """Settings of loading and measuring; the plugin makes them from the options of the command line."""
 
     images: int = DEFAULT_IMAGES
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int | None = 1
-    """Images a pass; None for as many as fit."""
+    """Images per pass; None for as many as fit."""
     lens_norm: bool = True
     prompt: str | None = None
     controls: bool = False
@@ -29,11 +29,11 @@ class Settings:
     allow_pickle: bool = False
     remote_code: bool = False
     store: Path | None = None
-    """Where rows of finished images are kept; None keeps nothing."""
+    """The folder in which rows of finished images are stored; None stores nothing."""
     fresh: bool = False
-    """Measure every image, whatever is in the store."""
+    """Measure every image again, even if the store has its row."""
     shared: bool = False
-    """The processes that a launcher started measure a share of the images each."""
+    """Whether each of the processes that a launcher started measures a share of the images."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class BaselineMode:
     """What a run may do with baselines.
 
     Attributes:
-        create: write what is not recorded.
-        update: also write what differs from its record.
-        strict: fail what has nothing to be compared with.
+        create: write curves and verdicts that have no baseline.
+        update: also overwrite baselines from which they differ.
+        strict: fail cases that have no baseline.
     """
 
     create: bool = False
@@ -68,9 +68,9 @@ REMEDIES = {
     "record": "write it with --snapshot-update",
     "update": "rewrite it with --snapshot-update",
 }
-"""What a command line says of a setting that would help, by ``InputError.remedy``."""
+"""``InputError.remedy`` -> the advice for users of the command line."""
 
 
 def with_option(error: InputError) -> str:
-    """The error's message for a person at a command line: with the option that would help."""
+    """The error's message for users of the command line: with the option that would help, if there is one."""
     return f"{error}; {REMEDIES[error.remedy]}" if error.remedy else str(error)

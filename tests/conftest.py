@@ -1,7 +1,7 @@
 """Shared fixtures: tiny models, small datasets on disk, and runs of the plugin inside pytest.
 
-``pytest --phasebench`` in a checkout reads this file too, so nothing heavy is imported and nothing is set before
-a test needs it.
+``pytest --phasebench`` in a checkout reads this file too, so nothing heavy is imported and nothing is set
+before a test needs it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOT_IMPORTED = ("phasebench.cases", "phasebench.baselines")
 def _common_setup() -> None:
     """Import all modules and set the number of threads, once for all tests.
 
-    A pytest run inside a test removes the modules that it imported first; those imported here stay. The objects
+    A pytest run inside a test removes the modules that it imported first; those imported here stay. Objects
     made at import are frozen, so that garbage collection in the runs skips them. Tiny products are slower on
     several threads, above all on a busy machine.
     """
@@ -47,14 +47,11 @@ def _common_setup() -> None:
     for module in pkgutil.walk_packages(phasebench.__path__, "phasebench."):
         if not module.name.startswith(NOT_IMPORTED):
             importlib.import_module(module.name)
+    importlib.import_module("matplotlib.backends.backend_pdf")
     for name in ("blip_2", "llava_next", "opt", "t5"):  # those of the tiny-random models
         importlib.import_module(f"transformers.models.{name}.modeling_{name}")
-    for name in (
-        "CI",
-        "BUILD_NUMBER",
-        "GITHUB_ACTIONS",
-        "GITHUB_STEP_SUMMARY",
-    ):  # runs inside tests are not in CI
+    # Runs inside tests are not in CI.
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         os.environ.pop(name, None)
     gc.collect()
     gc.freeze()
@@ -69,7 +66,10 @@ def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("cache")
+    """The cache folder of all tests; workers of pytest-xdist share one, so that models are made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "phasebench-cache"
+    folder.mkdir(exist_ok=True)
     before = os.environ.get("PHASEBENCH_CACHE")
     os.environ["PHASEBENCH_CACHE"] = str(folder)
     yield folder
@@ -128,8 +128,8 @@ def run(
 ) -> Run:
     """``run("--model", "tiny-llava", ...)``: the plugin on four pictures, in an empty project.
 
-    Every image is measured, unless a ``store`` is given. The tiny models are loaded before, so that the modules
-    they need stay imported after a run.
+    Every image is measured, unless a ``store`` is given. The tiny models are loaded before, so that the
+    modules they need stay imported after a run.
     """
     write_pictures(pytester.path / "pics", 4)
 
@@ -144,10 +144,10 @@ def run(
         options = [
             *("-p", "phasebench.plugin", "--phasebench", "-p", "no:cacheprovider"),
             *("--store", str(store or tmp_path_factory.mktemp("store"))),
-            # phasebench is imported in this process before pytest could rewrite its assertions.
-            *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
         ]
-        return pytester.runpytest_inprocess(*options, *names, *args, **inline)
+        # phasebench is imported in this process before pytest could rewrite its assertions.
+        warning = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+        return pytester.runpytest_inprocess(*options, *names, *args, *warning, **inline)
 
     return phasebench
 

@@ -1,4 +1,4 @@
-"""The table that crosses the walls."""
+"""Curves: the table that measuring hands to judging and reporting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from phasebench.catalog import ATTENTION, CURVES, LENS, SIMILARITY
 from phasebench.curves import Curves
 
 
-def measured(images: int = 6, layers: int = 5, seed: int = 0, first: int = 0) -> Curves:
+def random_curves(images: int = 6, layers: int = 5, seed: int = 0, first: int = 0) -> Curves:
     rng = np.random.default_rng(seed)
     arrays = {name: rng.normal(size=(images, layers)) for name in ("inter", "total")}
     arrays["total"][:, 0] = np.nan
@@ -23,9 +23,9 @@ def test_the_names_are_those_of_the_measures() -> None:
     assert len(set(CURVES)) == len(CURVES)
 
 
-def test_an_unknown_curve_is_told_with_those_there_are() -> None:
+def test_an_unknown_curve_is_reported_with_the_names_of_all() -> None:
     with pytest.raises(KeyError, match="there is no curve 'nope'; there are inter, total"):
-        measured().mean("nope")
+        random_curves().mean("nope")
 
 
 def test_arrays_go_in_and_come_out() -> None:
@@ -43,7 +43,7 @@ def test_curves_of_different_lengths_are_refused() -> None:
 
 
 def test_the_summary_is_mean_error_and_count() -> None:
-    curves = measured(images=40)
+    curves = random_curves(images=40)
     table = curves.summary("inter")
     values = curves.array("inter")
     assert np.allclose(table["mean"], values.mean(axis=0))
@@ -51,8 +51,8 @@ def test_the_summary_is_mean_error_and_count() -> None:
     assert (table["n"] == 40).all()
 
 
-def test_a_layer_without_values_has_none() -> None:
-    table = measured().summary("total")
+def test_a_layer_without_values_has_no_mean() -> None:
+    table = random_curves().summary("total")
     assert np.isnan(table["mean"][0])
     assert table["n"][0] == 0
     assert np.isfinite(table["mean"][1:]).all()
@@ -71,8 +71,8 @@ def test_the_summary_is_pandas_own_with_gaps_and_items() -> None:
     values[:, 0], values[1:, 1], values[4:, 2] = np.nan, np.nan, np.nan
     curves = Curves.from_arrays({"inter": values}, {str(i): str(i // 3) for i in range(30)})
     frame = pd.DataFrame(values)
-    of_items = frame.groupby([i // 3 for i in range(30)]).mean()
+    item_means = frame.groupby([i // 3 for i in range(30)]).mean()
     table = curves.summary("inter")
     assert np.allclose(table["mean"], frame.mean(), equal_nan=True, atol=1e-12)
-    assert np.allclose(table["se"], of_items.sem(), equal_nan=True, atol=1e-12)
+    assert np.allclose(table["se"], item_means.sem(), equal_nan=True, atol=1e-12)
     assert list(table["n"]) == list(frame.count())

@@ -37,8 +37,8 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "findings" / "four_phases.html").read_text(encoding="utf-8")
     assert "../_images/" in page
-    loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]*)"', page)
-    assert loaded == []
+    addresses = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]*)"', page)
+    assert addresses == []
 
 
 @pytest.mark.parametrize("finding", FINDING_IDS)
@@ -55,25 +55,25 @@ VERDICT = re.compile(r"`(smol-\w+)` on `([\w-]+)`: \*\*([a-z ]+)\*\*(?:, (-?\d+(
 
 
 @pytest.mark.parametrize("finding", FINDING_IDS)
-def test_a_findings_page_tells_the_recorded_verdicts(finding: str) -> None:
+def test_a_findings_page_has_the_recorded_verdicts(finding: str) -> None:
     text = (DOCS / "findings" / f"{finding}.md").read_text(encoding="utf-8")
-    told = VERDICT.findall(text)
-    assert {(model, data) for model, data, *_ in told} == {(model, "scenes") for model in MODELS}
-    for model, data, verdict, value in told:
+    rows = VERDICT.findall(text)
+    assert {(model, data) for model, data, *_ in rows} == {(model, "scenes") for model in MODELS}
+    for model, data, verdict, value in rows:
         path = ROOT / "baselines" / model / data / "verdicts" / f"{finding}.json"
         record = json.loads(path.read_text(encoding="utf-8"))
         assert verdict == record["verdict"]
         assert value == ("" if record["value"] is None else f"{record['value']:.3g}")
 
 
-def test_every_curve_is_told() -> None:
+def test_every_curve_is_on_the_results_page() -> None:
     text = (DOCS / "results.md").read_text(encoding="utf-8")
     assert [curve for curve in CURVES if f"`{curve}`" not in text] == []
 
 
 @pytest.fixture
-def extended(run: Run, pytester: pytest.Pytester, cache: Path) -> Run:
-    """A project that has all the examples of docs/extending.md in its conftest.py."""
+def run_with_examples(run: Run, pytester: pytest.Pytester, cache: Path) -> Run:
+    """``run`` in a project with all examples of docs/extending.md in its conftest.py."""
     from phasebench.models.bundled.tiny import make_tiny_model
 
     (pytester.path / "checkpoints").mkdir()
@@ -92,9 +92,9 @@ def extended(run: Run, pytester: pytest.Pytester, cache: Path) -> Run:
 
 
 def test_the_examples_add_a_model_a_dataset_findings_and_an_output(
-    extended: Run, pytester: pytest.Pytester
+    run_with_examples: Run, pytester: pytest.Pytester
 ) -> None:
-    result = extended("--prompt", TINY, "-m", "finding", model="our-llava", dataset="our-pictures")
+    result = run_with_examples("--prompt", TINY, "-m", "finding", model="our-llava", dataset="our-pictures")
     result.stdout.fnmatch_lines(["*phasebench our-llava/our-pictures*", "ends_high*", "sees_more_late*"])
     assert result.ret in (0, 1)
     outcomes = result.parseoutcomes()
@@ -145,26 +145,26 @@ def test_the_examples_of_results_and_fixtures_run(
 def test_the_commands_of_a_page_have_options_that_exist(page: Path, options: frozenset[str]) -> None:
     text = re.sub(r"\\\n", " ", page.read_text(encoding="utf-8"))
     for line in re.findall(r"pytest --phasebench[^\n`]*", text + "\n".join(steps(text))):
-        assert asked(line) <= options, line
+        assert options_in(line) <= options, line
 
 
 def steps(text: str) -> list[str]:
-    """What the workflows of a page run, each folded into a line as YAML has it."""
+    """The commands of a page's workflows, each folded into a line as in YAML."""
     workflows = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     jobs = [job for workflow in workflows for job in workflow["jobs"].values()]
     return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
 
 
-def asked(line: str) -> set[str]:
+def options_in(line: str) -> set[str]:
     """The options of a command."""
     return set(re.findall(r"(?<=\s)(--?[a-z][\w-]*)", line.partition("#")[0]))
 
 
 def test_a_workflow_is_read_to_its_last_line() -> None:
-    (measuring,) = (
+    (measuring_step,) = (
         line for line in steps((ROOT / "docs" / "ci.md").read_text(encoding="utf-8")) if "--against" in line
     )
-    assert {"--strict-baselines", "--junitxml"} <= asked(measuring)
+    assert {"--strict-baselines", "--junitxml"} <= options_in(measuring_step)
 
 
 @pytest.mark.parametrize("command", ["calibrate", "store"])
@@ -179,16 +179,16 @@ def test_the_other_commands_have_the_options_that_pages_name(command: str) -> No
     ]
     assert lines
     for line in lines:
-        assert asked(line) <= asked(done.stdout.replace("[", " ").replace(",", " ")), line
+        assert options_in(line) <= options_in(done.stdout.replace("[", " ").replace(",", " ")), line
 
 
 @pytest.fixture(scope="module")
 def options() -> frozenset[str]:
-    """What ``pytest --phasebench`` takes."""
+    """The options of ``pytest --phasebench``."""
     command = [sys.executable, "-m", "pytest", "--phasebench", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    spelt_otherwise = {"--junitxml"}  # help names one of two spellings
-    return frozenset(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", done.stdout)) | spelt_otherwise
+    other_spellings = {"--junitxml"}  # help names one of two spellings
+    return frozenset(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", done.stdout)) | other_spellings
 
 
 def test_the_workflows_are_yaml_with_steps() -> None:
@@ -203,6 +203,6 @@ def test_the_workflows_are_yaml_with_steps() -> None:
 def test_the_citation_names_paper_and_version() -> None:
     import phasebench
 
-    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert told["version"] == phasebench.__version__
-    assert told["references"][0]["title"].startswith("Phase Diagram of Vision Large Language Models")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == phasebench.__version__
+    assert citation["references"][0]["title"].startswith("Phase Diagram of Vision Large Language Models")

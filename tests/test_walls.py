@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import pkgutil
 import subprocess
 import sys
@@ -10,34 +9,18 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.imports import imported_names
+from tests.support.paths import ROOT
+
 PACKAGE = ROOT / "phasebench"
-
-
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, also inside functions; not what only type checkers read."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
-        for node in ast.walk(branch)
-    }
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
 
 
 def offenders(folder: str, *forbidden: str) -> dict[str, set[str]]:
     found = {}
     for path in (PACKAGE / folder).rglob("*.py"):
-        bad = {name for name in imported(path) if any(f"{name}.".startswith(f"{f}.") for f in forbidden)}
+        bad = {
+            name for name in imported_names(path) if any(f"{name}.".startswith(f"{f}.") for f in forbidden)
+        }
         if bad:
             found[str(path.relative_to(ROOT))] = bad
     return found
@@ -68,7 +51,7 @@ def test_no_import_runs_upward() -> None:
     upward = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in MODULES
-        for name in sorted(imported(path))
+        for name in sorted(imported_names(path))
         if name.startswith("phasebench.") and (above := name.split(".")[1]) != wing(path)
         if not (wing(path) in FOUNDATIONS and above in FOUNDATIONS)
         if above in floor and floor[above] >= floor[wing(path)]

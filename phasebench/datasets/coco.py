@@ -14,7 +14,7 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 VALIDATION = ("val2017", "val2014")
-"""The official splits that the dataset ``coco`` may be; the first that is present is read."""
+"""Official splits for the dataset ``coco``; the first of these that is present is read."""
 
 
 def annotation_files(folder: Path) -> list[Path]:

@@ -152,7 +152,7 @@ def _hub_errors(name: str, terms: str = "") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise InputError(
-                f"{name} cannot be kept: {error}; caches are named by PHASEBENCH_CACHE and HF_HOME"
+                f"{name} cannot be saved: {error}; set PHASEBENCH_CACHE and HF_HOME to other cache folders"
             ) from error
         raise InputError(
             f"cannot read {name} from the Hugging Face Hub. {terms}"

@@ -56,16 +56,16 @@ def read_list(path: Path) -> list[Sample]:
     """One sample per image; several lines of one image are merged.
 
     Raises:
-        InputError: a line does not list an image with captions, or gives another item than an earlier line of
-            the same image; the message names the file.
+        InputError: a line does not list an image with captions, or its item differs from that of an earlier
+            line of the same image; the message names the file.
     """
     merged: dict[tuple[str, Path], Sample] = {}
     for sample in read_lines(path, "an image with captions", partial(_sample, path.parent)):
         first = merged.setdefault((sample.id, sample.path), replace(sample, captions=()))
         if first.item != sample.item:
             raise InputError(
-                f"{path}: of image {sample.id!r} one line has item {first.item!r}, another {sample.item!r}; "
-                "give it in all of them or in none"
+                f"{path}: image {sample.id!r} has item {first.item!r} in one line, "
+                f"{sample.item!r} in another; give the same item in all of its lines, or in none"
             )
         merged[sample.id, sample.path] = replace(first, captions=first.captions + sample.captions)
     return list(merged.values())
@@ -73,7 +73,7 @@ def read_list(path: Path) -> list[Sample]:
 
 def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:
     if not isinstance(line, dict):
-        raise TypeError("no object")
+        raise TypeError("not an object")
     name = _first_value(line, *NAMES)
     if not isinstance(name, str):
         raise ValueError("'image' should be a path")

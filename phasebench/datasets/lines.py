@@ -1,4 +1,4 @@
-"""Reading files with one JSON object per line, and tables; errors name the file and the line."""
+"""Reading JSON Lines files and CSV tables; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 NAMES = ("image", "file_name")
-"""Names for an image's path; the second is that of Hugging Face's imagefolder."""
+"""Keys for an image's path; the second is the one of Hugging Face's imagefolder."""
 Row = dict[str, Any]
 NumberedRows = Iterable[tuple[int, Callable[[], Row]]]
 """A line's number, and a function that parses it, so that an error in parsing can name the line."""
 
 
 def read_lines(path: Path, content: str, parse: Callable[[Row], list[Sample]]) -> list[Sample]:
-    """The samples of every line, or of every row of a ``.csv``; blank lines are skipped.
+    """The samples of all lines, or of all rows of a ``.csv``; blank lines are skipped.
 
     Args:
         path: the file.
-        content: what a line should hold, for the message.
-        parse: line -> samples; it raises KeyError, TypeError or ValueError for a faulty line.
+        content: the expected content of a line, for the message.
+        parse: line -> samples; it raises KeyError, TypeError or ValueError for an invalid line.
 
     Raises:
-        InputError: the file cannot be read, a line is faulty, or there are no lines.
+        InputError: the file cannot be read, a line is invalid, or there are no lines.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

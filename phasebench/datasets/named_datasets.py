@@ -26,8 +26,8 @@ class DatasetSpec:
 
     Attributes:
         name: its name in case ids, and the name of its baselines' folder.
-        read: cache folder -> all samples, of which some are drawn.
-        note: one line about it.
+        read: a function from the cache folder to all samples, from which the measured ones are drawn.
+        note: one line for lists of datasets.
     """
 
     name: str
@@ -36,10 +36,10 @@ class DatasetSpec:
 
 
 def read(spec: DatasetSpec, cache: Path) -> list[Sample]:
-    """The samples of a dataset, which may be read by a user's function.
+    """The samples of a dataset; a user's function may read it.
 
     Raises:
-        InputError: it cannot be read, or its function returns something else than samples.
+        InputError: the dataset cannot be read, or its function does not return samples.
     """
     try:
         samples = list(spec.read(cache))
@@ -49,7 +49,7 @@ def read(spec: DatasetSpec, cache: Path) -> list[Sample]:
         raise InputError(f"cannot be read: {type(error).__name__}: {error}") from error
     for sample in samples:
         if not isinstance(sample, Sample):
-            raise InputError(f"its function should give samples, not {type(sample).__name__}")
+            raise InputError(f"its function should return samples, not {type(sample).__name__}")
     return samples
 
 
@@ -75,7 +75,7 @@ def _scene_pairs(cache: Path) -> list[Sample]:
 
 
 def official_datasets(data_dir: Path | None, images: int, seed: int) -> list[DatasetSpec]:
-    """The published datasets: from a copy under ``data_dir``, else their drawn images from the hub."""
+    """The published datasets: from a copy in ``data_dir``, or without it the drawn images from the hub."""
     readers: dict[str, Callable[[Path], list[Sample]]]
     if data_dir is None:
         readers = {name: partial(_from_hub, name, images, seed) for name in OFFICIAL}
@@ -92,7 +92,7 @@ def _from_hub(name: str, images: int, seed: int, cache: Path) -> list[Sample]:
 
 
 def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
-    """The samples in ``data_dir`` or in the folder ``name`` in it.
+    """The samples in ``data_dir`` or in its subfolder ``name``.
 
     Raises:
         InputError: neither has the official files.
@@ -112,10 +112,13 @@ def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
 
 
 def read_folder(folder: str | Path) -> list[Sample]:
-    """The samples of a folder: Winoground's form, COCO's layout, a list of images, or images with texts.
+    """The samples of a folder in any known layout.
+
+    Layouts are Winoground's, COCO's, a file that lists the images (``captions`` or ``metadata``, ``.jsonl``
+    or ``.csv``), and images with a text file each (docs/datasets.md).
 
     Raises:
-        InputError: it is none of these.
+        InputError: the folder has none of these layouts, or its files do not follow it.
     """
     from phasebench.datasets import coco, image_list, winoground
 
@@ -130,12 +133,10 @@ def read_folder(folder: str | Path) -> list[Sample]:
     if image_list.image_files(folder):
         return image_list.read_folder_of_images(folder)
     if (folder / "annotations").is_dir():
-        raise InputError(f"{folder}: its annotations have no captions_*.json, as COCO's layout has them")
+        raise InputError(f"{folder}: its annotations have no captions_*.json, which COCO's layout requires")
     subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and image_list.image_files(path)]
     if subfolders:
-        raise InputError(
-            f"{folder}: its images lie in folders of their own; give one of them ({subfolders[0]})"
-        )
+        raise InputError(f"{folder}: its images are in subfolders; give one of them ({subfolders[0]})")
     raise InputError(
         f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
         "annotations/captions_*.json (COCO's layout), "
@@ -144,18 +145,18 @@ def read_folder(folder: str | Path) -> list[Sample]:
 
 
 def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
-    """The datasets that arguments name: known names, folders or lists; doubled arguments count once.
+    """The datasets that arguments name: known names, folders or lists; repeated arguments count once.
 
     Raises:
-        InputError: an argument is none of these (the message lists the known names), or two datasets have one
-            name.
+        InputError: an argument is none of these (the message lists the known names), or two datasets have the
+            same name.
     """
     unique = {name if name in known else str(Path(name).resolve()): name for name in arguments}
     specs = {argument: _resolve(argument, known) for argument in unique.values()}
     names = [spec.name for spec in specs.values()]
     for name in names:
         if name != Path(name).name:
-            raise InputError(f"{name!r} cannot name a baselines' folder")
+            raise InputError(f"{name!r} cannot be the name of a baselines' folder; choose another")
         if names.count(name) > 1:
             raise InputError(f"{name}: two different datasets have this name; rename a folder")
     return list(specs.values())
@@ -175,7 +176,7 @@ def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
         )
     name = path.resolve().name if path.is_dir() else path.resolve().stem
     if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
-        raise InputError(f"{argument}: {name!r} is a dataset of that name already; rename the folder or file")
+        raise InputError(f"{argument}: there is a dataset called {name!r} already; rename the folder or file")
     return DatasetSpec(name, partial(_read_path, path))
 
 

@@ -1,4 +1,4 @@
-"""Reading an image file as RGB: every mode whose values have a known meaning; for others an error."""
+"""Reading image files as RGB; modes whose values have no known range are errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ BACKGROUND = "white"
 
 
 class ImageError(InputError):
-    """An image that cannot be measured; such images are counted by ``reason``, a few words."""
+    """An image that cannot be measured.
+
+    Attributes:
+        reason: a few words, the same for every image with this problem, by which such images are counted.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -34,12 +38,12 @@ def open_rgb(path: Path) -> Image.Image:
     """The image as RGB, rotated according to its EXIF data; the first frame of an animation.
 
     Raises:
-        ImageError: the file is missing, cannot be read in time, is no complete image, is too large, or its
+        ImageError: the file is missing, cannot be read in time, is not a complete image, is too large, or its
             values have no known range.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, and of sizes below PIL's own limit
+            warnings.simplefilter("ignore")  # about odd metadata, and about sizes below PIL's own limit
             with Image.open(io.BytesIO(read_bytes(path))) as image:
                 return as_rgb(ImageOps.exif_transpose(image))
     except ImageError as error:

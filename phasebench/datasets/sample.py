@@ -19,10 +19,11 @@ class Sample:
     """An image file and its captions.
 
     Attributes:
-        id: unique in its dataset.
+        id: the image's id, unique in its dataset.
         path: the image file.
-        captions: an image without captions is not measured.
-        item: the group that it belongs to; the two images of a Winoground item share it.
+        captions: sentences about the image; an image without captions is not measured.
+        item: the item that the image belongs to. Images of one item, such as the two of a Winoground item,
+            are not independent: they are drawn together, and statistics count them as one item.
     """
 
     id: str
@@ -40,7 +41,7 @@ class Sample:
         """The image as RGB.
 
         Raises:
-            ImageError: it cannot be measured.
+            ImageError: the image cannot be measured.
         """
         return open_rgb(self.path)
 
@@ -66,7 +67,7 @@ class Sample:
 
 
 def draw(samples: Sequence[Sample], images: int, seed: int) -> list[Sample]:
-    """At most ``images`` samples, drawn by whole items with ``seed``, in the dataset's order.
+    """At most ``images`` samples, drawn by whole items with ``seed`` and returned in the dataset's order.
 
     Raises:
         InputError: every item has more than ``images`` samples.

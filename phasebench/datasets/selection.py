@@ -1,4 +1,4 @@
-"""Which images of a dataset are measured: drawn with the seed, opened once, unusable images skipped."""
+"""Selecting the images of a dataset: drawing with the seed, opening each once, skipping unusable ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     is measured as a whole or not at all.
 
     Raises:
-        InputError: two samples have one id; no image is drawn or left; with ``strict``, an image is skipped.
+        InputError: two samples have the same id, no image is left, or, with ``strict``, an image is skipped.
     """
     _check_ids(samples)
     caption_skips = [skip for sample in samples for skip in _caption_skips(sample)]
@@ -67,7 +67,7 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
 
 
 def _whole_items(samples: Sequence[Sample], skips: Sequence[Skip]) -> tuple[list[Sample], list[Skip]]:
-    """The samples of items without a skipped image, and skips for the other images of items with one."""
+    """The samples of items without skipped images, and skips for the other images of items with one."""
     skipped_ids = {skip.id for skip in skips}
     broken_items = {sample.item for sample in samples if sample.id in skipped_ids}
     partners = [s for s in samples if s.item in broken_items and s.id not in skipped_ids]
@@ -93,7 +93,7 @@ def _caption_skips(sample: Sample) -> Iterator[Skip]:
     try:
         "".join(sample.captions).encode()
     except UnicodeEncodeError as error:  # JSON may hold half a character
-        message = f"the captions of {sample.path} are no Unicode text: {error}"
+        message = f"the captions of {sample.path} are not valid Unicode: {error}"
         yield Skip(sample.id, str(sample.path), NO_TEXT, message)
 
 

@@ -1,7 +1,7 @@
-"""Winoground's form: items of two images, and two captions that have the same words.
+"""Winoground's layout: items of two images and two captions that have the same words.
 
 ``examples.jsonl`` has one item per line with ``id``, ``image_0``, ``image_1``, ``caption_0``,
-``caption_1``. Images lie in ``images/``; the item may leave out their ending.
+``caption_1``. The images are in ``images/``; the items may leave out the ending of their names.
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ def _sample(folder: Path, item: dict[str, Any], side: int) -> Sample:
         path = next(iter(sorted(path.parent.glob(f"{name}.*"))), path.with_suffix(".png"))
     caption, key = item[f"caption_{side}"], item["id"]
     if key is None or not isinstance(caption, str | None):
-        raise ValueError("'id' should be a name, a caption a text")
+        raise ValueError("'id' should be a name, and a caption a text")
     return Sample(f"{key}_{side}", path, (caption,) if caption else (), str(key))

@@ -1,1 +1,1 @@
-"""The instrumented forward pass, and the curves that it gives."""
+"""Measuring: the self-test, the instrumented forward pass, the controls, and the store of finished rows."""

@@ -1,4 +1,4 @@
-"""From rows to curves: each row is read once, in the dataset's order, and then dropped."""
+"""Accumulating rows into curves: each row is read once, in the dataset's order, and not kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phasebench.measurement.recall import RecallScorer
 from phasebench.models.anatomy.adapter import Anatomy, non_finite_message
 
 EXAMPLE_COUNT = 2
-"""Images whose own heatmap and decoded words are kept (Fig. 4 shows two)."""
+"""Number of images whose own heatmap and decoded words are stored (Fig. 4 shows two)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ExampleImage:
 
     Attributes:
         norms: norm-based attention [L, N].
-        words: the lens' tokens as text, [L + 1][P]; empty where no lens is read.
+        words: the lens' tokens as text, [L + 1][P]; empty if the lens is not measured.
         sample: its file and captions.
         references: the caption words that the lens may hit.
     """
@@ -36,14 +36,15 @@ class ExampleImage:
 
 
 class RowAccumulator:
-    """What is kept of the rows: a few numbers per image and layer, and one heatmap.
+    """Collects a few numbers per image and layer from the rows, and one heatmap.
 
     Attributes:
-        layouts: the different ones, in order of appearance.
-        seconds: of the images that this run measured.
-        paired_seconds: the same and those of the plain forward pass, of the images where that was timed.
-        stored: how many an earlier run had measured.
-        broken: image id -> from where on its states are not finite.
+        layouts: the different layouts of the prompt, in order of appearance.
+        seconds: seconds per image of the instrumented pass, for the images that this run measured.
+        paired_seconds: seconds of the instrumented and of the plain pass, for the images where both were
+            timed.
+        stored: the number of images that an earlier run had measured.
+        broken: id of an image -> the first layer and module with states that are not finite.
         examples: the first images, by id.
     """
 
@@ -79,10 +80,10 @@ class RowAccumulator:
         self._note_time(row)
 
     def _non_finite_states(self, row: Row) -> str:
-        """From which layer on states are NaN or infinite: an overflow of the dtype, or a corrupt weight.
+        """A message with the first layer whose states are NaN or infinite; empty if all states are finite.
 
-        Empty if they are finite. A mean over visual and text positions is finite where all their states are;
-        where similarity is not measured, the sum of attention is looked at instead.
+        The cause is an overflow of the dtype or a corrupt weight. ``inter`` is finite if the states at all
+        visual and text positions are. If similarity is not measured, ``total`` is checked instead.
         """
         anatomy = self._anatomy
         if "similarity" in anatomy.unmeasured:

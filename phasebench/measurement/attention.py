@@ -1,7 +1,7 @@
-"""Norm-based attention (Kobayashi et al. 2020) of the last text token, one row per layer.
+"""Norm-based attention (Kobayashi et al. 2020; paper section 3.2) of the last text token, one row per layer.
 
-a_j = || sum_h alpha_h(t, j) v_h(j) W_O^h ||: heads are summed before the norm, the value bias is
-in, the output bias, the residual and the layer norm are not.
+a_j = || sum_h alpha_h(t, j) v_h(j) W_O^h ||. Heads are summed before the norm is taken. The value bias is
+included; the output bias, the residual stream and layer norms are not.
 
 Shapes: B batch, H heads, K heads of values with G queries each, N positions, E head width, D model width.
 """
@@ -30,12 +30,13 @@ def weighted_values(
     last_B: Tensor,
     kwargs: Mapping[str, Any],
 ) -> Tensor:
-    """alpha_h(t, j) v_h(j) of every position j, heads side by side [B, N, H * E].
+    """alpha_h(t, j) v_h(j) for every position j, with the heads side by side [B, N, H * E].
 
     Args:
-        attention: the attention module; its own file's eager function computes row t.
+        attention: the attention module; the eager function of its model file computes row t.
         states: query [B, H, N, E], key and value [B, H or fewer, N, E].
-        mask: the mask with which the model calls its attention: None (causal), boolean or additive.
+        mask: the mask with which the model calls its attention; boolean, additive, or None (then the
+            attention is causal unless the module says otherwise).
         last_B: position t of each row's last text token.
         kwargs: the other arguments of that call (scaling, softcap, ...).
     """
@@ -78,7 +79,7 @@ def gate(projected_BND: Tensor, attended_BND: Tensor, last_B: Tensor) -> Tensor:
 
     They are the input of the output projection divided by the attention's own output. (The sum of the
     contributions would be another number in 16 bits.) Where the attention's output is (nearly) 0, the factor
-    is 0: there is nothing to share out.
+    is 0, because then there is no contribution to scale.
 
     Args:
         projected_BND: the input of the output projection.
@@ -92,7 +93,7 @@ def gate(projected_BND: Tensor, attended_BND: Tensor, last_B: Tensor) -> Tensor:
 
 
 def _row_at_t(argument: Any, last_B: Tensor, length: int) -> Any:
-    """Row t of an argument with a row per query [B or 1, H, N, ...] as [B, H, 1, ...]; all else as it is."""
+    """Row t [B, H, 1, ...] of an argument with a row per query [B or 1, H, N, ...]; others unchanged."""
     if not (isinstance(argument, Tensor) and argument.dim() == 4 and argument.shape[2] == length):
         return argument
     rows = torch.arange(len(last_B), device=argument.device)
@@ -100,7 +101,7 @@ def _row_at_t(argument: Any, last_B: Tensor, length: int) -> Any:
 
 
 def _mask_row(mask: Tensor | None, last_B: Tensor, length: int, dtype: torch.dtype) -> Tensor | None:
-    """Row t of each sample's mask, additive [B, 1 or H, 1, N]; a mask that all queries share stays."""
+    """Row t of each sample's mask, additive [B, 1 or H, 1, N]; a mask that all queries share is unchanged."""
     row = _row_at_t(mask, last_B, length)
     return _additive(row, dtype) if isinstance(row, Tensor) and row.dtype == torch.bool else row
 
@@ -118,10 +119,16 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 def attention_curves(
     norm_BN: Tensor, visual_BN: Tensor, text_BN: Tensor, last_B: Tensor
 ) -> dict[str, Tensor]:
-    """Every attention curve at one layer, each [B] float32, from the norms a_j.
+    """All attention curves at one layer, each [B] float32, from the norms a_j (paper section 3.2).
 
-    Neither padding counts nor positions after t, unless t attends to them. ``ratio_first5`` is the mean over
-    the first ``FIRST_POSITIONS`` positions divided by the mean over the rest.
+    Padding is left out, and so are positions after t, unless t attends to them. ``ratio_first5`` is the mean
+    over the first ``FIRST_POSITIONS`` positions divided by the mean over the rest.
+
+    Args:
+        norm_BN: the norms a_j.
+        visual_BN: True at visual positions.
+        text_BN: True at text positions.
+        last_B: position t of each row.
     """
     real_BN = visual_BN | text_BN
     norm_BN = norm_BN.float().masked_fill(~real_BN, 0.0)

@@ -1,4 +1,4 @@
-"""Images in batches: their rows from the store or from one instrumented pass, halved if memory runs out."""
+"""Rows of images in batches, from the store or an instrumented pass; halved where memory runs out."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from phasebench.models.loading import LoadedModel
 from phasebench.models.memory import empty_caches, is_out_of_memory, out_of_memory_error
 
 TIMED_BATCHES = 8
-"""Batches whose plain forward pass is timed too, each just before its instrumented pass."""
+"""Number of batches whose plain pass is timed too, each just before its instrumented pass."""
 MAX_BATCH = 64
-"""Largest batch that is tried where the batch size is left open."""
+"""Largest batch that is tried if the batch size is automatic."""
 Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """How far a measurement is.
+    """The progress of a measurement.
 
     Attributes:
-        images: images that are done.
-        measured: those of them that this measurement passed through the model; the rest came from the store.
-        total: images in all.
-        trouble: why not all of them are kept; None if they are.
-        control: the control whose images they are; empty for the measurement itself.
+        images: the number of finished images.
+        measured: how many of these passed through the model; the others came from the store.
+        total: the number of all images.
+        trouble: the reason why rows cannot be stored; None if they can.
+        control: the name of the control that is measured; empty for the measurement itself.
     """
 
     images: int
@@ -47,16 +47,19 @@ OnProgress = Callable[[ProgressUpdate], None]
 
 @dataclass
 class PassRunner:
-    """Gives the rows of images, each measured once.
+    """Returns the rows of images, from the store or by a pass, so that each image is measured once.
 
     Attributes:
-        store: where rows are kept.
+        loaded: the model with its processor and prompt.
+        anatomy: the model's parts.
+        store: the store of rows.
         lens_norm: whether the lens applies the final norm.
-        batch_limit: images per pass since memory ran out; None while it has not.
+        batch_limit: the largest number of images per pass since memory ran out; None if it has not.
         halved_batches: the batch sizes that did not fit into memory.
-        measured: images that went through a pass so far.
-        timed_batches: batches whose plain pass was timed so far.
-        row_names: ids of a batch's images -> the names of their rows, which otherwise need the processor.
+        measured: the number of images that went through a pass so far.
+        timed_batches: the number of batches whose plain pass was timed so far.
+        row_names: ids of a batch's images -> the names of their rows, so that a second request for the batch
+            needs no processor.
     """
 
     loaded: LoadedModel
@@ -70,7 +73,7 @@ class PassRunner:
     row_names: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
 
     def rows(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
-        """The rows of these images; ``timed``: the plain pass of the run's first batches is timed too."""
+        """The rows of these images; with ``timed``, the plain pass of the first batches is timed too."""
         ids = tuple(sample.id for sample in batch)
         if ids in self.row_names and (rows := self.store.read_batch(self.row_names[ids])):
             return rows
@@ -79,12 +82,12 @@ class PassRunner:
         return rows
 
     def rows_of_images(self, images: Sequence[Image], kind: str = "") -> list[Row]:
-        """The rows of opened images; ``kind`` says what a control changed in the model."""
+        """The rows of opened images; ``kind`` names the change that a control made to the model, if any."""
         _, rows = self._named_rows(images, kind)
         return rows
 
     def keep(self, names: Sequence[str], rows: Sequence[Row]) -> list[Row]:
-        """Count and keep rows that were measured; returns them as the store does."""
+        """Count and store rows that were measured; returns them as the store will read them."""
         self.measured += len(rows)
         return self.store.keep_batch(names, rows)
 
@@ -109,7 +112,7 @@ class PassRunner:
         return first_names + second_names, first_rows + second_rows
 
     def _measure(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
-        """One pass over a batch; None where memory runs out."""
+        """The rows of one pass over a batch; None if memory runs out."""
         images, plain_seconds = len(inputs["input_ids"]), None
         if timed and self.timed_batches < TIMED_BATCHES and self.batch_limit is None:
             self.timed_batches += 1
@@ -138,7 +141,7 @@ def split_into_batches(samples: Sequence[Sample], size: int) -> list[Sequence[Sa
 
 
 def largest_batch(loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
-    """How many images a pass takes before memory runs out, by doubling, at most ``MAX_BATCH``."""
+    """The number of images that fit into one pass, found by doubling, at most ``MAX_BATCH``."""
 
     def fits(images: int) -> bool:
         pictures = [sample.open() for sample in samples[:images]]
@@ -151,10 +154,10 @@ def largest_batch(loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sampl
 
 
 def run_if_it_fits(work: Callable[[], Work], images: int) -> Work | None:
-    """The result of ``work`` on so many images; None where main memory or a device's memory ran out.
+    """The result of ``work`` on ``images`` images; None if main memory or a device's memory ran out.
 
     Raises:
-        InputError: memory runs out with one image already.
+        InputError: memory runs out with a single image.
     """
     try:
         return work()

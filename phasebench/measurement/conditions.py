@@ -1,4 +1,4 @@
-"""The conditions of a measurement, as plain data: what was measured, on what, with what."""
+"""The conditions of a measurement as plain data: model, data, prompt, code, precision, device, versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from phasebench.version import __version__
 
 
 def row_conditions(loaded: LoadedModel, anatomy: Anatomy, settings: Settings) -> dict[str, Any]:
-    """Everything but the input tensors that decides a row's numbers, and the model's name."""
+    """All conditions that decide a row's numbers, except the input tensors; and the model's name."""
     return {
         "model": loaded.name,
         "checkpoint": loaded.checkpoint,
@@ -34,7 +34,7 @@ def row_conditions(loaded: LoadedModel, anatomy: Anatomy, settings: Settings) ->
 def run_conditions(
     loaded: LoadedModel, dataset: str, settings: Settings, layouts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The part of the provenance that needs no samples; the provenance lies beside every curve."""
+    """The part of a measurement's provenance that does not depend on the samples."""
     source = {"source": loaded.source} if loaded.source else {}
     return {
         "model": loaded.name,
@@ -52,7 +52,7 @@ def run_conditions(
 
 
 def machine(loaded: LoadedModel) -> dict[str, str]:
-    """Precision, device and versions."""
+    """Precision, device and versions, for row conditions and provenance."""
     return {
         "device": _device_name(loaded.device),
         "dtype": str(loaded.dtype).removeprefix("torch."),

@@ -1,6 +1,6 @@
-"""Controls: the same curves where the model has no picture to see, or an untrained projector to see it with.
+"""Controls: the same curves for a blank image, an untrained projector, and text in place of the image.
 
-The shape of a curve may come from the language model alone; only a difference from its control says something
+The shape of a curve may come from the language model alone; only a difference from the control says something
 about the image.
 """
 
@@ -27,19 +27,19 @@ from phasebench.models.anatomy.parts import find_projector, has_compute_dtype, p
 from phasebench.models.loading import GREY, LoadedModel
 
 CONTROL_IMAGES = 24
-"""Images measured for each optional control; more of them hardly move its means."""
+"""Number of images measured for each optional control; more images hardly change its means."""
 
 
 def blank(passes: PassRunner, size: tuple[int, int]) -> Row:
-    """The row of one grey image of ``size``: no picture to see."""
+    """The row of one grey image of ``size`` (width, height)."""
     return passes.rows_of_images([Image.new("RGB", size, GREY)])[0]
 
 
 def check_controls(loaded: LoadedModel, anatomy: Anatomy) -> None:
-    """Check that the optional controls are possible, before anything is measured.
+    """Check, before anything is measured, that the optional controls are possible.
 
     Raises:
-        InputError: there is no projector, it is offloaded or quantised, or the model has no image token.
+        InputError: the projector is not found, offloaded or quantised, or the model has no image token.
     """
     weights = list(find_projector(anatomy.model).parameters())
     if any(weight.is_meta for weight in weights):
@@ -51,7 +51,7 @@ def check_controls(loaded: LoadedModel, anatomy: Anatomy) -> None:
 
 
 def untrained_projector(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
-    """Rows with the projector re-initialised: the language model reads vectors that mean nothing."""
+    """Rows of the first images with a re-initialised projector, whose output has no trained meaning."""
     with reinitialised(find_projector(passes.anatomy.model), seed):
         for sample in samples[:CONTROL_IMAGES]:
             yield from passes.rows_of_images([sample.open()], f"projector {seed}")
@@ -59,7 +59,7 @@ def untrained_projector(passes: PassRunner, samples: Sequence[Sample], *, seed: 
 
 @contextmanager
 def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
-    """Give every parameter of ``module`` a fresh value for the time of the block."""
+    """Give every parameter of ``module`` a new random value within the ``with`` block."""
     originals = [parameter.detach().clone() for parameter in module.parameters()]
     generator = torch.Generator().manual_seed(seed)
     try:
@@ -77,7 +77,7 @@ def reinitialised(module: nn.Module, seed: int) -> Iterator[None]:
 
 
 def text_against_text(passes: PassRunner, samples: Sequence[Sample], *, seed: int) -> Iterator[Row]:
-    """Rows with a caption's tokens in the image's place: the curves of two stretches of text."""
+    """Rows of the first images with a caption's tokens in place of the image: text compared with text."""
     loaded, anatomy = passes.loaded, passes.anatomy
     decoder, image_token = sequence_model(anatomy.model), cast("int", anatomy.image_token)
     rng = random.Random(f"text/{seed}")
@@ -99,11 +99,11 @@ OPTIONAL_CONTROLS: dict[str, Callable[..., Iterator[Row]]] = {
     "projector": untrained_projector,
     "text": text_against_text,
 }
-"""Those on request; each is called with the passes, the samples and a ``seed``."""
+"""The controls of ``--controls`` by name; each is called with the passes, the samples and a ``seed``."""
 
 
 def _full_attention(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
-    """The mask with which PaliGemma's prompt positions see all others; its decoder alone makes none.
+    """The mask with which PaliGemma's prompt positions attend to all others; its decoder alone makes none.
 
     In later models ``use_bidirectional_attention`` is a word, and their decoders act on it themselves.
     """
@@ -116,7 +116,7 @@ def _full_attention(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:
 def _with_caption(
     loaded: LoadedModel, ids_N: Tensor, caption: str, image_token: int
 ) -> tuple[Positions, Tensor]:
-    """The prompt's ids with the caption's at the first image token, and the other image tokens left out."""
+    """The positions and ids of a prompt in which a caption's tokens replace the image tokens."""
     tokens = loaded.processor.tokenizer(" " + caption, add_special_tokens=False)["input_ids"]
     caption_C = torch.tensor(tokens, dtype=ids_N.dtype, device=ids_N.device)
     start = int((ids_N == image_token).nonzero()[0, 0])

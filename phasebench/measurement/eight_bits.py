@@ -1,4 +1,4 @@
-"""The top-1 entries of an output head below the cost of its matrix product, each one certified.
+"""The top-1 entries of an output head, certified, at a lower cost than the full matrix product.
 
 Only the largest logit needs to be exact. The head and the states are rounded to 8 bits, their product is
 exact in integers, and the error that rounding can cause in a logit is bounded (Cauchy and Schwarz):
@@ -54,8 +54,11 @@ class EightBitHead:
     def top1(self, rows_PD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best entry of each state, its logit, and whether both are proven; each [P].
 
-        Of entries that are equal in float32 it is the first. States that are not finite, or that leave too
-        many blocks open, are not proven.
+        Among entries that are equal in float32, the first is the best. States that are not finite, or that
+        leave too many blocks open, are not proven.
+
+        Args:
+            rows_PD: the states, float32.
         """
         rotated_PD = self._rotate(rows_PD)
         norm_P1 = rotated_PD.norm(dim=1, keepdim=True)

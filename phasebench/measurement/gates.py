@@ -27,7 +27,7 @@ SMALLEST_SHARE = 1e-2
 def gate_errors(anatomy: Anatomy, inputs: Mapping[str, Tensor], positions: Positions) -> dict[int, float]:
     """Gated layer -> largest change of a factor, relative to the layer's largest factor; empty without gates.
 
-    Two more forward passes, only for models that have gates.
+    For models with gates this takes two more forward passes.
     """
     if not any(site.gated for site in anatomy.sites.values()):
         return {}

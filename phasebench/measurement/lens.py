@@ -1,6 +1,6 @@
-"""LogitLens (nostalgebraist; paper section 3.3): visual states decoded into tokens.
+"""LogitLens (nostalgebraist; paper section 3.3): decoding visual states into tokens.
 
-``recall`` reads the tokens as words. Shapes: B batch, L + 1 layers, P visual positions, D width,
+The module ``recall`` turns the tokens into words. Shapes: B batch, L + 1 layers, P visual positions, D width,
 V vocabulary.
 """
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from phasebench.measurement import screen
 
 BUFFER_SIZE = 1 << 20
-"""Numbers of states that are collected to be decoded together."""
+"""States are decoded together once they have this many numbers."""
 
 
 class Decoder:
-    """The top-1 tokens of states that come layer by layer, and their logits.
+    """Decodes states that are added layer by layer into their top-1 tokens and logits.
 
-    A few dozen rows make a slow matrix product, so layers are collected until they have ``BUFFER_SIZE``
-    numbers; never more than that and one layer is kept.
+    A matrix product with a few dozen rows is slow, so layers are collected until they have ``BUFFER_SIZE``
+    numbers; memory never has more than that and one layer.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Decoder:
         vocabulary: int | None = None,
         masked_V: Tensor | None = None,
     ) -> None:
-        """Decode with ``head``.
+        """Make a decoder for one pass.
 
         Args:
             final_norm: applied to states before the head; None leaves them as they are.
             head: the output head.
-            vocabulary: how many of its entries count; the rest is padding.
+            vocabulary: the number of entries that count; the rest is padding.
             masked_V: True for entries that are never decoded.
         """
         self._final_norm = final_norm
@@ -79,7 +79,7 @@ class Decoder:
 
 
 def lens_curves(logits_LP: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
-    """Every lens curve that needs no captions, each [L + 1, B] float32.
+    """The lens curves that need no captions, each [L + 1, B] float32 (paper section 3.3).
 
     Args:
         logits_LP: the largest logit at each visual position of a batch.

@@ -1,4 +1,4 @@
-"""Measuring one model on one dataset: every image once, and the controls."""
+"""Measuring one model on one dataset: self-test, one pass for each image, and the controls."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ class Measurement:
 
     Attributes:
         curves: per image and layer.
-        controls: name of a control -> its curves (one row for ``blank``).
-        seconds: per image that this run measured; empty where all came from the store.
-        paired_seconds: the same and those of the plain pass, of the first images, where that was timed.
-        heatmap: mean norm-based attention [L, N]; None where layouts differ.
+        controls: name of a control -> its curves (a single image for ``blank``).
+        seconds: seconds per image of the instrumented pass, for the images that this run measured; empty if
+            all images came from the store.
+        paired_seconds: seconds of the instrumented and of the plain pass, for the first images, where both
+            were timed.
+        heatmap: mean norm-based attention [L, N]; None if images have different layouts.
         examples: the first two images, by id.
         selftest: the outcome of the checks.
-        broken: image id -> from where on its states are not finite; such an image has no values there.
-        stored: how many images an earlier run measured.
-        patches: the grid of the image tokens over a picture; None where there is none, or it is not known.
+        broken: id of an image -> the first layer and module with states that are not finite; such an image
+            is NaN in all curves.
+        stored: the number of images that an earlier run measured.
+        patches: the grid of image tokens over a picture; None if there is none, or if it is not known.
         notes: events of the run that do not change the numbers.
     """
 
@@ -65,7 +68,7 @@ class Measurement:
 
     @property
     def plain_seconds(self) -> list[float]:
-        """Seconds of the plain forward pass, of the images where it was timed."""
+        """Seconds per image of the plain pass, for the images where it was timed."""
         return [plain for _, plain in self.paired_seconds]
 
 
@@ -79,14 +82,14 @@ def measure(
 ) -> Measurement:
     """Measure ``loaded`` on ``samples``, each image in one instrumented forward pass.
 
-    Images whose rows are in ``settings.store`` are not measured again. What the self-test refuses is NaN in
-    the curves and named in ``provenance["unmeasured"]``.
+    Images whose rows are in ``settings.store`` are not measured again. A part that fails the self-test is NaN
+    in the curves, with the reason in ``provenance["unmeasured"]``.
 
     Args:
         loaded: the model with its processor and prompt.
-        dataset: its name.
+        dataset: the name of the dataset.
         samples: the images with their captions.
-        settings: how to measure.
+        settings: the settings of the measurement.
         on_progress: called before and after each batch.
         run_rows: the rows that this run has measured of the model, for any of its datasets (see ``Store``).
 
@@ -132,7 +135,7 @@ def measure(
 
 
 def _anatomy(loaded: LoadedModel, samples: Sequence[Sample], settings: Settings) -> Anatomy:
-    """The parts of the model, before the self-test; refuses controls that are not possible."""
+    """The parts of the model, before the self-test. Controls that are not possible raise an InputError."""
     anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
     forget(anatomy.head)
     if settings.controls:
@@ -143,15 +146,15 @@ def _anatomy(loaded: LoadedModel, samples: Sequence[Sample], settings: Settings)
 def _batch_size(
     loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, label: str
 ) -> int:
-    """Images per pass: as set, or as many as fit; in a shared run the same in every process."""
+    """The number of images per pass: the setting, or as many as fit; the same in all processes of a run."""
     size = settings.batch_size or largest_batch(loaded, anatomy, samples)
     return shards.common_batch_size(size, label) if settings.shared else size
 
 
 def _self_test(loaded: LoadedModel, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
-    """The self-test on a batch, or on as much of it as memory allows: it keeps more than a pass does.
+    """The self-test on a batch, or on the part of it that fits: the test needs more memory than a pass.
 
-    If an image overflows, it runs on the first image alone, whose states ``dissect`` has checked.
+    If an image overflows, the test runs on the first image alone, whose states ``dissect`` has checked.
     """
     images = [sample.open() for sample in batch]
     try:
@@ -166,7 +169,7 @@ def _self_test(loaded: LoadedModel, anatomy: Anatomy, batch: Sequence[Sample]) -
 def _pass_runner(
     loaded: LoadedModel, anatomy: Anatomy, settings: Settings, run_rows: set[str] | None
 ) -> PassRunner:
-    """Passes whose rows are kept; a model whose checkpoint is not known keeps none."""
+    """The runner of the passes with its store, which is empty for a model without a checkpoint's digest."""
     root = settings.store if loaded.checkpoint else None
     about = row_conditions(loaded, anatomy, settings)
     store = Store(root, about, fresh=settings.fresh, carry=settings.shared, run_rows=run_rows)
@@ -180,7 +183,7 @@ def _controls(
     scorer: RecallScorer,
     on_progress: OnProgress,
 ) -> dict[str, Curves]:
-    """The curves of the blank image, and of the optional controls if they are wanted."""
+    """The curves of the blank image, and of the optional controls if the settings request them."""
     row = controls.blank(passes, samples[0].open().size)
     blank = stack([{**row.curves, **scorer.score_blank(row)}])
     curves_by_control = {"blank": Curves.from_arrays(blank, {"blank": "blank"})}
@@ -209,19 +212,19 @@ def _items(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 def _patches(loaded: LoadedModel, layouts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The grid of image tokens, if all prompts have one layout with one run of image tokens."""
+    """The grid of image tokens, if all prompts have the same layout with a single span of image tokens."""
     spans = [span for layout in layouts for span in layout["visual"]]
     return patches(loaded, spans[0][1] - spans[0][0]) if len(spans) == 1 else None
 
 
 def _notes(passes: PassRunner) -> list[str]:
-    """Events of the run, each once."""
+    """The events of the measurement that change no number, in words."""
     notes, store = [], passes.store
     if unused := passes.loaded.unused_weights:
         names = summary_of_names(unused)
         notes.append(f"{len(unused)} weights of the checkpoint are not used by the model: {names}")
     if sizes := passes.halved_batches:
-        notes.append(f"memory ran out with {sizes[0]} images a pass; went on with {passes.batch_limit}")
+        notes.append(f"memory ran out with {sizes[0]} images per pass; went on with {passes.batch_limit}")
     if store.damaged:
         notes.append(
             f"{store.damaged} damaged files in the store, their images measured again: {store.folder}"

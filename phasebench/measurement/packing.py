@@ -15,13 +15,13 @@ from phasebench.curves import Array
 from phasebench.measurement.passes import Row
 
 READ_ERRORS = (OSError, ValueError, KeyError, zipfile.BadZipFile)
-"""What reading a damaged file, or a file of another version, can raise."""
+"""The exceptions that reading a damaged file, or a file of another version, can raise."""
 CHECKSUM_SIZE = 16
-"""In bytes; the checksum is the archive's comment, its very end."""
+"""Size in bytes of the checksum; it is the comment of the archive, at the very end of the file."""
 
 
 def pack(row: Row) -> bytes:
-    """Pack a row: its curves exactly, its norms to three digits of their layer's largest."""
+    """Pack a row: its curves exactly, its norms to about three digits relative to their layer's largest."""
     largest = np.nan_to_num(row.norms).max(axis=1, initial=0.0, keepdims=True)
     scaled = np.divide(row.norms, largest, out=np.where(np.isnan(row.norms), np.nan, 0.0), where=largest > 0)
     about = {
@@ -49,7 +49,7 @@ def unpack(data: bytes) -> Row:
     """The row that ``pack`` packed.
 
     Raises:
-        OSError, ValueError, KeyError, zipfile.BadZipFile: ``READ_ERRORS``; the bytes are damaged.
+        OSError, ValueError, KeyError, zipfile.BadZipFile: the bytes are damaged (see ``READ_ERRORS``).
     """
     if data[-CHECKSUM_SIZE:] != _checksum(data[:-CHECKSUM_SIZE]):
         raise ValueError("checksum")
@@ -62,7 +62,7 @@ def unpack(data: bytes) -> Row:
 
 
 def _smallest_exact(curves: Array) -> npt.NDArray[Any]:
-    """In single precision where nothing is lost: most curves were computed in it."""
+    """The curves in single precision if that loses nothing (most were computed in it), else unchanged."""
     single = curves.astype(np.float32)
     return single if np.array_equal(single, curves, equal_nan=True) else curves
 

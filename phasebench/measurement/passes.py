@@ -1,6 +1,6 @@
-"""One instrumented forward pass over a batch, as rows of numbers per image.
+"""One instrumented forward pass over a batch; its result is one row of numbers per image.
 
-Shapes: B batch, L + 1 layers (0 is what enters the first block), P visual positions of an image.
+Shapes: B batch, L + 1 layers (0 is the input of the first block), N positions, P visual positions.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Row:
     """The numbers of one image in one pass.
 
     Attributes:
-        curves: values per layer [L + 1]; attention is NaN at layer 0.
-        tokens: the lens' token ids, int32 [L + 1, P]; empty where no lens is read.
+        curves: name of a curve -> its values per layer [L + 1]; attention is NaN at layer 0.
+        tokens: the lens' token ids, int32 [L + 1, P]; empty if the lens is not measured.
         norms: norm-based attention [L, N] of the last text token to each position.
-        layout: length and spans of the prompt.
-        seconds: this image's share of its batch's pass.
-        plain_seconds: the same of the plain forward pass just before it; None where that was not timed.
-        from_store: measured by an earlier run.
+        layout: length and spans of the prompt (``Positions.layout``).
+        seconds: seconds of the batch's instrumented pass, divided by the number of its images.
+        plain_seconds: the same for the plain pass just before it; None if that was not timed.
+        from_store: whether an earlier run measured the row.
     """
 
     curves: dict[str, Array]
@@ -58,21 +58,28 @@ def plain_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> float:
 
 
 def probed_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor], *, lens_norm: bool = True) -> list[Row]:
-    """One pass with the probe over a prepared batch."""
+    """The rows of a batch of prepared inputs, from one pass with the probe."""
     positions = Positions.from_inputs(inputs, anatomy.image_token)
     options = _options(anatomy, inputs)
     return watch(anatomy, positions, lambda: anatomy.model(**inputs, **options), lens_norm=lens_norm)
 
 
 def _options(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments that spare the pass the cache, and all logits but one: nobody reads them."""
+    """Arguments with which the model makes no cache, and logits for the last position only, if it can."""
     options = forward_options(anatomy.model, inputs)
     parameters = inspect.signature(anatomy.model.forward).parameters
     return {**options, **({"logits_to_keep": 1} if "logits_to_keep" in parameters else {})}
 
 
 def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm: bool = True) -> list[Row]:
-    """Rows of the images that ``forward`` pushes through the language model at ``positions``."""
+    """The rows of the images that ``forward`` passes through the language model.
+
+    Args:
+        anatomy: the model's parts.
+        positions: the visual and text positions of the images.
+        forward: a function that runs one forward pass.
+        lens_norm: whether the lens applies the final norm.
+    """
     probe = Probe(anatomy, positions, lens_norm=lens_norm)
     start = _synchronised_time(positions.last_B.device)
     with probe.watching():
@@ -85,7 +92,7 @@ def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm
 
 
 def _host_arrays(probe: Probe) -> dict[str, Array]:
-    """Every curve that needs no captions [B, L + 1], in the catalog's order; NaN at layers without it."""
+    """Each curve that needs no captions [B, L + 1], in the catalog's order; NaN at layers without a value."""
     shape = len(probe.positions.last_B), len(probe.anatomy.layers) + 1
     parts = probe.curves()
     return {
@@ -96,7 +103,7 @@ def _host_arrays(probe: Probe) -> dict[str, Array]:
 
 
 def _host_array(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tuple[int, int]) -> Array:
-    """One curve, copied to the host at once."""
+    """One curve [B, L + 1], copied to the host in one piece."""
     array = np.full(shape, np.nan)
     if by_layer:
         device = next(iter(by_layer.values()))[name].device
@@ -121,7 +128,7 @@ def _row(
 
 
 def _norms(probe: Probe, index: int) -> Array:
-    """Layers 1..L by the image's positions; NaN at layers whose attention is not read."""
+    """The norms a_j [L, N] of one image without padding; NaN at layers whose attention is not measured."""
     real_N = (probe.positions.visual_BN | probe.positions.text_BN)[index].cpu()
     norms = np.full((len(probe.anatomy.layers), int(real_N.sum())), np.nan)
     for layer, norm_BN in probe.norms_by_layer.items():

@@ -1,4 +1,4 @@
-"""How a model's image tokens lie over a picture, where its configuration says so."""
+"""The grid of a model's image tokens over a picture, if its configuration describes one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from phasebench.errors import InputError
 from phasebench.models.loading import GREY, LoadedModel
 
 WIDE_SIZE = (448, 224)
-"""Of a picture that a processor has to crop or to stretch if it makes squares."""
+"""Size of a wide picture, which a processor that makes squares has to crop or stretch."""
 QUERIES = ("qformer_config", "perceiver_config", "latent_query_num", "query_length")
-"""Settings of models whose image tokens each look at the whole picture."""
+"""Settings of models in which each image token attends to the whole picture."""
 
 
 def patches(loaded: LoadedModel, tokens: int) -> dict[str, Any] | None:
-    """The grid of ``tokens`` as ``{rows, columns, fit}``, row by row; None where there is none.
+    """The grid of ``tokens`` image tokens as ``{rows, columns, fit}``, in row order; None if there is none.
 
-    A configuration may declare it as ``token_grid``. Otherwise the vision encoder sees a square of patches,
-    and one token may stand for k x k of them. Any other number of tokens is no such grid: queries that look
-    at the whole picture, several crops, sizes that follow the picture.
-    ``fit`` is how a picture is made square, in CSS's words: ``cover`` crops, ``fill`` stretches.
+    A configuration may declare the grid as ``token_grid``. Otherwise the vision encoder has a square of
+    patches, and one token may stand for k x k of them. Other models have no such grid: their tokens are
+    queries that attend to the whole picture, or belong to several crops, or their number depends on the
+    picture's size. ``fit`` says how a picture is made square, as in CSS: ``cover`` crops, ``fill`` stretches.
     """
     config = loaded.model.config
     fit = _fit(getattr(loaded.processor, "image_processor", None))
@@ -40,9 +40,9 @@ def patches(loaded: LoadedModel, tokens: int) -> dict[str, Any] | None:
 
 
 def _makes_squares(loaded: LoadedModel) -> bool:
-    """Whether the vision encoder sees a wide picture as one square: otherwise the grid follows the picture.
+    """Whether the processor turns a wide picture into one square; otherwise the grid depends on the picture.
 
-    The configuration cannot answer this: some have a size and a patch although the grid varies.
+    The configuration does not show this: some have an image size and a patch size although the grid varies.
     """
     try:
         pixels = loaded.inputs([Image.new("RGB", WIDE_SIZE, GREY)])["pixel_values"]

@@ -1,4 +1,4 @@
-"""Which positions are visual and which are text: read from the token ids, never from constants."""
+"""The visual and text positions of a prompt, found from the token ids, never from constants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ class Positions:
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Tensor], image_token: int | None) -> Positions:
-        """Find the positions from ``input_ids`` and ``attention_mask``; without an image token from its mask.
+        """Find the positions from ``input_ids`` and ``attention_mask``.
+
+        Every position that is neither visual nor padding is text, the template's words and BOS included.
+
+        Args:
+            inputs: the processor's tensors, [B, N] each.
+            image_token: the id of image positions; None if the inputs mark them (``parts.IMAGE_MASK``).
 
         Raises:
             InputError: a row has no visual or no text position.
@@ -49,14 +55,14 @@ class Positions:
         return padding_BN1 if bool(padding_BN1.any()) else None
 
     def clear_padding(self, values_BNX: Tensor) -> Tensor:
-        """The values with 0 at padding, where anything may stand; those of another length as they are."""
+        """The values with 0 at padding, where they are arbitrary; values of another length are unchanged."""
         padding_BN1 = self._padding_BN1
         if padding_BN1 is None or values_BNX.shape[:2] != padding_BN1.shape[:2]:
             return values_BNX
         return values_BNX.masked_fill(padding_BN1.to(values_BNX.device), 0.0)
 
     def layout(self, row: int) -> dict[str, Any]:
-        """Length and spans [start, end) of one row, as plain data for the provenance."""
+        """One row's length, spans [start, end) of image tokens, number of text positions, as plain data."""
         real = (self.visual_BN | self.text_BN)[row].nonzero()[:, 0]
         visual = self.visual_BN[row, real].tolist()
         starts = [i for i, v in enumerate(visual) if v and (i == 0 or not visual[i - 1])]

@@ -1,8 +1,9 @@
 """The probe: hooks that reduce each layer to a few numbers during the forward pass.
 
-Nothing of size layers x positions x width is kept: small states are collected until several layers can be
-compared at once, up to ``BUFFER_SIZE`` numbers. Shapes: B batch, N positions, D width, P visual positions of
-the batch, L layers, K layers taken together.
+Nothing of size layers x positions x width stays in memory: small states are collected, up to
+``BUFFER_SIZE`` numbers, so that several layers can be compared at once.
+
+Shapes: B batch, N positions, D width, P visual positions of the batch, L layers, K layers taken together.
 """
 
 from __future__ import annotations
@@ -24,25 +25,27 @@ from phasebench.models.anatomy.attention_watch import OutputHook, watch_attentio
 from phasebench.models.anatomy.trace import input_states, output_states
 
 BUFFER_SIZE = 1 << 20
-"""States are collected while they have fewer numbers than this in all."""
+"""States are collected until they have this many numbers in all."""
 CurvesByLayer = dict[int, dict[str, Tensor]]
 """Layer -> curve -> its values [B]."""
 
 
 class _AttentionCall(NamedTuple):
-    """An attention that has run, and whose output projection has not yet."""
+    """The call of an attention whose output projection has not run yet."""
 
     module: nn.Module
     weighted_BND: Tensor
     attended: Tensor | None
-    """Its output, where a gate follows."""
+    """The attention's output, if a gate follows; else None."""
 
 
 class Probe:
     """Collects the curves of one batch; use as ``with probe.watching(): model(**inputs)``.
 
     Attributes:
-        norms_by_layer: layer 1..L -> the norms a_j [B, N]; only of layers whose attention is read.
+        anatomy: the model's parts.
+        positions: the batch's visual and text positions.
+        norms_by_layer: layer 1..L -> the norms a_j [B, N]; without layers whose attention is not measured.
     """
 
     def __init__(self, anatomy: Anatomy, positions: Positions, *, lens_norm: bool = True) -> None:
@@ -58,7 +61,7 @@ class Probe:
             self._decoder = lens.Decoder(norm, anatomy.head, anatomy.vocabulary, anatomy.masked_vocabulary)
 
     def curves(self) -> dict[Part, CurvesByLayer]:
-        """The curves of each part, once the pass is over; empty where a part is not measured."""
+        """The curves of each part, after the pass; empty for a part that is not measured."""
         return {"similarity": self.similarity, "attention": self.attention, "lens": self.lens}
 
     @property
@@ -69,7 +72,7 @@ class Probe:
 
     @cached_property
     def attention(self) -> CurvesByLayer:
-        """The attention curves of the layers 1..L whose attention is read."""
+        """The attention curves of the layers 1..L whose attention is measured."""
         by_layer: CurvesByLayer = {}
         for device in dict.fromkeys(norm_BN.device for norm_BN in self.norms_by_layer.values()):
             norms = {layer: n_BN for layer, n_BN in self.norms_by_layer.items() if n_BN.device == device}
@@ -81,7 +84,7 @@ class Probe:
 
     @cached_property
     def lens(self) -> CurvesByLayer:
-        """The lens curves of layers 0..L; empty where no lens is read."""
+        """The lens curves of layers 0..L; empty if the lens is not measured."""
         if not self._decoder:
             return {}
         counts = self.positions.visual_BN.sum(1).tolist()
@@ -94,16 +97,16 @@ class Probe:
 
     @cached_property
     def tokens(self) -> list[Tensor]:
-        """The lens' top-1 token at each visual position [P], per layer 0..L; once the pass is over.
+        """The lens' top-1 token at each visual position [P], per layer 0..L, after the pass.
 
-        Empty where no lens is read.
+        Empty if the lens is not measured.
         """
         with torch.inference_mode():
             return self._decoder.tokens() if self._decoder else []
 
     @contextmanager
     def watching(self) -> Iterator[Probe]:
-        """Hook the blocks and the attentions for the time of one forward pass."""
+        """Attach hooks to the blocks and attentions within the ``with`` block, for one forward pass."""
         layers = self.anatomy.layers
         with ExitStack() as stack:
             first = layers[0].register_forward_pre_hook(self._enter, with_kwargs=True)
@@ -117,7 +120,7 @@ class Probe:
             yield self
 
     def see_contributions(self, module: nn.Module, contribution_BND: Tensor) -> None:
-        """Called with each layer's contributions before they are reduced to norms, for subclasses."""
+        """Called with each layer's contributions [B, N, D] before they become norms, for subclasses."""
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._see_states(input_states(args, kwargs))
@@ -132,7 +135,7 @@ class Probe:
             self._decoder.add(hidden_BND[self._masks(hidden_BND.device)[0]])
 
     def _collect(self, hidden_BND: Tensor) -> None:
-        """Keep a layer's states until there are more: a dozen small operations for each layer are slow."""
+        """Collect a layer's states: comparing several layers at once is faster than each by itself."""
         if self._buffer and self._buffer[0].device != hidden_BND.device:
             self._compare()
         alone = not self._buffer and hidden_BND.numel() >= BUFFER_SIZE
@@ -159,7 +162,7 @@ class Probe:
         mask: Tensor | None,
         kwargs: Mapping[str, Any],
     ) -> OutputHook | None:
-        """Before an attention runs: weigh its values as row t does."""
+        """Called before an attention runs: multiply its values by the attention weights of row t."""
         if module not in self.anatomy.sites:
             return None
         last_B = self.positions.last_B.to(query.device)
@@ -173,7 +176,7 @@ class Probe:
         return keep if self.anatomy.sites[module].gated else None
 
     def _project(self, output: nn.Module, args: tuple[Tensor, ...]) -> None:
-        """Before an output projection runs: what each position contributes to the block's output at t."""
+        """Called before an output projection runs: compute each position's contribution at t and its norm."""
         if self._call is None or self.anatomy.sites[self._call.module].output is not output:
             return
         (module, weighted_BND, attended), self._call = self._call, None
@@ -182,7 +185,7 @@ class Probe:
                 states.reshape(weighted_BND.shape) for states in (args[0], attended)
             )
             weighted_BND = weighted_BND * attention.gate(projected_BND, attended_BND, self.positions.last_B)
-        # This calls the hooked module again; the call is closed by now, so its hooks do nothing.
+        # This calls the hooked module again; ``_call`` is None by now, so its hooks do nothing.
         contribution_BND = attention.project(output, weighted_BND)
         self.see_contributions(module, contribution_BND)
         self.norms_by_layer[self.anatomy.sites[module].layer] = contribution_BND.float().norm(dim=-1)
@@ -193,6 +196,6 @@ class Probe:
 
 
 def _split_layers(curves: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
-    """Curves of ``count`` layers taken together, [K * B] each, as one dict of [B] per layer."""
+    """Split curves of ``count`` layers, [K * B] each, into one dictionary of curves [B] per layer."""
     split = {name: values.view(count, -1).unbind() for name, values in curves.items()}
     return [{name: values[k] for name, values in split.items()} for k in range(count)]

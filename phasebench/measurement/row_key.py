@@ -1,8 +1,9 @@
-"""What decides a row's numbers, as digests: the inputs name the row's file, everything else its folder.
+"""Names of rows in the store, as digests of everything that decides a row's numbers.
 
-The folder's name covers the model, precision, device, versions, and the code that turns input tensors into a
-packed row. ``DECIDING`` declares that code; a test follows the imports of a pass and of the controls, and
-fails at a module that is neither in ``DECIDING`` nor in ``NEUTRAL``.
+The name of a row's file covers the input tensors. The name of its folder covers the model, precision, device,
+versions, and the code that turns input tensors into a packed row. ``DECIDING`` lists that code; a test
+follows the imports of a pass and of the controls, and fails at a module that is neither in ``DECIDING`` nor
+in ``NEUTRAL``.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ DECIDING = (
 )
 """Modules whose code decides a row's numbers; a package stands for all its modules."""
 NEUTRAL = {
-    "phasebench.catalog": "what decides numbers is in the key as values, so that a new label keeps the rows",
-    "phasebench.curves": "only the type of an array",
-    "phasebench.datasets.sample": "opens an image; what the processor makes of it is in the row's name",
-    "phasebench.errors": "only raised",
+    "phasebench.catalog": "its deciding values are in the key themselves, so that a new label keeps the rows",
+    "phasebench.curves": "provides only the type of an array",
+    "phasebench.datasets.sample": "opens an image; the tensors made from it are in the row's name",
+    "phasebench.errors": "provides only an exception",
     "phasebench.files": "only writes bytes",
     "phasebench.models.loading": "the checkpoint is in the key, the processor's tensors in the row's name",
-    "phasebench.models.memory": "recognises errors",
+    "phasebench.models.memory": "only recognises errors",
     "phasebench.version": "in the key as a value",
 }
-"""Modules that a pass or the controls import although they decide no number of a row, and why not."""
+"""Imported modules that decide no number of a row -> the reason."""
 SHARED_MODULES = ("transformers.masking_utils", "transformers.integrations.sdpa_attention")
-"""Modules of transformers that every model's pass goes through, besides those that define the model."""
+"""Modules of transformers that take part in every model's pass, besides those that define the model."""
 
 
 def hashed(*parts: bytes) -> str:
@@ -61,10 +62,13 @@ def hashed(*parts: bytes) -> str:
 
 
 def row_names(kind: str, inputs: Mapping[str, Tensor]) -> list[str]:
-    """A name for the row of each image in a batch, from every tensor that enters the model with it.
+    """A name for the row of each image in a batch, from all tensors that enter the model.
 
-    In a batch of several, the other images shift an image's numbers in their last bits, so they count too.
-    ``kind`` says what a control changed in the model; empty where nothing is changed.
+    The other images of the batch count too, because they change an image's numbers in the last bits.
+
+    Args:
+        kind: the change that a control made to the model; empty without a change.
+        inputs: the batch's tensors.
     """
     parts = [kind.encode()]
     for key in sorted(inputs):
@@ -86,7 +90,7 @@ def measuring_code() -> str:
 
 
 def digest_of_modules(package: Path) -> str:
-    """The same for a copy of phasebench in the folder ``package``."""
+    """The digest ``measuring_code`` of the copy of phasebench in the folder ``package``."""
     sources = (part for path in _deciding_files(package) for part in (path.name.encode(), path.read_bytes()))
     return hashed(__version__.encode(), repr((PARTS, OF_CAPTIONS, FIRST_POSITIONS)).encode(), *sources)
 
@@ -98,9 +102,9 @@ def _deciding_files(package: Path) -> Iterator[Path]:
 
 
 def model_code(model: nn.Module) -> str:
-    """Digest of the files that define the model's modules, and of what they share in transformers.
+    """Digest of the files that define the model's modules, and of ``SHARED_MODULES``.
 
-    One version number may stand for different files: edited ones, or a checkpoint's own.
+    A version number does not identify these files: they may be edited, or be a checkpoint's own.
     """
     names = {type(module).__module__ for module in model.modules()}
     names = {name for name in names if name.partition(".")[0] != "torch"}  # torch's version is in the key

@@ -1,9 +1,9 @@
-"""The store: the rows of measured images, kept on disk under everything that decides their numbers.
+"""The store: the rows of measured images on disk, under names that identify everything that decides them.
 
-One file per image, compressed, written under another name and then renamed: a process that is killed
-leaves a whole file or none, two runs at once need no lock, and a damaged file costs one image. An image's
-file is named after the tensors that enter the model, its folder after everything else that decides the
-numbers (``row_key``): the model's content, the code, precision, device, versions.
+Each image has one compressed file, which is written under another name and then renamed. So a killed process
+leaves a complete file or none, two runs at once need no lock, and a damaged file costs one image. The name of
+a file identifies the tensors that enter the model. The name of its folder identifies everything else that
+decides the numbers (``row_key``): the model's content, the code, precision, device and versions.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from phasebench.measurement.passes import Row
 from phasebench.measurement.row_key import hashed
 
 ABOUT = "about.json"
-"""The file in a folder that says what its rows were measured with."""
+"""Name of the file in a folder that describes the conditions of its rows."""
 
 
 class Store:
-    """Rows by name, in a folder; without a folder nothing is kept.
+    """Stores rows by name in a folder; without a folder it stores nothing.
 
-    Trouble with the disk never ends a measurement: it goes on without keeping rows, and ``trouble`` says why.
+    An error of the disk never ends a measurement: it continues without storing rows, and ``trouble`` has the
+    reason.
 
     Attributes:
-        about: what decides these rows; all of it but the model's name is in the key.
-        folder: where the rows lie, ``<root>/<key>``; None keeps nothing.
-        trouble: the first reason for which a row was not kept.
-        damaged: how many files could not be read back; their images are measured again.
-        carried: with ``carry``, the packed rows that this process measured or read, and whether it measured
-            them, for another process to ``adopt``.
+        about: the conditions that decide these rows; all but the model's name are in the key.
+        folder: the folder of the rows, ``<root>/<key>``; None to store nothing.
+        trouble: the first reason why a row could not be stored; None if there was none.
+        damaged: the number of files that could not be read; their images are measured again.
+        carried: with ``carry``, the packed rows that this process measured or read, each with whether this
+            process measured it; another process can ``adopt`` them.
     """
 
     def __init__(
@@ -46,15 +47,15 @@ class Store:
         carry: bool = False,
         run_rows: set[str] | None = None,
     ) -> None:
-        """Open the folder for rows that ``about`` decides.
+        """Open the folder for rows measured under the conditions ``about``.
 
         Args:
-            root: the folder of all keys.
-            about: plain data that decides the rows' numbers.
-            fresh: read only rows that this run has measured.
-            carry: collect the packed rows for another process.
-            run_rows: ``<key>/<name>`` of the rows that this run has measured. Stores of one run share the set
-                and add to it: a row that one of them wrote does not count as an earlier run's.
+            root: the folder of all keys; None to store nothing.
+            about: the conditions, plain data.
+            fresh: whether to read only rows that this run has measured.
+            carry: whether to collect the packed rows for another process.
+            run_rows: ``<key>/<name>`` of the rows that this run has measured. The stores of one run share
+                this set and add to it, so that a row of this run does not count as an earlier run's.
         """
         decisive = {name: value for name, value in about.items() if name != "model"}
         self._key = hashed(json.dumps(decisive, sort_keys=True).encode())
@@ -69,17 +70,17 @@ class Store:
         self._run_rows = set() if run_rows is None else run_rows
 
     def read_batch(self, names: Sequence[str]) -> list[Row] | None:
-        """The rows of these names; None if one of them is missing."""
+        """The rows with these names; None if any of them is missing or damaged."""
         batch = [self.get(name) for name in names]
         rows = [row for row in batch if row is not None]
         return rows if len(rows) == len(batch) else None
 
     def keep_batch(self, names: Sequence[str], rows: Sequence[Row]) -> list[Row]:
-        """Keep rows under these names; returns them as ``read_batch`` will."""
+        """Store rows under these names; returns them exactly as ``read_batch`` will."""
         return [self.put(name, row) for name, row in zip(names, rows, strict=True)]
 
     def get(self, name: str) -> Row | None:
-        """The row of this name; None if it is missing or damaged."""
+        """The row with this name; None if it is missing or damaged."""
         try:
             data = self._read(name)
             if data is None:
@@ -93,18 +94,18 @@ class Store:
         return row
 
     def put(self, name: str, row: Row) -> Row:
-        """Keep ``row``; returns it as ``get`` will, so that a resumed run has the same numbers exactly."""
+        """Store ``row``; returns it exactly as ``get`` will, so that a resumed run has the same numbers."""
         data = pack(row)
         self._note_measured(name)
         is_written = self._write(name, data)
         if self._carry:
             self.carried[name] = data, True
-            if not is_written:  # it is read again when the rows of all processes are together
+            if not is_written:  # it is read again once the first process has the rows of all
                 self._in_memory[name] = data
         return unpack(data)
 
     def adopt(self, name: str, data: bytes, *, new: bool) -> None:
-        """Keep another process's packed row, if only in memory; ``new`` if this run measured it."""
+        """Store another process's packed row, on disk or in memory; ``new``: this run measured it."""
         if new:
             self._note_measured(name)
         if not self._write(name, data):
@@ -125,7 +126,7 @@ class Store:
         return path.read_bytes() if path.is_file() else None
 
     def _write(self, name: str, data: bytes) -> bool:
-        """Whether the row is on disk now."""
+        """Write a packed row; returns whether it is on disk."""
         if self.folder is None or self.trouble:
             return False
         about = self.folder / ABOUT
@@ -140,7 +141,7 @@ class Store:
 
 
 def keys(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folders of a store and what their rows were measured with."""
+    """The folders of a store, each with the conditions of its rows; empty if they cannot be read."""
     for about in sorted(root.glob(f"*/{ABOUT}")):
         try:
             yield about.parent, dict(json.loads(about.read_text(encoding="utf-8")))

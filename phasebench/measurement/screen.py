@@ -1,7 +1,8 @@
-"""The lens' matrix product: the top-1 entries of an output head, by the cheapest way that its kind allows.
+"""The lens' matrix product: the top-1 entries of an output head, in the cheapest way that the head allows.
 
-A large float32 head on a CPU is screened in 8 bits (``eight_bits``); what that leaves unproven, and any other
-plain head, is multiplied panel by panel; a head that is more than a weight is called as it is.
+A large float32 head on a CPU is screened in 8 bits (``eight_bits``). States that the screening leaves
+unproven, and all states of any other plain head, are multiplied panel by panel. A head that is not just a
+weight is called as a module.
 
 Shapes: P positions, D width, V vocabulary.
 """
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from phasebench.measurement.eight_bits import PANEL, SIDE, EightBitHead, is_exact, take_larger
 
 MIN_ELEMENTS = 1 << 22
-"""Elements of a head below which the whole product costs no more than screening it."""
+"""Number of elements of a head below which the whole product costs no more than screening."""
 CHUNK = 1024
-"""Positions whose logits over the whole vocabulary are in memory at once, where the head itself is called."""
+"""Number of positions whose logits are in memory at once if the head is called as a module."""
 State = tuple[int, int, int | None]
-"""Where a weight lies, its version and the vocabulary: a head in another state is rounded anew."""
+"""A weight's address and version, and the vocabulary's size; a head in another state is rounded again."""
 
 _SCREENS: WeakKeyDictionary[nn.Module, tuple[State, EightBitHead]] = WeakKeyDictionary()
 
@@ -30,12 +31,12 @@ _SCREENS: WeakKeyDictionary[nn.Module, tuple[State, EightBitHead]] = WeakKeyDict
 def top1(
     head: nn.Module, rows_PD: Tensor, vocabulary: int | None = None, masked_V: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The entry with the largest logit for each row, and that logit, [P] each.
+    """The entry with the largest logit for each row, and its logit, [P] each.
 
     Args:
         head: the output head.
         rows_PD: states as they enter the head.
-        vocabulary: how many entries count; the rest is padding.
+        vocabulary: the number of entries that count; the rest is padding. None for all.
         masked_V: True for entries that are never chosen.
     """
     can_screen = rows_PD.dtype == torch.float32 and masked_V is None
@@ -49,15 +50,15 @@ def top1(
 
 
 def forget(head: nn.Module | None) -> None:
-    """Round the head anew at the next call: a change through ``weight.data`` is not noticed here."""
+    """Drop the rounded copy of a head, because a change through ``weight.data`` is not noticed."""
     if head is not None:
         _SCREENS.pop(head, None)
 
 
 def screen_of_head(head: nn.Module, vocabulary: int | None) -> EightBitHead | None:
-    """The head in 8 bits, made once; None if it has no such form.
+    """The head in 8 bits, made once; None if it cannot be screened.
 
-    Only a large float32 ``nn.Linear`` without bias has one, on a CPU that has the exact 8-bit product.
+    Only a large float32 ``nn.Linear`` without bias can be screened, on a CPU whose 8-bit product is exact.
     """
     if not _can_be_screened(head):
         return None
@@ -90,7 +91,7 @@ def _is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
 def _multiply(
     head: nn.Module, rows_PD: Tensor, vocabulary: int | None, masked_V: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The same from the product in the head's own precision."""
+    """The top-1 entries and logits from the whole product in the head's own precision."""
     if _is_plain(head) and masked_V is None:
         bias_V = None if head.bias is None else head.bias[:vocabulary]
         return top1_by_panels(rows_PD, head.weight[:vocabulary], bias_V)
@@ -102,7 +103,7 @@ def _multiply(
 def _call(
     head: nn.Module, rows_PD: Tensor, vocabulary: int | None, masked_V: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The same from the logits of the whole vocabulary."""
+    """The top-1 entries and logits from a call of the head."""
     logits_PV: Tensor = head(rows_PD)[:, :vocabulary]
     if masked_V is not None:
         logits_PV = logits_PV.masked_fill(masked_V.to(logits_PV.device), -torch.inf)
@@ -110,7 +111,7 @@ def _call(
 
 
 def top1_by_panels(rows_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The first largest entry of each row's product and its value [P]; a panel's logits stay in the cache."""
+    """The first largest entry of each row's product and its value [P]; a panel's logits fit the cache."""
     logit_P = rows_PD.new_full((len(rows_PD),), -torch.inf)
     token_P = torch.zeros(len(rows_PD), dtype=torch.long)
     every_row = torch.arange(len(rows_PD))

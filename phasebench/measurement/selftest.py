@@ -1,8 +1,9 @@
-"""The self-test: checks that a model is measured correctly, before anything is measured.
+"""The self-test: checks that a model can be measured correctly, before it is measured.
 
 Each check catches faults that the others miss: a probe that disturbs the model; a layer whose attention was
-not watched; something between attention and output projection; a final norm applied twice or not at all.
-A part that fails is not measured, and the outcome says why; a probe that disturbs the model ends the run.
+not watched; an operation between attention and output projection; a final norm that is applied twice or not
+at all. A part that fails is not measured, and the outcome has the reason. A model that the probe disturbs is
+not measured at all.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ CANCELLED_SHARE = 0.1
 """Where contributions cancel, their sum is mostly rounding error: below this share of their summed norms, the
 error is taken relative to this share instead of the sum."""
 TIE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
-"""How far below the best a logit may be, relative to its row's largest size, and still count as best:
-the lens multiplies other shapes than the model does."""
+"""Difference from the best logit, relative to the row's largest absolute logit, up to which a logit counts as
+best; by dtype. The lens multiplies other shapes than the model does, and so rounds differently."""
 
 
 class NotFiniteError(InputError):
@@ -39,15 +40,15 @@ class SelfTest:
     """The outcome of the self-test.
 
     Attributes:
-        bit_equal: logits with the probe are those without, bit for bit.
-        attention_rows: layers whose attention is read.
-        layers: how many there are.
+        bit_equal: whether the logits with the probe are those without it, bit for bit.
+        attention_rows: the number of layers whose attention is measured.
+        layers: the number of layers.
         completeness: layer -> relative error of the summed contributions.
-        gates: layer -> how much a gate's factors change when only its attention's output does.
-        lens_agreement: share of visual positions where the lens at the last layer gives the logits'
-            best token; NaN where no lens is read.
+        gates: layer -> largest change of a gate's factors when the attention's output is perturbed.
+        lens_agreement: share of visual positions where the lens at the last layer gives the token with the
+            largest logit; NaN if there is no lens.
         unmeasured: 'similarity', 'attention' or 'lens' -> why it is not measured, or at which layers.
-        refused_layers: layers whose attention is not read although it was watched.
+        refused_layers: layers whose attention was watched but failed the test.
     """
 
     bit_equal: bool
@@ -73,7 +74,7 @@ class SelfTest:
         }
 
     def restrict(self, anatomy: Anatomy) -> Anatomy:
-        """A copy of the anatomy that was tested, without the parts that failed."""
+        """A copy of the tested anatomy without the parts and layers that failed."""
         sites = {m: site for m, site in anatomy.sites.items() if site.layer not in self.refused_layers}
         return replace(anatomy, sites=sites, unmeasured=dict(self.unmeasured))
 
@@ -111,10 +112,14 @@ class _CheckingProbe(Probe):
 
 
 def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
-    """Run the checks on ``inputs``, which should be as long as the run's. Nothing in ``anatomy`` is changed.
+    """Run the checks on one batch. Nothing in ``anatomy`` is changed.
+
+    Args:
+        anatomy: the model's parts.
+        inputs: the batch's tensors, of the size that the run uses.
 
     Raises:
-        NotFiniteError: a row has logits that are NaN.
+        NotFiniteError: logits are NaN.
         InputError: the probe disturbs the model, or no part of it can be measured correctly.
     """
     positions = Positions.from_inputs(inputs, anatomy.image_token)
@@ -167,7 +172,7 @@ def _is_undisturbed(probe: _CheckingProbe, inputs: Mapping[str, Tensor], plain: 
 
 
 def _lens_agreement(probe: Probe, logits: Tensor, dtype: torch.dtype) -> float:
-    """Share of visual positions where the lens' token has the model's best logit, or ties; NaN without it."""
+    """Share of visual positions where the lens' token has the best logit or a tie; NaN without a lens."""
     if not probe.tokens:
         return float("nan")
     logits_PV = logits[probe.positions.visual_BN.to(logits.device)]
@@ -179,7 +184,7 @@ def _lens_agreement(probe: Probe, logits: Tensor, dtype: torch.dtype) -> float:
 
 
 def _judge(anatomy: Anatomy, outcome: SelfTest, limit: float) -> SelfTest:
-    """The outcome with what is not measured.
+    """The outcome, completed with the parts and layers that are not measured.
 
     Raises:
         InputError: the probe disturbs the model, or nothing is left.
@@ -202,7 +207,7 @@ def _judge(anatomy: Anatomy, outcome: SelfTest, limit: float) -> SelfTest:
 
 
 def _refused_attention(anatomy: Anatomy, outcome: SelfTest, limit: float) -> tuple[frozenset[int], str]:
-    """The watched layers whose attention is not read, and why this or other layers' attention is not."""
+    """The watched layers that failed, and the reasons for all layers whose attention is not measured."""
     watched = {site.layer for site in anatomy.sites.values()}
     gated = {layer for layer, error in outcome.gates.items() if not error <= limit}
     wrong = {layer for layer, error in outcome.completeness.items() if not error <= limit} - gated

@@ -1,8 +1,8 @@
-"""Several processes, one run: ``accelerate launch`` or ``torchrun`` starts them, each measures its share.
+"""A run in several processes, started by ``accelerate launch`` or ``torchrun``; each measures its share.
 
-Every process goes through the same cases in the same order. Each measures every n-th batch; the first process
-gathers the rows, and it alone judges, writes and reports. A batch is never split, so the numbers are those of
-one process to the last bit. Rows are host data: they travel by gloo, whatever the devices.
+All processes run the same cases in the same order. Each measures every n-th batch; the first process gathers
+the rows, and only the first process judges, writes and reports. A batch is never split, so the numbers are
+those of one process to the last bit. Rows are on the host, so they are sent by gloo whatever the devices.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from phasebench.errors import InputError
 from phasebench.measurement.batches import OnProgress, PassRunner, rows_of_batches
 
 TIMEOUT = timedelta(days=1)
-"""How long a process waits for the others' shares; a process that died is noticed at once."""
+"""Time that a process waits for the other processes; a process that died is noticed at once."""
 
 
 class ShareMeasured(Exception):  # noqa: N818 - no error: the first process goes on
-    """This process has measured its share; the first process reports."""
+    """Raised in all processes but the first, once the share is measured; the first process reports."""
 
 
 class Share(NamedTuple):
     """The result of one process.
 
     Attributes:
-        rows: the store's ``carried``.
-        row_names: those of ``PassRunner``, so that no image is prepared again.
-        failure: why the process could not finish; None if it did.
+        rows: ``carried`` of its store.
+        row_names: ``row_names`` of its ``PassRunner``, so that no image is prepared again.
+        failure: the reason why the process could not finish; None if it finished.
         remedy: the failure's ``InputError.remedy``.
     """
 
@@ -45,7 +45,7 @@ class Share(NamedTuple):
 
 
 def common_batch_size(size: int, label: str) -> int:
-    """The smallest ``size`` of all processes: they must make the same batches.
+    """The smallest ``size`` of all processes, because all must make the same batches.
 
     Raises:
         InputError: another process measures something else, or is gone.
@@ -84,7 +84,7 @@ def share(
 def _measure_share(
     passes: PassRunner, batches: Sequence[Sequence[Sample]], on_progress: OnProgress
 ) -> Exception | None:
-    """Measure every n-th batch, whose rows the store carries; returns what went wrong."""
+    """Measure every n-th batch, whose rows the store carries; returns the exception if one is raised."""
     try:
         for _ in rows_of_batches(passes, batches[processes.rank() :: processes.count()], on_progress):
             pass
@@ -109,7 +109,7 @@ def _adopt(passes: PassRunner, shares: Sequence[Share]) -> None:
 
 
 def _check_same_conditions(conditions: Sequence[Mapping[str, Any]]) -> None:
-    """Check that all rows are measured under the same conditions: they are kept as the first process's."""
+    """Check that all processes measure under the same conditions: the first process stores all rows."""
     for number, other in enumerate(conditions):
         for name, value in other.items():
             if value != conditions[0][name]:

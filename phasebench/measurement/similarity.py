@@ -1,7 +1,7 @@
-"""Contextualization (paper eq. 1): mean cosine between and within modalities, from unit vectors.
+"""Contextualization (paper eq. 1, section 3.1): mean cosine between and within modalities.
 
-The mean of all pairwise cosines is the dot product of the two mean unit vectors, so no m x n matrix
-is ever made. Shapes: B batch, N positions, D width.
+The mean of all pairwise cosines is the dot product of the two mean unit vectors, so the m x n matrix of
+cosines is never computed. Shapes: B batch, N positions, D width.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 SINK_RATIO = 10.0
-"""A position is a sink where its state's norm exceeds this many times its modality's median norm."""
+"""A position is a sink if its state's norm exceeds this many times the median norm of its modality."""
 
 
 def similarity(hidden_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[str, Tensor]:
-    """Every similarity curve at one layer, each [B] float32; NaN where a mean has no pairs.
+    """All similarity curves at one layer, each [B] float32; NaN where a mean has no pairs.
 
     Args:
         hidden_BND: states at one layer.
@@ -53,6 +53,6 @@ def _means(sums_B2D: Tensor, counts_B2: Tensor, selves_B2: Tensor) -> dict[str, 
 
 
 def _within(sums_B2D: Tensor, counts_B2: Tensor, selves_B2: Tensor) -> Tensor:
-    """Mean over ordered pairs i != j: self-pairs are taken out, each a cosine of 1."""
+    """Mean over ordered pairs i != j: the self-pairs, each with a cosine of 1, are subtracted."""
     pairs_B2 = counts_B2 * (counts_B2 - 1)
     return ((sums_B2D.square().sum(-1) - selves_B2) / pairs_B2).where(pairs_B2 > 0, torch.nan)

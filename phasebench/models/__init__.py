@@ -1,1 +1,1 @@
-"""Checkpoints: the registry, loading, the one adapter, the bundled models."""
+"""Checkpoints: named models, loading, the adapter that finds a model's parts, bundled models, converters."""

@@ -15,7 +15,7 @@ from phasebench.settings import Settings
 WEIGHTS = "*.safetensors"
 PICKLED = ("*.bin", "*.pt", "*.pth")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
-"""The names that transformers looks for, in its order. Instead of each there may be an index of shards."""
+"""File names that transformers looks for, in its order. Each may be replaced by an index of shards."""
 INDEX = ".index.json"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZERS = (
@@ -29,10 +29,10 @@ TOKENIZERS = (
 
 
 def check_folder(folder: Path, settings: Settings) -> None:
-    """Check that a folder has weights, a processor and a tokenizer, and needs no code that is not allowed.
+    """Check that a folder has weights, a processor and a tokenizer, and needs no forbidden code.
 
     Raises:
-        InputError: something is missing or not allowed; the message names the file.
+        InputError: a file is missing, damaged or not allowed; the message names it.
     """
     check_code(folder, settings)
     _check_weights(folder, settings)
@@ -44,14 +44,14 @@ def check_folder(folder: Path, settings: Settings) -> None:
 
 
 def check_code(folder: Path, settings: Settings) -> None:
-    """Check that the configuration names no code of the checkpoint's own, unless that is allowed.
+    """Check that the configuration requires no Python code of the checkpoint's own, unless that is allowed.
 
     Raises:
-        InputError: it does.
+        InputError: it requires such code.
     """
     path = folder / "config.json"
     if read_json(path).get("auto_map") and not settings.remote_code:
-        raise InputError(f"{path} wants to run code of its own (auto_map)", remedy="remote_code")
+        raise InputError(f"{path} requires Python code of the checkpoint (auto_map)", remedy="remote_code")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, settings: Settings) -> list[Path]:
-    """The files that transformers reads the weights from; other files may lie beside them, unread.
+    """The files from which transformers reads the weights; the folder may have other weight files.
 
-    If no file has a name that transformers looks for, all files that look like weights.
+    If no file has a name that transformers looks for, these are all files that look like weights.
 
     Raises:
         InputError: the configuration or an index cannot be read, or an index lists a file that is missing.
@@ -94,10 +94,10 @@ def weight_files(folder: Path, settings: Settings) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{index} has no weight_map, which says where each weight lies")
+        raise InputError(f"{index} has no weight_map, which names the file of each weight")
     shards = sorted(set(map(str, weight_map.values())))
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
-        raise InputError(f"{index} names shards that are not there: {summary_of_names(missing)}")
+        raise InputError(f"{index} lists shards that are missing: {summary_of_names(missing)}")
     return [index.parent / shard for shard in shards]
 
 
@@ -117,26 +117,26 @@ def _check_weights(folder: Path, settings: Settings) -> None:
 
 
 def _check_complete(path: Path) -> None:
-    """Check that a safetensors file is as long as its header requires; loading would not name the file."""
+    """Check that a safetensors file is as long as its header says: loading would not name the file."""
     if path.suffix != ".safetensors":
         return
     try:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is truncated or no safetensors file ({error}); copy it again") from error
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); copy it again") from error
 
 
 def summary_of_names(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
+    """The first three names, and the number of the others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def check_image_token(config: Any, tokenizer: Any, image_token: int | None) -> None:
-    """Check that the tokenizer has the image token that the configuration names.
+    """Check that the tokenizer has the image token of the configuration.
 
     Raises:
-        InputError: it has no such token.
+        InputError: the tokenizer has no such token.
     """
     if image_token is None:
         return
@@ -149,7 +149,7 @@ def check_image_token(config: Any, tokenizer: Any, image_token: int | None) -> N
 
 
 def check_image_count(count: int, expected: int | None) -> None:
-    """Check that the processor makes as many image tokens for one image as the model's family has.
+    """Check that the processor makes as many image tokens for one image as is usual in the model's family.
 
     Raises:
         InputError: the numbers differ.

@@ -1,4 +1,4 @@
-"""The device and precision a model gets, and whether one device is enough."""
+"""The device and the precision of a model, and whether it fits on one device."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from phasebench.models.sizes import empty_model, parameters
 from phasebench.settings import Settings
 
 WEIGHTS_SHARE = 0.85
-"""Share of a device's free memory that weights may take; the rest is for the pass."""
+"""Share of a device's free memory that weights may fill; the rest is for the pass."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model's weights go.
+    """The placement of a model's weights.
 
     Attributes:
-        device: the single device, if one is enough.
+        device: the device, if the model is not spread.
         dtype: the precision of the weights.
-        spread: accelerate spreads them over all devices, main memory and disk.
-        memory: at most so much on each device; None leaves it to accelerate.
+        spread: whether accelerate spreads the weights over all devices, main memory and disk.
+        memory: device -> limit of the memory for weights there; None leaves the limits to accelerate.
     """
 
     device: torch.device
@@ -51,7 +51,7 @@ class Placement:
 
 
 def plan_placement(folder: Path, settings: Settings) -> Placement:
-    """Where the model in ``folder`` goes, by the settings ``device``, ``dtype`` and ``max_memory``.
+    """The placement of the model in ``folder``, from the settings ``device``, ``dtype`` and ``max_memory``.
 
     Raises:
         InputError: a setting names a device that does not exist, or the model would have to be spread over
@@ -88,7 +88,7 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name}: {str(error).splitlines()[0]}") from error
     if device.type == "meta":
-        raise InputError(f"device {name}: it holds no numbers; name cpu or an accelerator")
+        raise InputError(f"device {name}: its tensors have no values; name cpu or an accelerator")
     return device
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face hub: looked up before any long work, fetched when they are needed.
+"""Checkpoints on the Hugging Face hub: checked before any long work, downloaded when they are needed.
 
 The hub's library is imported only where it is called, so that listing models does not need it.
 """
@@ -30,10 +30,10 @@ class Hub:
 
 
 def look_up(hub: Hub) -> Path:
-    """Check that the repository exists and may be read; the folder with its config.json.
+    """Check that the repository exists and may be read; returns the folder with its config.json.
 
     Raises:
-        InputError: it does not, or may not; the message says what to do.
+        InputError: it does not exist or may not be read; the message says what to do.
     """
     with _hub_errors(hub):
         return _snapshot(hub, "config.json")
@@ -51,8 +51,8 @@ def fetch(hub: Hub, settings: Settings) -> Path:
     # Without a connection the hub's library returns what is cached, which may be the configuration alone.
     if not any(path.suffix in (".safetensors", ".bin") for path in folder.rglob("*")):
         raise InputError(
-            f"there are no weights of {hub} in the local cache, and the hub gives none: it cannot be "
-            "reached, or has only pickled ones; else download them elsewhere and give NAME=FOLDER",
+            f"there are no weights of {hub} in the local cache, and the hub provides none: it cannot be "
+            "reached, or has only pickled weights; download them elsewhere and give NAME=FOLDER",
             remedy="allow_pickle",
         )
     return folder
@@ -80,11 +80,10 @@ def _hub_errors(hub: Hub) -> Iterator[None]:
         raise InputError(f"{hub.repository} has no revision {hub.revision!r}") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"no repository {hub} on the hub, or it is private (hf auth login); nor is there such a folder"
+            f"there is no repository {hub} on the hub, or it is private (hf auth login), and no such folder"
         ) from error
     except Exception as error:  # the errors of the hub's HTTP library are not part of its interface
         raise InputError(
-            f"{hub} is neither in the local cache nor can the hub be reached "
-            f"({type(error).__name__}: {error}), nor is there such a folder; download it elsewhere and give "
-            "NAME=FOLDER"
+            f"{hub} is not in the local cache, the hub cannot be reached ({type(error).__name__}: {error}), "
+            "and there is no such folder; download it elsewhere and give NAME=FOLDER"
         ) from error

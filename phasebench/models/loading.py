@@ -1,4 +1,4 @@
-"""Loading a checkpoint: weights, processor, and a digest that identifies what was loaded."""
+"""Loading a checkpoint: its weights, its processor, and a digest that identifies it."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ from phasebench.models.processors import load_processor
 from phasebench.settings import Settings
 
 BLOCK = 1 << 20
+"""Bytes of a file that are read at once for its digest."""
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
 ADAPTER = "lora_"
 """Part of the name of a low-rank adapter's weight."""
 GREY = (127, 127, 127)
 REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
-"""What processors raise when a prompt or an image does not suit them."""
+"""The exceptions that processors raise for an unsuitable prompt or image."""
 TRIAL_SIZE = (336, 336)
-"""Size in pixels of the grey image that a loaded model is tried on."""
+"""Width and height in pixels of the grey image that every loaded model is tried on."""
 
 
 @dataclass
@@ -59,13 +60,13 @@ class LoadedModel:
     checkpoint: str
     """Digest of the configuration and weight files; empty if the caller loaded the model."""
     source: str | None = None
-    """``OWNER/NAME@COMMIT`` of a model from the hub."""
+    """``OWNER/NAME@COMMIT`` of a model from the hub; None for others."""
     unused_weights: tuple[str, ...] = ()
-    """Weights of the checkpoint that the model does not use."""
+    """Names of the checkpoint's weights that the model does not use."""
 
     @property
     def device(self) -> torch.device:
-        """The device for its inputs; for a model spread over devices, the first accelerator."""
+        """The device of its inputs; for a model spread over several devices, the first accelerator."""
         device_map = getattr(self.model, "hf_device_map", None)
         if not device_map:
             device: torch.device = next(self.model.parameters()).device
@@ -79,10 +80,10 @@ class LoadedModel:
         return precision(self.model)
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """The processor's tensors for these images, each with the prompt.
+        """The processor's tensors for these images, each with the prompt, on the model's device.
 
         Raises:
-            InputError: the processor refuses them; the message has its reason.
+            InputError: the processor refuses the images or the prompt; the message has its reason.
         """
         try:
             batch = self._processed(list(images))
@@ -97,10 +98,10 @@ class LoadedModel:
         }
 
     def processing_digest(self) -> str:
-        """Hex digest of the tensors that the processor makes of one image and the prompt, sixteen characters.
+        """Hex digest (16 characters) of the tensors that the processor makes from one image and the prompt.
 
         It stays the same if a checkpoint's files are only saved again, and changes with pixels or tokens.
-        Empty if the processor does not take the image.
+        Empty if the processor refuses the image.
         """
         state = hashlib.blake2b(digest_size=8)
         try:
@@ -120,7 +121,7 @@ class LoadedModel:
         return bos is not None and tokenizer(self.prompt)["input_ids"][:2] == [bos, bos]
 
     def _processed(self, images: list[Image.Image]) -> Mapping[str, Any]:
-        """The processor's batch; some processors take images as one list, others as one list per prompt."""
+        """The processor's batch; some processors expect one list of images, others one list per prompt."""
         texts = [self.prompt] * len(images)
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
         if self._has_two_bos_tokens():
@@ -133,7 +134,7 @@ class LoadedModel:
 
 
 def gradient_image() -> Image.Image:
-    """An RGB image, 336 by 168 pixels, that every rotation, crop and exchange of channels would change."""
+    """An RGB image of 336 by 168 pixels that every rotation, crop or exchange of channels changes."""
     width, height = TRIAL_SIZE
     across, down = Image.linear_gradient("L").rotate(90), Image.linear_gradient("L")
     return Image.merge("RGB", (across, down, across.point(lambda x: x // 2))).resize((width, height // 2))
@@ -148,9 +149,10 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
     Args:
         spec: the model.
         cache: folder for bundled models and for weights that are offloaded to disk.
-        settings: of these, device, dtype, max_memory, prompt, allow_pickle and remote_code are used.
-        recorded_prompt: the prompt of a baseline to compare with. It is used if neither ``settings`` nor the
-            family has a prompt and it has as many image tokens as the processor's own.
+        settings: ``device``, ``dtype``, ``max_memory``, ``prompt``, ``allow_pickle`` and ``remote_code`` are
+            used.
+        recorded_prompt: the prompt of the baseline to compare with. It is used if neither ``settings`` nor
+            the model's family has a prompt, and if it has as many image tokens as the processor's own.
 
     Raises:
         InputError: the checkpoint cannot be loaded; the message names the file and the reason.
@@ -190,7 +192,7 @@ def _load_weights(
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error)
-        if reason.startswith("Unrecognized configuration class"):  # transformers then lists all it knows
+        if reason.startswith("Unrecognized configuration class"):  # transformers then lists all classes
             reason = "its config.json is not of a vision language model that transformers knows"
         raise InputError(f"cannot load {folder}: {reason}") from error
     unused = _check_weights(folder, info)
@@ -207,10 +209,10 @@ def _load_weights(
 
 
 def _check_weights(folder: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
-    """Check that the model has all its weights; the names of those that it does not use.
+    """Check that the model has all its weights; returns the names of weights that it does not use.
 
     Raises:
-        InputError: weights are missing or have other shapes, or are of an adapter that nothing applies.
+        InputError: weights are missing, have other shapes, or belong to an adapter that is not applied.
     """
     mismatched = (
         f"{key} {list(stored)} for {list(expected)}"
@@ -228,9 +230,10 @@ def _check_weights(folder: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _watchable_config(folder: Path, settings: Settings) -> dict[str, Any]:
-    """The ``config`` argument for a checkpoint whose attention implementation cannot be watched, else none.
+    """The argument ``config`` for a checkpoint whose attention implementation cannot be watched, else none.
 
-    Such a setting comes from the machine that trained it. Without it the model chooses ``sdpa`` or ``eager``.
+    Such a setting comes from the machine that trained the model. Without the setting, the model chooses
+    ``sdpa`` or ``eager``.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.remote_code, local_files_only=True)
     unwatchable = [part for part in _nested_configs(config) if not is_watchable(part)]
@@ -240,7 +243,7 @@ def _watchable_config(folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def _nested_configs(config: Any) -> Iterator[Any]:
-    """A configuration and all configurations inside it."""
+    """A configuration and all configurations within it."""
     yield config
     for name in config.sub_configs:
         if part := getattr(config, name, None):
@@ -248,7 +251,11 @@ def _nested_configs(config: Any) -> Iterator[Any]:
 
 
 def try_out(loaded: LoadedModel, expected_image_tokens: int | None = None) -> None:
-    """One forward pass over a grey image, to see that processor, configuration and projector agree.
+    """Check with one forward pass over a grey image that processor, configuration and projector agree.
+
+    Args:
+        loaded: the model.
+        expected_image_tokens: the number of image tokens for one image in the model's family, if it is fixed.
 
     Raises:
         InputError: they do not agree, or memory runs out.
@@ -279,9 +286,9 @@ def _recorded_or_default(processor: Any, recorded: str | None) -> str:
 
 
 def default_prompt(processor: Any) -> str:
-    """One image and a request in the processor's chat template; without a template a plain default.
+    """One image and a request in the processor's chat template; without a template, ``DEFAULT_PROMPT``.
 
-    BLIP-like processors put the image tokens before the prompt themselves.
+    It has no image token for BLIP-like processors, which put the image tokens before the prompt themselves.
     """
     if not getattr(processor, "chat_template", None):
         return (
@@ -295,7 +302,7 @@ def default_prompt(processor: Any) -> str:
 
 
 def digest(folder: Path, weights: Sequence[Path]) -> str:
-    """Hex digest of a checkpoint's configuration, weights and code of its own, sixteen characters."""
+    """Hex digest (16 characters) of a checkpoint's configuration, weights, adapter files and own code."""
     state = hashlib.blake2b(digest_size=8)
     extra_files = [path for pattern in EXTRA_FILES for path in folder.glob(pattern)]
     for path in sorted({folder / "config.json", *weights, *extra_files}):

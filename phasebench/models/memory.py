@@ -1,4 +1,4 @@
-"""Running out of memory: how to recognise it, what to report, and how to free what the allocator caches."""
+"""Memory that runs out: recognising the error, reporting it, and emptying the allocator's caches."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory_error(model: str, error: BaseException) -> InputError:
-    """The error to raise when not even a pass over one image fits in memory; ``model`` names the model."""
+    """The error if not even a pass over one image fits into memory; ``model`` is the model's name."""
     return InputError(f"{model}: memory runs out with one image: {error}", remedy="max_memory")
 
 
 def empty_caches() -> None:
-    """Return to the accelerator what its allocator caches of freed tensors."""
+    """Free the accelerator's memory that its allocator caches."""
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()

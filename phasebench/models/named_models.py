@@ -17,7 +17,7 @@ DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
 LLAVA = "5dda2880bda009266dda7c4baff660b95ca64540"
 LLAVA_7B = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"
 LLAVA_NEXT = "c916e6cdcd760b4cecd1dd4907f84ac649f93b23"
-"""Commits with published results by others."""
+"""Commits of the LLaVA models, for which others have published results."""
 CONFIGS = Path(__file__).parent / "configs"
 CAPTION = "Write a short description for the image."
 SYSTEM = (
@@ -44,7 +44,7 @@ class ModelSpec:
             None uses its processor's chat template.
         visual: number of image tokens of one image, if that is fixed.
         config: a file with its full-size configuration, which is available without the hub.
-        note: one line for the list of known models.
+        note: one line for the list of models.
     """
 
     name: str
@@ -60,10 +60,14 @@ class ModelSpec:
             object.__setattr__(self, "source", Path(self.source))
 
     def folder(self, cache: Path, settings: Settings) -> Path:
-        """The checkpoint's folder, which is assembled or fetched first if necessary.
+        """The checkpoint's folder, which is assembled or downloaded first if necessary.
+
+        Args:
+            cache: the cache folder.
+            settings: ``allow_pickle`` decides which files are downloaded.
 
         Raises:
-            InputError: it must be converted first, or cannot be fetched.
+            InputError: the model must be converted first, or cannot be downloaded.
         """
         if self.source is None:
             raise InputError(f"{self.note}, then give {self.name}=FOLDER")
@@ -73,12 +77,12 @@ class ModelSpec:
 
 
 def known_models() -> list[ModelSpec]:
-    """Every model that is known by name without a user's hook."""
+    """All models that have a name without a user's hook."""
     return [*bundled_models(), *named_models()]
 
 
 def bundled_models() -> list[ModelSpec]:
-    """The models that come with phasebench: trained ones, and tiny random ones for tests."""
+    """The models that come with phasebench: two trained models, and tiny random models for tests."""
     return [
         _local_spec("smol-llava", _bundled, CHAT_LLAVA, 36, "SmolLM2-135M with a trained vision encoder"),
         _local_spec("smol-instructblip", _bundled, CHAT_BLIP, 16, "the same through a Q-Former"),
@@ -91,7 +95,7 @@ def bundled_models() -> list[ModelSpec]:
 def _local_spec(
     name: str, make: Callable[[str, Path], Path], prompt: str, visual: int, note: str
 ) -> ModelSpec:
-    """A model that ``make`` (name, cache folder -> checkpoint's folder) makes on this machine."""
+    """A spec of a model that ``make`` (name, cache folder -> checkpoint's folder) makes on this machine."""
     return ModelSpec(name, partial(make, name), prompt, visual, note=note)
 
 
@@ -157,11 +161,11 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
     """The models that arguments name.
 
     An argument is a known name, a folder, or OWNER/NAME on the hub; @REVISION may follow a name or repository
-    on the hub, and NAME= may stand before any of these. Doubled arguments count once.
+    on the hub, and any of these may follow NAME=. Repeated arguments count once.
 
     Raises:
-        InputError: an argument is none of these (the message lists the known names), or two models have one
-            name.
+        InputError: an argument is none of these (the message lists the known names), or two models have the
+            same name.
     """
     specs = {argument: _resolve(argument, known) for argument in arguments}
     names = [spec.name for spec in specs.values()]
@@ -169,7 +173,7 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
         if names.count(name) > 1:
             raise InputError(f"{name}: two different models have this name; give NAME=FOLDER for one of them")
         if name in ("", ".", "..") or set(name) - SAFE_IN_NAMES:
-            raise InputError(f"{name!r} cannot name a baselines' folder; give NAME=FOLDER")
+            raise InputError(f"{name!r} cannot be the name of a baselines' folder; give NAME=FOLDER")
     return list(specs.values())
 
 
@@ -181,11 +185,11 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
         name, location = argument.partition("@")[0], argument
         name = name if name in known else ""
     elif not name:
-        raise InputError(f"{argument}: nothing before =; give NAME=FOLDER, or the folder alone")
+        raise InputError(f"{argument}: there is nothing before =; give NAME=FOLDER, or the folder alone")
     elif location in known:
         return replace(known[location], name=name)
     elif not location:
-        raise InputError(f"{argument}: nothing after =; give a name, a folder, or OWNER/NAME")
+        raise InputError(f"{argument}: there is nothing after =; give a name, a folder, or OWNER/NAME")
     source = _source(argument, location, known)
     if name in known:
         same = source == known[name].source
@@ -200,16 +204,16 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
 
 
 def _hint(folder: Path) -> str:
-    """A guess at what a folder without a configuration is, and what to give in its place."""
+    """A guess at the contents of a folder without a configuration, and what to give instead."""
     if (folder / "adapter_config.json").is_file():
-        return "it holds an adapter alone: merge it into its model (peft's merge_and_unload) and give that"
+        return "it has only an adapter: merge it into its model (peft's merge_and_unload) and give that model"
     if checkpoints := sorted(path.parent for path in folder.glob("*/config.json")):
-        return f"checkpoints lie in folders of their own; give one of them ({checkpoints[-1]})"
+        return f"its subfolders are checkpoints; give one of them ({checkpoints[-1]})"
     return "is this a checkpoint's folder?"
 
 
 def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
-    """The folder at ``location``, or the repository, perhaps with an ``@REVISION``, of that name."""
+    """The folder at ``location``, or the repository with this name and perhaps an ``@REVISION``."""
     path = Path(location).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""An estimate of what measuring a model takes, before any weight is read: sizes, placement, operations, time.
+"""Estimates of a measurement's cost before any weight is read: sizes, placement, operations, speed.
 
 Each multiplication in linear layers and attention counts as two operations. All experts are counted, so
 a mixture of experts is overestimated. Symbols: N positions, V vocabulary, D width.
@@ -24,7 +24,7 @@ TEXT_TOKENS = 24
 """Assumed number of text tokens in a prompt."""
 DTYPES = (torch.float32, torch.bfloat16)
 MATRIX_SIDE, SECONDS = 256, 0.1
-"""For timing a device: side of the first matrices, and seconds after which the matrices grow no more."""
+"""For timing a device: the side of the first matrices, and the seconds after which they stop growing."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Plan:
     Attributes:
         parameters: number of all parameters.
         layers, width, vocabulary: of the language model.
-        visual, positions: number of image tokens, and of all positions in a prompt with one image; None if
-            they are not fixed.
-        pass_operations, attention_operations, lens_operations: operations for one image: for the forward
+        visual, positions: the number of image tokens, and of all positions in a prompt with one image; None
+            if they are not fixed.
+        pass_operations, attention_operations, lens_operations: the operations for one image in the forward
             pass, for the attention rows, and for the lens (0 if there is no lens).
         bytes_by_device: device -> bytes of weights there, in the chosen dtype.
     """
@@ -54,7 +54,12 @@ class Plan:
 
 
 def plan(model: Any, visual: int | None, placement: Placement) -> Plan:
-    """The plan for a model on the meta device; ``visual`` is its number of image tokens, if known.
+    """The plan for a model on the meta device.
+
+    Args:
+        model: the model.
+        visual: the number of image tokens of one image, if it is known.
+        placement: the device and the precision of the weights.
 
     Raises:
         InputError: its layers cannot be found.
@@ -86,7 +91,7 @@ def plan(model: Any, visual: int | None, placement: Placement) -> Plan:
 
 
 def _vision_parameters(model: Any, *language: nn.Module | None) -> int:
-    """Number of parameters before the language model; a head may share its own with the embeddings."""
+    """Number of parameters outside the parts ``language``; a head may share weights with the embeddings."""
     parts = [*language, model.get_decoder() if is_encoder_decoder(model) else None]
     language_ids = {id(p) for part in parts if part is not None for p in part.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in language_ids)
@@ -138,7 +143,7 @@ def _bytes_by_device(model: Any, placement: Placement) -> dict[str, int]:
 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second on ``device``: the fastest of ever larger matrix products."""
+    """Operations per second on ``device``: the fastest of a series of growing matrix products."""
     fastest, side, start = 0.0, MATRIX_SIDE, time.perf_counter()
     while time.perf_counter() - start < SECONDS:
         matrix = torch.rand(side, side, device=device, dtype=dtype)

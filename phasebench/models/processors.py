@@ -1,4 +1,4 @@
-"""Loading a checkpoint's processor, also where transformers wrongly insists on torchvision."""
+"""Loading a checkpoint's processor, even if transformers requires torchvision that images do not need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-from phasebench.errors import OF_TRANSFORMERS, InputError
+from phasebench.errors import TRANSFORMERS_ERRORS, InputError
 
 PARTS = (
     "image_processor",
@@ -24,16 +24,16 @@ PARTS = (
 def load_processor(folder: Path, *, remote_code: bool = False) -> Any:
     """The processor of the checkpoint in ``folder``.
 
-    Many processor classes take a video processor, and video processors need torchvision, which images do not.
-    Without torchvision such a processor is built from its image processor and tokenizer alone.
+    Many processor classes require a video processor, and video processors need torchvision, which images do
+    not need. Without torchvision such a processor is built from its image processor and tokenizer alone.
 
     Raises:
-        InputError: it cannot be loaded; the message names what to install if that would help.
+        InputError: it cannot be loaded; the message says what to install if that would help.
     """
     options = {"local_files_only": True, "trust_remote_code": remote_code}
     try:
         return AutoProcessor.from_pretrained(folder, **options)
-    except OF_TRANSFORMERS as error:
+    except TRANSFORMERS_ERRORS as error:
         if "torchvision" not in str(error).lower():
             raise InputError(f"cannot load the processor in {folder}: {error}") from error
         return _processor_without_videos(folder, options, error)
@@ -48,7 +48,7 @@ def _processor_without_videos(folder: Path, options: dict[str, Any], first_error
         kwargs = {key: value for key, value in entries.items() if key not in PARTS}
         kwargs.setdefault("chat_template", getattr(tokenizer, "chat_template", None))
         return _class_with_optional_parts(kind)(images, tokenizer, video_processor=None, **kwargs)
-    except OF_TRANSFORMERS as error:
+    except TRANSFORMERS_ERRORS as error:
         reasons = " ".join(f"{first_error}; built without it: {error}".split())
         raise InputError(
             f"{folder}: its processor needs torchvision (pip install 'phasebench[torchvision]'): {reasons}"

@@ -1,4 +1,4 @@
-"""A model's size from its configuration alone: it is built on the meta device, and no weight is read."""
+"""The size of a model from its configuration alone: it is built on the meta device, without weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from phasebench.errors import OF_TRANSFORMERS, InputError
+from phasebench.errors import TRANSFORMERS_ERRORS, InputError
 from phasebench.models.converters import register_for
 
 
@@ -28,12 +28,12 @@ def empty_model(path: Path, *, remote_code: bool = False) -> Any:
         config = AutoConfig.from_pretrained(path, trust_remote_code=remote_code)
         with init_empty_weights(include_buffers=True):
             return AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
-    except OF_TRANSFORMERS as error:
+    except TRANSFORMERS_ERRORS as error:
         raise InputError(f"{path}: no image-text-to-text model can be built from it: {error}") from error
 
 
 def parameters(module: nn.Module) -> int:
-    """The number of a module's parameters; shared ones count once."""
+    """The number of a module's parameters; shared parameters count once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

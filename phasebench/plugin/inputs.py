@@ -92,10 +92,11 @@ def selection(config: pytest.Config, name: str) -> Selection:
     from phasebench.datasets.named_datasets import read
     from phasebench.datasets.selection import select
 
-    run, option = run_of(config), config.option
+    run = run_of(config)
+    settings = run.settings
     if name not in run.selections:
         with usage(f"--dataset {name}: "):
             samples = read(run.datasets[name], cache_folder())
-            drawn = select(samples, option.images, option.seed, strict=option.strict_data)
+            drawn = select(samples, settings.images, settings.seed, strict=config.option.strict_data)
         run.selections[name] = drawn
     return run.selections[name]

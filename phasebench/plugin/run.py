@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from phasebench.judge.drift.baseline_folders import Folders
-from phasebench.report.entries import Entry, junit_properties
+from phasebench.report.entries import Entry
+from phasebench.report.outputs import CASE_PROPERTIES
 from phasebench.settings import BaselineMode, Settings
 
 if TYPE_CHECKING:
@@ -121,5 +122,5 @@ def attach(item: pytest.Item, entry: AnyEntry) -> AnyEntry:
     case = case_of(item)
     entry.run = case.run_id
     case.entries.append(entry)
-    item.user_properties += junit_properties(entry)
+    item.user_properties += [pair for properties in CASE_PROPERTIES for pair in properties(entry)]
     return entry

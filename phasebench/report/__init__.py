@@ -1,1 +1,1 @@
-"""What people and machines are told: tables and the results file; without torch."""
+"""The outputs of a run, for people and for programs: tables, results file, report, figures; without torch."""

@@ -1,4 +1,4 @@
-"""Measurements, verdicts and differences as the entries that reports are made from."""
+"""Conversion of measurements, verdicts and differences into entries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 
 def measurement_entry(measured: Measurement, skipped: Sequence[Mapping[str, str]] = ()) -> MeasurementEntry:
-    """A measurement; ``skipped`` are the dataset's images that were set aside, ``Skip`` each."""
+    """The entry of a measurement.
+
+    Args:
+        measured: the measurement.
+        skipped: the dataset's images that were not measured, each in the form of ``Skip``.
+    """
     provenance = cast("Provenance", dict(measured.curves.provenance))
     examples = measured.examples
     return MeasurementEntry(
@@ -68,12 +73,12 @@ def _picture(example: ExampleImage) -> Picture:
 
 
 def _heatmap(norms: Array) -> Rows:
-    """Norm-based attention of the last text token, layers 1..L by positions; to six digits."""
+    """Norm-based attention of the last text token [L, N], to six digits."""
     return [[rounded_number(float(value), 6) for value in row] for row in norms]
 
 
 def curve_columns(curves: Curves, name: str) -> Columns:
-    """One curve by columns."""
+    """One curve as columns; None where it has no value."""
     table = curves.summary(name)
     return Columns(
         layer=[int(layer) for layer in table.index],
@@ -88,10 +93,14 @@ def _finite(value: float) -> float | None:
 
 
 def timing(seconds: Sequence[float], pairs: Sequence[tuple[float, float]]) -> Timing:
-    """Seconds per image: mean of the pass, mean of the plain forward, and their ratio on the same images.
+    """Mean seconds per image of the pass and the plain pass, their ratio on the same images, and the total.
 
-    The plain forward is timed on a few images only, in ``pairs`` with their pass; the ratio leaves out the
-    first of these, which warms up. All None where every image came from the store.
+    All are None if every image came from the store.
+
+    Args:
+        seconds: of the instrumented pass, for each image that this run measured.
+        pairs: seconds of the instrumented and of the plain pass, for the few images where both were timed.
+            The ratio leaves out the first pair, which warms up.
     """
     if not seconds:
         return {"pass": None, "plain": None, "ratio": None, "total": None}
@@ -106,7 +115,7 @@ def timing(seconds: Sequence[float], pairs: Sequence[tuple[float, float]]) -> Ti
 
 
 def finding_entry(finding: Finding, verdict: Verdict, recorded: str | None) -> FindingEntry:
-    """A verdict; ``recorded`` is the baseline's, None without one and empty where it cannot be read."""
+    """The entry of a verdict; ``recorded`` is the baseline's: None without one, empty if it is unreadable."""
     numbers = verdict.as_dict()
     controls = [cast("ControlRow", row) for row in numbers.pop("controls")]
     return FindingEntry(
@@ -122,7 +131,13 @@ def finding_entry(finding: Finding, verdict: Verdict, recorded: str | None) -> F
 
 
 def drift_entry(curve: str, difference: Difference | None, recorded: Record | None) -> DriftEntry:
-    """A curve beside its baseline, at the layer that differs most in what is allowed; None: not compared."""
+    """The entry of a curve's comparison, with the numbers of the worst layer.
+
+    Args:
+        curve: the curve's name.
+        difference: its difference from the baseline; None if they were not compared.
+        recorded: the baseline, if there is one.
+    """
     if difference is None:
         return DriftEntry(curve=curve)
     layer = difference.worst

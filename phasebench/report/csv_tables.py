@@ -1,4 +1,4 @@
-"""The numbers of a run as CSV, one table a kind; every number as the results file has it."""
+"""The numbers of a run as CSV, one table for each kind, with every number as in the results file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DRIFT = ("model", "dataset", *COLUMNS["drift"])
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
-    """Name of a table -> CSV, of what ``--results`` writes."""
+    """Name of a table -> its CSV text; ``results`` is the content of the results file."""
     runs = results["runs"]
     return {
         "curves": _text(CURVES, (row for run in runs for row in _curves(run))),
@@ -33,7 +33,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(header: Row, rows: Iterable[Row]) -> str:
-    """Floats are written by ``repr``, as in JSON; None is an empty cell."""
+    """A table as CSV text: floats as ``repr`` writes them, as in JSON; None as an empty cell."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
@@ -41,49 +41,49 @@ def _text(header: Row, rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def _place(run: Mapping[str, Any]) -> tuple[str, str]:
+def _names(run: Mapping[str, Any]) -> tuple[str, str]:
     return run["model"], run["dataset"]
 
 
 def _curves(run: Mapping[str, Any]) -> Iterator[Row]:
     sources = {"measured": run.get("curves", {})}
     sources |= {f"control {name}": curves for name, curves in run.get("controls", {}).items()}
-    sources["baseline"] = {name: one["baseline"] for name, one in run["drift"].items() if "baseline" in one}
+    drift = run["drift"].items()
+    sources["baseline"] = {name: entry["baseline"] for name, entry in drift if "baseline" in entry}
     for source, curves in sources.items():
         for name, table in curves.items():
             columns = (table[key] for key in ("layer", "mean", "se", "n"))
             for values in zip(*columns, strict=True):
-                yield *_place(run), source, name, *values
+                yield *_names(run), source, name, *values
 
 
 def _findings(run: Mapping[str, Any]) -> Iterator[Row]:
-    for name, found in run["findings"].items():
-        told = (found[key] for key in ("low", "high"))
+    for name, entry in run["findings"].items():
         yield (
-            *_place(run), name, "", found["verdict"], found["value"], None, *told, None,
-            found["margin"], found["images_needed"], found["recorded"], found["detail"],
+            *_names(run), name, "", entry["verdict"], entry["value"], None, entry["low"], entry["high"], None,
+            entry["margin"], entry["images_needed"], entry["recorded"], entry["detail"],
         )  # fmt: skip
-        for one in found["controls"]:
-            numbers = (one[key] for key in ("value", "difference", "low", "high", "differs"))
-            yield *_place(run), name, one["control"], "", *numbers, None, None, None, one["note"]
+        for row in entry["controls"]:
+            numbers = (row[key] for key in ("value", "difference", "low", "high", "differs"))
+            yield *_names(run), name, row["control"], "", *numbers, None, None, None, row["note"]
 
 
 def _phases(run: Mapping[str, Any]) -> Iterator[Row]:
-    for found in run["findings"].values():
-        if phases := found.get("phases"):
+    for entry in run["findings"].values():
+        if phases := entry.get("phases"):
             pattern = phases["pattern"]
             columns = (phases[key] for key in ("layers", "low", "high"))
             for ends, begins, *numbers in zip(pattern[:-1], pattern[1:], *columns, strict=True):
-                yield *_place(run), ends, begins, *numbers
+                yield *_names(run), ends, begins, *numbers
 
 
 def _drift(run: Mapping[str, Any]) -> Iterator[Row]:
-    for name, one in run["drift"].items():
-        yield *_place(run), name, *(one.get(key) for key in DRIFT[3:])
+    for name, entry in run["drift"].items():
+        yield *_names(run), name, *(entry.get(key) for key in DRIFT[3:])
 
 
 def _attention_text(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Norms by layer, a column a position; ``image`` is empty for the mean over images."""
+    """Norms by layer, one column per position; ``image`` is empty for the mean over images."""
     rows = [row for run in runs for row in _attention(run)]
     widest = max((len(row) for row in rows), default=4)
     head = ("model", "dataset", "image", "layer", *range(widest - 4))
@@ -93,4 +93,4 @@ def _attention_text(runs: Sequence[Mapping[str, Any]]) -> str:
 def _attention(run: Mapping[str, Any]) -> Iterator[Row]:
     for image, rows in {"": run.get("heatmap"), **run.get("heatmaps", {})}.items():
         for layer, row in enumerate(rows or (), start=1):
-            yield *_place(run), image, layer, *row
+            yield *_names(run), image, layer, *row

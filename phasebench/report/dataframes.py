@@ -1,4 +1,4 @@
-"""The results file as tables, for notebooks and scripts."""
+"""``phasebench.load_results``: the results file as pandas tables, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -22,21 +22,26 @@ COLUMNS: Mapping[Table, tuple[str, ...]] = {
         "curve", "layer", "excess", "recorded", "measured", "low", "high", "effect", "shared", "images",
     ),
 }  # fmt: skip
-"""Columns after ``model`` and ``dataset``."""
+"""Table -> its columns after ``model`` and ``dataset``."""
 
 
 def load_results(path: str | Path, table: Table = "curves") -> pd.DataFrame:
-    """A file that ``--results`` wrote as one long table, a row for each number.
+    """Read a results file (of ``--results``) as one long table.
 
-    ``curves``: a row a curve and layer, ``control`` being ``none`` for the images themselves; ``depth`` is
-    the layer over the last one. ``findings`` and ``drift``: a row a finding or curve. All begin with
-    ``model`` and ``dataset``; docs/results.md says what the columns hold.
+    Args:
+        path: the file.
+        table: ``curves`` has one row per curve and layer; its column ``control`` is ``none`` for the
+            measured images, and ``depth`` is the layer divided by the last layer. ``findings`` has one row
+            per finding, ``drift`` one per compared curve.
+
+    Returns:
+        The table. Its first columns are ``model`` and ``dataset``; docs/results.md explains the others.
 
     Raises:
-        InputError: the file is missing, not a results file, or of another version; or there is no such table.
+        InputError: the file is missing, is no results file or has another schema, or there is no such table.
     """
     if table not in get_args(Table):
-        raise InputError(f"table {table!r}: there are {', '.join(get_args(Table))}")
+        raise InputError(f"there is no table {table!r}; there are {', '.join(get_args(Table))}")
     rows = [
         {"model": run["model"], "dataset": run["dataset"], **row}
         for run in _runs(Path(path))

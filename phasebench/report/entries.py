@@ -1,8 +1,9 @@
-"""Entries: what the cases of a run hand to the report, as typed plain data.
+"""Entries: the results that the cases of a run hand to the report, as typed plain data.
 
-An entry travels with pytest's report of its case, also from a worker of pytest-xdist to the controller, as
-a dictionary that ``as_plain`` makes and ``from_plain`` reads. The results file, its schema and its page in
-the documentation are made from the same classes. Arrays over layers are lists by layer 0..L.
+An entry is attached to pytest's report of its case, and so also goes from a worker of pytest-xdist to the
+controller. It is sent as a dictionary that ``as_plain`` makes and ``from_plain`` reads. The results file, its
+schema and its page in the documentation are made from the same classes: the attributes' descriptions here
+are the text of that page. Arrays over layers are lists by layer 0..L.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any, ClassVar, Literal
 from typing_extensions import NotRequired, TypedDict
 
 Number = float | None
-"""None where there is no value: JSON has neither NaN nor infinity."""
+"""A number, or None without a value: JSON has neither NaN nor infinity."""
 Rows = list[list[Number]]
+"""A heatmap: layers by positions."""
 
 
 class Columns(TypedDict):
-    """A curve by columns: layer, mean over images, standard error over items, images with a value."""
+    """A curve as columns: layer, mean over images, standard error over items, images with a value."""
 
     layer: list[int]
     mean: list[Number]
@@ -28,11 +30,12 @@ class Columns(TypedDict):
 
 
 Timing = TypedDict("Timing", {"pass": Number, "plain": Number, "ratio": Number, "total": Number})
-"""Seconds: of the instrumented pass and of the plain one per image, their ratio, all; None from the store."""
+"""Seconds per image of the instrumented pass and of the plain pass, their ratio, and the total seconds; None
+if all images came from the store."""
 
 
 class Layout(TypedDict):
-    """Positions of the prompt: its length, the image tokens' runs ``[start, end)``, how many are text."""
+    """A prompt's length, the spans ``[start, end)`` of its image tokens, and its number of text positions."""
 
     length: int
     visual: list[list[int]]
@@ -48,7 +51,7 @@ class Picture(TypedDict):
 
 
 class Patches(TypedDict):
-    """The grid in which the image tokens lie over a picture, and how the picture fits into it."""
+    """The grid of image tokens over a picture, and how the picture is made square (crop or stretch)."""
 
     rows: int
     columns: int
@@ -56,7 +59,7 @@ class Patches(TypedDict):
 
 
 class SelfTestSummary(TypedDict):
-    """What the self-test measured; ``unmeasured`` is what failed it, and why."""
+    """The numbers of the self-test; ``unmeasured``: each part that failed -> the reason."""
 
     bit_equal: bool
     attention_rows: int
@@ -68,7 +71,7 @@ class SelfTestSummary(TypedDict):
 
 
 class Skip(TypedDict):
-    """An image that was set aside."""
+    """An image that was not measured, and the reason in a few words."""
 
     id: str
     path: str
@@ -76,7 +79,7 @@ class Skip(TypedDict):
 
 
 class Provenance(TypedDict):
-    """What was measured, on what, with what."""
+    """The model, data, prompt, settings, device and versions of a measurement."""
 
     model: str
     architecture: str
@@ -100,7 +103,10 @@ class Provenance(TypedDict):
 
 
 class ControlRow(TypedDict):
-    """A finding's number in a control; ``differs`` is None without an interval of the difference."""
+    """A finding's number in a control, and its difference from the measured number with an interval.
+
+    ``differs`` is None if the difference has no interval.
+    """
 
     control: str
     value: Number
@@ -113,52 +119,56 @@ class ControlRow(TypedDict):
 
 @dataclass(kw_only=True)
 class Entry:
-    """One thing that a case reports of a model and dataset.
+    """One result that a case reports for a model and dataset.
 
     Attributes:
         run: ``<model>/<dataset>``.
-        passed: whether it is as it should be; None where the outcome of the whole case counts.
+        passed: whether the result is as expected; None if it has the outcome of its case.
     """
 
     kind: ClassVar[str]
     judged: ClassVar[bool] = False
-    """Whether the case compared a result with a reference."""
+    """Whether the case compares a result with a reference."""
 
     run: str = ""
     passed: bool | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether it is not as it should be."""
+        """Whether the result is not as expected."""
         return self.passed is False
 
 
 @dataclass(kw_only=True)
 class MeasurementEntry(Entry):
-    """A model measured on a dataset.
+    """The measurement of a model on a dataset.
 
     Attributes:
-        curves: curve -> `{layer, mean, se, n}`, lists by layer 0..L; null where a curve has no value.
-        controls: `blank`, and with `--controls` `projector` and `text` -> curves in the same form.
-        timing: seconds of the images that this run measured: `pass` and `plain` per image, `total`; `ratio`
-            of the two on the same images; null where all came from the store.
-        heatmap: mean attention norm, layers 1..L by positions, to six digits; null where layouts differ.
+        curves: curve -> `{layer, mean, se, n}`, each a list by layer 0..L; null where a curve has no value.
+        controls: name of a control -> curves in the same form. The names are `blank` and, with `--controls`,
+            `projector` and `text`.
+        timing: seconds of the images that this run measured: `pass` and `plain` are means per image, `ratio`
+            is the ratio of the two on the same images, `total` is the sum over all passes; null if all
+            images came from the store.
+        heatmap: norm-based attention, mean over images: layers 1..L by positions, to six digits; null if the
+            images have different layouts.
         heatmaps: the same for each of the first two images, by id (as in Fig. 4).
-        words: what the lens decodes from those two: id -> layers 0..L -> one token a visual position.
-        pictures: `{path, captions, references}` of those two; the references are the caption words that
-            count.
-        patches: `{rows, columns, fit}` of the grid in which the image tokens lie over a picture; null if
-            none.
-        layout: `{length, visual: [[start, end]], text}` of the prompt in positions; a list where images
-            differ.
-        selftest: what the self-test measured; `unmeasured` is what failed it, and why.
-        broken: images with NaN or infinite states -> the first layer and module that have them.
+        words: the tokens that the lens decodes from these two images: id -> layers 0..L -> one token for
+            each visual position.
+        pictures: `{path, captions, references}` of these two images, by id; `references` are the caption
+            words that recall counts.
+        patches: `{rows, columns, fit}` of the grid of image tokens over a picture; null if there is no such
+            grid.
+        layout: `{length, visual: [[start, end]], text}` of the prompt, in positions; a list of these if the
+            images have different layouts.
+        selftest: the numbers of the self-test; its `unmeasured` gives the reason for each part that failed.
+        broken: id of an image with NaN or infinite states -> the first layer and module that have them.
         provenance: checkpoint and data digests, prompt, seed, dtype, device, versions.
-        images: the ids of the images measured, in order.
-        stored: how many of them an earlier run had measured.
-        notes: what happened on the way that changes no number: memory ran out, the store could not be
-            written.
-        skipped: the images set aside: `{id, path, reason}`.
+        images: the ids of the measured images, in order.
+        stored: the number of these images that an earlier run had measured.
+        notes: events of the run that change no number, for example that memory ran out or that the store
+            could not be written.
+        skipped: the images that were not measured: `{id, path, reason}`.
     """
 
     kind: ClassVar[str] = "measurement"
@@ -186,22 +196,22 @@ class FindingEntry(Entry):
     """A finding's verdict.
 
     Attributes:
-        id: the finding's.
-        claim: what it says, in a sentence.
-        source: where the paper says it.
-        order: its place in tables.
-        verdict: holds, does not hold or undecided.
+        id: the finding's id.
+        claim: the claim in one sentence.
+        source: the source of the claim, for the paper's findings its figure and section.
+        order: its position in tables.
+        verdict: `holds`, `does not hold` or `undecided`.
         value: the number that decided.
         low: the lower end of its interval.
         high: the upper end of its interval.
-        margin: how far the deciding end of the interval lies beyond its bound, in standard errors; negative
-            where undecided.
-        images_needed: how many images would decide an undecided verdict; null where no number would.
-        detail: the number in words.
-        controls: the finding's number in each control, the `difference` with its interval, whether it
-            `differs`.
-        recorded: the baseline's verdict; null without one, empty where it cannot be read.
-        data: what the finding adds, such as `phases` of `four_phases`: `{pattern, layers, low, high}`.
+        margin: the distance from the deciding end of the interval to its bound, in standard errors; negative
+            if the verdict is undecided.
+        images_needed: the number of images that would decide an undecided verdict; null if no number would.
+        detail: a description of the number: its condition and layer.
+        controls: for each control the finding's number (`value`), the `difference` (measured minus control)
+            with its interval, and whether it `differs`.
+        recorded: the baseline's verdict; null if there is none, empty if it cannot be read.
+        data: the finding's own data, such as `phases` of `four_phases`: `{pattern, layers, low, high}`.
     """
 
     kind: ClassVar[str] = "finding"
@@ -225,24 +235,25 @@ class FindingEntry(Entry):
 
 @dataclass(kw_only=True)
 class DriftEntry(Entry):
-    """A curve beside its baseline, at the layer that differs most.
+    """The comparison of a curve with its baseline, at the layer that differs most (the worst layer).
 
     Attributes:
         curve: its name.
-        layer: the one that differs most; null where nothing could be compared.
-        excess: the difference divided by what is allowed: above 1 is drift; null where it has no measure.
-        recorded: the baseline's mean there.
-        measured: the measured mean there.
-        low: the lower end of the difference's interval.
-        high: the upper end of it.
+        layer: the worst layer; null if nothing could be compared.
+        excess: the difference divided by the allowed difference: above 1 is drift; null if no difference can
+            be computed.
+        recorded: the baseline's mean at that layer.
+        measured: the measured mean at that layer.
+        low: the lower end of the interval of the difference.
+        high: the upper end of the interval of the difference.
         effect: the difference in standard deviations over images.
-        shared: how many images both have; 0: other images were compared.
-        images: how many images the side with more has.
+        shared: the number of images that both records have; 0 if different images were compared.
+        images: the number of images in the larger of the two records.
         lines: the difference in words, the worst layers first.
-        updated: whether the baseline was written anew.
-        cause: the likely cause of a drift; empty where it is not clear.
-        left: why an update left the baseline as it is; empty where it did not.
-        baseline: the recorded curve by columns; null without one.
+        updated: whether this run wrote the baseline.
+        cause: the likely cause of a drift; empty if it is not clear.
+        left: the reason why an update did not change the baseline.
+        baseline: the recorded curve, in the form of `curves`.
     """
 
     kind: ClassVar[str] = "drift"
@@ -266,7 +277,7 @@ class DriftEntry(Entry):
 
     @property
     def badness(self) -> float:
-        """What drift is sorted by; what has no measure (another number of layers, no file) comes first."""
+        """The value that drift is sorted by; infinite, and so first, if no difference can be computed."""
         return float("inf") if self.excess is None else self.excess
 
 
@@ -275,9 +286,9 @@ class TimingEntry(Entry):
     """Recorded durations that were handed to pytest-benchmark.
 
     Attributes:
-        route: ``pass`` or ``plain``.
-        seconds: mean per image.
-        stored: that of the stored benchmark; None without one.
+        route: ``pass`` (instrumented) or ``plain``.
+        seconds: mean seconds per image.
+        stored: mean seconds per image in the stored benchmark; None if there is none.
     """
 
     kind: ClassVar[str] = "timing"
@@ -289,10 +300,10 @@ class TimingEntry(Entry):
 
 @dataclass(kw_only=True)
 class OwnCaseEntry(Entry):
-    """A case of the user's own.
+    """A case in the user's own test files that uses a measurement.
 
     Attributes:
-        case: its name.
+        case: the case's name.
     """
 
     kind: ClassVar[str] = "own"
@@ -312,24 +323,27 @@ KINDS: dict[str, type[Entry]] = {
     cls.kind: cls
     for cls in (MeasurementEntry, FindingEntry, DriftEntry, TimingEntry, OwnCaseEntry, UncomparedEntry)
 }
-"""The word for each kind of entry in its plain form -> its class."""
+"""Kind in an entry's plain form -> class of the entry."""
 UNREPORTED = ("passed", "order")
-"""Fields that no file shows."""
+"""Fields that are in no output file."""
 
 
 def as_plain(entry: Entry) -> dict[str, Any]:
-    """The entry as a dictionary that any process can send."""
+    """The entry as a dictionary of plain data that can be sent between processes."""
     return {"kind": entry.kind, **vars(entry)}
 
 
 def from_plain(plain: Mapping[str, Any]) -> Entry:
-    """The entry again."""
+    """The entry that ``as_plain`` turned into a dictionary."""
     values = dict(plain)
     return KINDS[values.pop("kind")](**values)
 
 
 def junit_properties(entry: Entry) -> list[tuple[str, str | int | float]]:
-    """The entry's single values as properties of its case: ``phasebench.<field>``; a finding's data too."""
+    """The entry's texts and numbers as JUnit properties ``phasebench.<field>``, a finding's data included.
+
+    Empty for entries that are neither judged nor timings.
+    """
     if not (entry.judged or isinstance(entry, TimingEntry)):
         return []
     values = {name: value for name, value in vars(entry).items() if name not in UNREPORTED}
@@ -338,8 +352,8 @@ def junit_properties(entry: Entry) -> list[tuple[str, str | int | float]]:
 
 
 def reported(entry: Entry, *hidden: str) -> dict[str, Any]:
-    """The entry's fields as the results file has them, without those that are ``hidden``."""
-    names = (one.name for one in fields(entry))
+    """The entry's fields in the form of the results file, without the fields named in ``hidden``."""
+    names = (entry_field.name for entry_field in fields(entry))
     values = {name: getattr(entry, name) for name in names if name not in (*UNREPORTED, "run", *hidden)}
     data: dict[str, Any] = values.pop("data", {})
     return values | data

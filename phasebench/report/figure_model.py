@@ -1,4 +1,4 @@
-"""What a figure shows, whatever draws it: lines with bands, phases, or a heatmap."""
+"""The content of a figure, independent of the library that draws it: lines with bands, phases, a heatmap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 Value = float | None
 DASHES = ("solid", "dash", "dot", "dashdot")
-"""Measured; baseline; control; without sinks."""
+"""Line styles of measured curves, baselines, controls, and curves without sinks."""
 SOLID, BASELINE, CONTROL, NO_SINK = DASHES
 
 
@@ -16,12 +16,12 @@ class Line:
     """One curve.
 
     Attributes:
-        name: as the legend has it.
-        x, y: its points; None where there is no value.
-        se: standard errors, drawn as a band; empty if there are none.
-        colour: its number in the palette; a marker goes with it where the line is solid.
+        name: its name in the legend.
+        x, y: its points; y is None where there is no value.
+        se: standard errors of y, drawn as a band; empty if there are none.
+        colour: the number of its colour in the palette; a solid line also has the marker of that number.
         dash: one of ``DASHES``.
-        hidden: drawn when it is asked for.
+        hidden: whether the line is drawn only after a click in the legend.
     """
 
     name: str
@@ -33,20 +33,20 @@ class Line:
     hidden: bool = False
 
     @property
-    def known(self) -> list[int]:
-        """Numbers of the points that have a value."""
+    def defined_points(self) -> list[int]:
+        """The numbers of the points that have a value."""
         return [index for index, value in enumerate(self.y) if value is not None]
 
     @property
     def band(self) -> list[tuple[float, float, float]]:
-        """``(x, low, high)``: a standard error to both sides, where there is one."""
+        """The band ``(x, low, high)`` of one standard error on both sides, at the points that have one."""
         pairs = zip(self.x, self.y, self.se or [None] * len(self.x), strict=False)
         return [(x, y - se, y + se) for x, y, se in pairs if y is not None and se is not None]
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where one phase ends and the next begins, with its interval."""
+    """The layer at which one phase ends and the next begins, with its interval."""
 
     layer: int
     low: Value
@@ -60,7 +60,7 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Heat:
-    """A heatmap: rows are layers 1..L, columns positions; ``visual`` are the image tokens' spans."""
+    """A heatmap: rows are layers 1..L, columns positions; ``visual`` has the spans of the image tokens."""
 
     rows: Sequence[Sequence[Value]]
     visual: Sequence[Sequence[int]] = ()
@@ -72,11 +72,11 @@ class Figure:
 
     Attributes:
         id: unique among the figures of a model and dataset; the name of its files.
-        title, caption: what it is, and how to read it.
-        label: of the vertical axis.
-        last: L, where the horizontal axis is the layer; None where it is the depth.
-        lines, heat: what is drawn.
-        phases, boundaries: names of the phases, and what lies between them.
+        title, caption: its title, and an explanation of how to read it.
+        label: the label of the vertical axis.
+        last: the last layer L if the horizontal axis is the layer; None if it is the relative depth.
+        lines, heat: its lines or its heatmap.
+        phases, boundaries: the names of the phases, and the boundaries between them.
         log: whether the vertical axis is logarithmic.
     """
 

@@ -15,11 +15,11 @@ ROMAN = ("I", "II", "III", "IV")
 BANDS = "Bands: one standard error of the mean over images."
 DASHED = "Dashed: the baseline."
 CONTROLS = (6, 1, 4, 7)
-"""Colours of the controls."""
+"""Numbers of the controls' colours in the palette."""
 
 
-def of_run(results: Results, run_id: str) -> Iterator[Figure]:
-    """Figures 1, 3, 4 and 5 of one model on one dataset; those of which nothing was measured are left out."""
+def run_figures(results: Results, run_id: str) -> Iterator[Figure]:
+    """Figures 1, 3, 4 and 5 of the paper for one model and dataset, without those that have no value."""
     entry = results.measurement(run_id)
     if entry is None:
         return
@@ -33,12 +33,12 @@ def of_run(results: Results, run_id: str) -> Iterator[Figure]:
         _shares(entry, baselines),
         _recall(entry, baselines, names, boundaries),
     ):
-        if figure is not None and (figure.heat or any(line.known for line in figure.lines)):
+        if figure is not None and (figure.heat or any(line.defined_points for line in figure.lines)):
             yield figure
 
 
-def across_models(results: Results) -> Iterator[tuple[str, list[Figure]]]:
-    """Datasets that several models were measured on, with a figure for each curve that is compared there."""
+def model_comparisons(results: Results) -> Iterator[tuple[str, list[Figure]]]:
+    """Each dataset on which several models were measured, with a figure for each curve that is compared."""
     datasets: dict[str, dict[str, MeasurementEntry]] = {}
     for run_id, entry in results.measurements().items():
         model, _, dataset = run_id.partition("/")
@@ -46,11 +46,11 @@ def across_models(results: Results) -> Iterator[tuple[str, list[Figure]]]:
     for dataset, models in datasets.items():
         if len(models) > 1:
             figures = (_models_figure(models, curve) for curve in CATALOG if curve.models_figure)
-            yield dataset, [figure for figure in figures if any(line.known for line in figure.lines)]
+            yield dataset, [figure for figure in figures if any(line.defined_points for line in figure.lines)]
 
 
 def _models_figure(models: Mapping[str, MeasurementEntry], curve: Curve) -> Figure:
-    """One curve of several models, by relative depth."""
+    """One curve of several models over relative depth."""
     lines = []
     for colour, (model, entry) in enumerate(models.items()):
         table = entry.curves[curve.name]
@@ -64,7 +64,7 @@ def _models_figure(models: Mapping[str, MeasurementEntry], curve: Curve) -> Figu
 def _lines(
     entry: MeasurementEntry, baselines: Mapping[str, Columns], figure: str, colours: Sequence[int] = range(9)
 ) -> list[Line]:
-    """The measured curves that a figure draws, each with its baseline dashed beside it."""
+    """The measured curves of a figure, each followed by its baseline as a dashed line."""
     lines = []
     curves = (curve for curve in CATALOG if figure in curve.figures)
     for curve, colour in zip(curves, colours, strict=False):
@@ -77,12 +77,12 @@ def _lines(
 
 
 def _stretched(layers: Sequence[int], last: int) -> list[float]:
-    """Layers of a model with another number of them, laid over this one's by depth."""
+    """Layers of a baseline, scaled to ``last`` layers if its model has another number of layers."""
     return [layer if layers[-1] == last else layer * last / (layers[-1] or 1) for layer in layers]
 
 
 def _control_lines(entry: MeasurementEntry, control: str, curve: str, colour: int) -> list[Line]:
-    """A control's curve, dotted; none where the control does not have it."""
+    """A control's curve as a dotted line; no line if the control does not have the curve."""
     table = entry.controls.get(control, {}).get(curve)
     if table is None:
         return []
@@ -97,7 +97,7 @@ def _without_sinks(entry: MeasurementEntry, curve: str, colour: int, *, hidden: 
 
 
 def phases_and_boundaries(findings: Sequence[FindingEntry]) -> tuple[list[str], list[Boundary]]:
-    """Names of the phases that ``four_phases`` found, and the boundaries between them; both may be empty."""
+    """The names of the phases in the entry of ``four_phases``, and their boundaries; both may be empty."""
     phases = next((entry.data["phases"] for entry in findings if "phases" in entry.data), None)
     if phases is None:
         return [], []
@@ -151,26 +151,26 @@ def _modalities(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Fi
 
 
 def _heatmaps(entry: MeasurementEntry) -> Iterator[Figure]:
-    shown = {"": entry.heatmap, **entry.heatmaps}
-    for image, rows in shown.items():
+    heatmaps = {"": entry.heatmap, **entry.heatmaps}
+    for image, rows in heatmaps.items():
         if rows and any(value for row in rows for value in row):
-            what = f"image {image}" if image else f"mean of {len(entry.images)} images"
-            number = list(shown).index(image)
+            subject = f"image {image}" if image else f"mean of {len(entry.images)} images"
+            number = list(heatmaps).index(image)
             yield Figure(
                 f"figure-4-heatmap{f'-{number}' if number else ''}",
-                f"Figure 4, above. Attention of the last text token, {what}",
+                f"Figure 4, above. Attention of the last text token, {subject}",
                 "Norm of what each position contributes, on a logarithmic scale.",
                 "layer", _last(entry), heat=Heat(rows, _visual(entry)),
             )  # fmt: skip
 
 
 def _visual(entry: MeasurementEntry) -> list[list[int]]:
-    """The runs of image tokens, where all images have the same."""
+    """The spans of the image tokens; empty if the images have different layouts."""
     return [] if isinstance(entry.layout, list) else entry.layout["visual"]
 
 
 def _positions(entry: MeasurementEntry) -> Figure | None:
-    """Figure 4, below: norm-based attention by layer to single tokens, and to the rest of each kind."""
+    """Figure 4, below: norm-based attention by layer to single tokens, and its mean over the others."""
     rows = entry.heatmap
     if not rows:
         return None
@@ -193,7 +193,7 @@ def _positions(entry: MeasurementEntry) -> Figure | None:
 
 
 def _mean(values: Sequence[Value]) -> Value:
-    """Of what is known; nothing where that is 0, which a logarithm does not have."""
+    """The mean of the defined values; None if it is 0, which has no logarithm."""
     known = [value for value in values if value is not None]
     return (fmean(known) or None) if known else None
 

@@ -1,4 +1,4 @@
-"""What GitHub shows of a run: a step's summary in Markdown, and failed cases as errors of a pull request."""
+"""Output for GitHub: a step's summary in Markdown, and failed cases as errors of a pull request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from phasebench.report.entries import DriftEntry, FindingEntry, OwnCaseEntry
 from phasebench.report.results import Failure, Results, short
 
 SUMMARY_LIMIT = 900_000
-"""Bytes; GitHub takes a mebibyte a step and drops a whole summary above it."""
+"""Size in bytes. GitHub allows a mebibyte per step and drops a summary that is larger."""
 MAX_ANNOTATIONS = 10
-"""GitHub shows no more errors of a step."""
+"""The number of errors that GitHub shows for a step."""
 
 
 def summary(results: Results) -> str:
-    """The Markdown: cases that came to no measurement, then a section for each model and dataset.
+    """The summary in Markdown: cases that failed before a result, then a section for each model and dataset.
 
-    Sections with a failure come first, those that drifted most before all; empty without any result.
+    Sections with a failure come first, the largest drift before the others. Empty if there are no results.
     """
     lost = [failure.first_line for failure in results.failures if not failure.entries]
     run_ids = sorted(
@@ -55,7 +55,7 @@ def _section(results: Results, run_id: str) -> Iterator[str]:
 
 
 def _drift(entries: Sequence[DriftEntry]) -> Iterator[str]:
-    """The curves that drifted, worst first."""
+    """A table of the curves that drifted, worst first, and their causes."""
     yield "| drift | layer | recorded | now | x allowed |"
     yield "|---|---|---|---|---|"
     for entry in entries:
@@ -80,7 +80,7 @@ def _findings(entries: Sequence[FindingEntry]) -> Iterator[str]:
 
 
 def error_lines(failures: Sequence[Failure]) -> Iterator[str]:
-    """``::error`` lines, worst first; the last one says how many are left out."""
+    """``::error`` lines, worst first, at most ``MAX_ANNOTATIONS``; the last one counts those left out."""
     ordered = sorted(failures, key=_urgency)
     shown = ordered if len(ordered) <= MAX_ANNOTATIONS else ordered[: MAX_ANNOTATIONS - 1]
     for failure in shown:
@@ -90,7 +90,7 @@ def error_lines(failures: Sequence[Failure]) -> Iterator[str]:
 
 
 def _urgency(failure: Failure) -> tuple[int, float]:
-    """First what cannot be measured, then changed verdicts, then curves, those that drifted most first."""
+    """Sorting key: failures without a result, then changed verdicts, then curves, largest drift first."""
     drift = [entry.badness for entry in failure.entries if isinstance(entry, DriftEntry)]
     judged = any(isinstance(entry, FindingEntry | OwnCaseEntry) for entry in failure.entries)
     return (2, -max(drift)) if drift else (1 if judged else 0, 0.0)

@@ -21,7 +21,7 @@ from phasebench.report.figure_model import Figure
 from phasebench.report.results import Results, short
 
 SIDE = 448
-"""Pixels of an example picture's longer side in the report."""
+"""Length in pixels of the longer side of an example picture in the report."""
 MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 
 
@@ -30,7 +30,7 @@ def page(results: Results) -> str:
     runs = [_run(results, run_id) for run_id in results.run_ids]
     compared = [
         {"dataset": dataset, "figures": [_figure(f"models/{dataset}", figure) for figure in drawn]}
-        for dataset, drawn in figures.across_models(results)
+        for dataset, drawn in figures.model_comparisons(results)
     ]
     shown = [figure for group in (*runs, *compared) for figure in group["figures"]]
     data = {
@@ -67,7 +67,7 @@ def _template() -> Any:
 
 
 def _findings(results: Results) -> dict[str, FindingEntry]:
-    """Every finding of the run by id, the paper's first; claim and source are alike in all runs."""
+    """Every finding of the run by id, the paper's first; claim and source do not depend on the model."""
     entries = (entry for run_id in results.run_ids for entry in results.findings(run_id))
     return {entry.id: entry for entry in sorted(entries, key=lambda entry: (entry.order, entry.id))}
 
@@ -83,19 +83,19 @@ def _run(results: Results, run_id: str) -> dict[str, Any]:
         "drift": drift,
         "written": [entry for entry in drift if entry.updated],
         "drifted": [entry for entry in drift if entry.failed],
-        "figures": [_figure(run_id, figure) for figure in figures.of_run(results, run_id)],
+        "figures": [_figure(run_id, figure) for figure in figures.run_figures(results, run_id)],
         "words": [] if measured is None else [_words(run_id, measured, image) for image in measured.words],
         "about": [] if measured is None else _about(measured),
     }
 
 
 def _anchor(name: str) -> str:
-    """A name as an id of HTML: in an attribute that lists ids a space would end one."""
+    """A name as an HTML id: attributes that list ids separate them by spaces."""
     return "_".join(name.split())
 
 
 def _figure(run_id: str, figure: Figure) -> dict[str, Any]:
-    """What the template needs: the plot, and its numbers as a table for those who cannot see it."""
+    """The template's data of a figure: the plot, and its numbers as a table for readers who cannot see it."""
     xs = sorted({x for line in figure.lines for x in line.x})
     columns = [dict(zip(line.x, line.y, strict=True)) for line in figure.lines]
     return {
@@ -106,12 +106,12 @@ def _figure(run_id: str, figure: Figure) -> dict[str, Any]:
         "axis": "depth" if figure.last is None else "layer",
         "names": [line.name for line in figure.lines],
         "rows": [(x, [column.get(x) for column in columns]) for x in xs],
-        "plot": plotly_figures.drawn(figure),
+        "plot": plotly_figures.plot(figure),
     }
 
 
 def _words(run_id: str, measured: MeasurementEntry, image: str) -> dict[str, Any]:
-    """One example image: the picture, its captions, and the words by layer."""
+    """The template's data of one example image: the picture, its captions, and the words by layer."""
     about, words = measured.pictures[image], measured.words[image]
     data = {"words": words, "references": about["references"], "grid": measured.patches}
     return {
@@ -126,7 +126,7 @@ def _words(run_id: str, measured: MeasurementEntry, image: str) -> dict[str, Any
 
 
 def _picture(path: Path) -> str | None:
-    """A small copy as a data URL; None where the file cannot be read here."""
+    """A small copy as a data URL; None if the file cannot be read on this machine."""
     try:
         image = open_rgb(path)
     except (InputError, OSError):
@@ -138,7 +138,7 @@ def _picture(path: Path) -> str | None:
 
 
 def _about(measured: MeasurementEntry) -> list[tuple[str, str]]:
-    """Provenance, self-test and what happened on the way, as rows."""
+    """Provenance, self-test, timing, skipped images and notes as rows (label, text)."""
     rows = {key: _plain(value) for key, value in measured.provenance.items()}
     rows["self-test"] = _plain({k: v for k, v in measured.selftest.items() if v not in (None, {})})
     rows["seconds"] = _plain({k: f"{v:.3g}" for k, v in measured.timing.items() if isinstance(v, float)})

@@ -1,4 +1,4 @@
-"""Figures for a paper, drawn by matplotlib: a PNG and a PDF of each."""
+"""Figures for a paper, drawn by matplotlib: each as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ PALETTE = ("#0067a5", "#c24a00", "#00795a", "#9c2f86", "#6a5300", "#3c3cc4", "#5
 MARKERS = "osD^x*+p"
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 SETTINGS: Any = {"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-"""Type 42: fonts that publishers take."""
+"""Type 42 fonts (TrueType), because publishers require embedded fonts."""
 SIZE = (4.2, 3.1)
-"""Inches; a column of a paper is a little over three wide."""
+"""Width and height in inches; a column of a paper is a little over three inches wide."""
 
 
 def write(folder: Path, results: Results) -> int:
-    """Write ``<model>/<dataset>/<figure>.png`` and ``.pdf`` below ``folder``; how many figures."""
+    """Write ``<model>/<dataset>/<figure>.png`` and ``.pdf`` below ``folder``; the number of figures."""
     count = 0
     with rc_context(SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter of a name that the font lacks must not end the run
         for name, figure in _all(results):
             within = folder / name
             within.mkdir(parents=True, exist_ok=True)
-            canvas = drawn(figure)
+            canvas = draw(figure)
             canvas.savefig(within / f"{figure.id}.png", dpi=200)
             canvas.savefig(within / f"{figure.id}.pdf", metadata={"CreationDate": None})
             count += 1
@@ -44,11 +44,11 @@ def write(folder: Path, results: Results) -> int:
 
 
 def _all(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Folder and figure."""
+    """Each figure with its folder, relative to the folder of all figures."""
     for run_id in results.run_ids:
-        for figure in figures.of_run(results, run_id):
+        for figure in figures.run_figures(results, run_id):
             yield "/".join(map(_file_name, run_id.split("/", 1))), figure
-    for dataset, compared in figures.across_models(results):
+    for dataset, compared in figures.model_comparisons(results):
         for figure in compared:
             yield f"by-model/{_file_name(dataset)}", figure
 
@@ -57,8 +57,8 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.@+-]", "_", name)
 
 
-def drawn(figure: Figure) -> Canvas:
-    """One figure on matplotlib's canvas."""
+def draw(figure: Figure) -> Canvas:
+    """Draw one figure on a canvas of matplotlib."""
     canvas = Canvas(figsize=SIZE, layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
@@ -87,7 +87,7 @@ def _line(axes: Any, line: Line, *, log: bool) -> None:
 
 
 def _heatmap(canvas: Canvas, axes: Any, heat: Heat) -> None:
-    """As in the paper: the darker, the more."""
+    """Draw a heatmap as in the paper: a darker cell has a larger norm."""
     rows = np.array([[value or np.nan for value in row] for row in heat.rows], dtype=np.float64)
     columns, layers = np.arange(rows.shape[1] + 1) - 0.5, np.arange(rows.shape[0] + 1) + 0.5
     norm = LogNorm(np.nanmin(rows), np.nanmax(rows))

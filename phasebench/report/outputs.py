@@ -1,7 +1,8 @@
-"""What is made of a run's results, one row each: checked before any work, written after it.
+"""The outputs of a run, one row each in ``OUTPUTS``: checked before any work, written after it.
 
-An output is asked for by an option or by an environment variable. To add one, add a row; a project adds its
-own with the hook ``pytest_phasebench_results``.
+An option or an environment variable requests an output. To add an output, add a row to ``OUTPUTS``; a project
+adds its own outputs with the hook ``pytest_phasebench_results``. ``CASE_PROPERTIES`` makes the JUnit
+properties of single cases.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from phasebench.errors import InputError
 from phasebench.files import utf8, write_whole
+from phasebench.report.entries import Entry, junit_properties
 
 if TYPE_CHECKING:
     from phasebench.report.results import Results
@@ -44,16 +46,16 @@ def _write_figures(folder: Path, results: Results) -> Iterator[str]:
 
 
 def _append_summary(path: Path, results: Results) -> Iterator[str]:
-    """To the summary of a GitHub step, which other steps and runs may have written to."""
+    """Append to the summary of a GitHub step, because other runs of the step may have written to it."""
     from phasebench.report.github import summary
 
     with path.open("a", encoding="utf-8") as file:
         file.write(summary(results) or f"{NOTHING}\n")
-    yield "phasebench: written to the step's summary"
+    yield "phasebench: summary written for the GitHub step"
 
 
 def _print_annotations(_: Path, results: Results) -> Iterator[str]:
-    """In a log of its own each line stands at the beginning."""
+    """The ``::error`` lines; GitHub reads them from the log, so the path is not used."""
     from phasebench.report.github import error_lines
 
     yield from error_lines(results.failures)
@@ -61,15 +63,15 @@ def _print_annotations(_: Path, results: Results) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Output:
-    """Something that is made of a run's results.
+    """One kind of output of a run.
 
     Attributes:
-        name: the option, or the environment variable, that asks for it; its value is the target.
-        write: makes it at a path, or prints it; gives the lines that the terminal shows.
-        help: the option's; empty for a variable.
-        folder: whether the target is a folder.
-        modules: what it needs of the extra ``report``.
-        value: the only value of a variable that asks for it; empty for any.
+        name: the option or the environment variable that requests it; its value is the path to write to.
+        write: a function that writes the results to a path and yields lines for the terminal.
+        help: the option's help text; empty for a variable.
+        folder: whether the path is a folder.
+        modules: the modules of the extra ``report`` that it needs.
+        value: the only value of the variable that requests it; empty if any value does.
     """
 
     name: str
@@ -81,16 +83,16 @@ class Output:
 
     @property
     def is_option(self) -> bool:
-        """Whether an option asks for it."""
+        """Whether an option requests it."""
         return self.name.startswith("--")
 
     @property
     def dest(self) -> str:
-        """The option's name among parsed options."""
+        """The option's attribute in the parsed options."""
         return self.name.removeprefix("--")
 
     def target(self, option: Any, environment: Mapping[str, str]) -> Path | None:
-        """Where it goes; None where it is not asked for."""
+        """The path to write to; None if the output is not requested."""
         if self.is_option:
             return getattr(option, self.dest, None)
         value = environment.get(self.name, "")
@@ -98,7 +100,7 @@ class Output:
 
 
 OUTPUTS = (
-    # The numbers come first: nothing that draws can lose them.
+    # The numbers are written first, so that an error in drawing cannot lose them.
     Output("--results", _write_results, "Write curves, verdicts, drift and timing as JSON."),
     Output(
         "--html", _write_html, "Write a report with figures, one file that opens offline "
@@ -113,8 +115,16 @@ OUTPUTS = (
 )  # fmt: skip
 
 
+CASE_PROPERTIES: tuple[Callable[[Entry], list[tuple[str, str | int | float]]], ...] = (junit_properties,)
+"""Each gives the properties that an entry adds to its case; JUnit's report shows them."""
+
+
 def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
-    """Write what is asked for; of each the lines to show, and whether an option's target was written."""
+    """Write all requested outputs.
+
+    Yields:
+        Lines for the terminal, each with False if an option's output could not be written, else True.
+    """
     for output in OUTPUTS:
         target = output.target(option, os.environ)
         if target is None:
@@ -131,10 +141,10 @@ def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
 
 
 def check(option: Any) -> None:
-    """See that each target can be written and that what it needs is installed.
+    """Check that each requested output can be written and that its modules are installed.
 
     Raises:
-        InputError: it is not so; the message names the option and the fix.
+        InputError: an output cannot be written; the message names its option and says what to do.
     """
     targets: dict[Path, str] = {}
     for output in OUTPUTS:
@@ -145,7 +155,7 @@ def check(option: Any) -> None:
         _check_installed(output)
         if path.resolve() in targets:
             other = targets[path.resolve()]
-            raise InputError(f"{output.name} {path}: {other} is written there; name another file")
+            raise InputError(f"{output.name} {path}: {other} writes to the same path; name another file")
         targets[path.resolve()] = output.name
     if option.store:
         _check_kind("--store", option.store, folder=True)

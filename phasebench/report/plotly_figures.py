@@ -15,26 +15,26 @@ from phasebench.report.figure_model import SOLID, Boundary, Figure, Heat, Line
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
 ROW = 20
-"""Pixels of a row of the legend, one an entry: how many fit beside each other depends on the window."""
+"""Height in pixels of a row of the legend. Each entry has its own row, because the window's width varies."""
 BELOW = 84
-"""Pixels below the axis for its two rows of numbers and its title."""
+"""Height in pixels below the axis, for its two rows of numbers and its title."""
 GREY = "rgba(128, 128, 128, 0.8)"
 SHADE = "rgba(128, 128, 128, 0.18)"
 
 
 def library() -> str:
-    """plotly.js, whole."""
+    """The source of plotly.js."""
     return str(get_plotlyjs())
 
 
-def drawn(figure: Figure) -> dict[str, Any]:
-    """``{data, layout}`` for plotly.js, without colours: the page gives them, by ``meta.colour``."""
-    shown = go.Figure(layout=go.Layout(template=go.layout.Template(), **_layout(figure)))
+def plot(figure: Figure) -> dict[str, Any]:
+    """``{data, layout}`` for plotly.js, without colours: the page sets them from ``meta.colour``."""
+    drawing = go.Figure(layout=go.Layout(template=go.layout.Template(), **_layout(figure)))
     for trace in _traces(figure):
-        shown.add_trace(trace)
-    _mark(shown, figure)
-    found = json.loads(shown.to_json())
-    return {"data": found["data"], "layout": found["layout"]}
+        drawing.add_trace(trace)
+    _mark(drawing, figure)
+    parts = json.loads(drawing.to_json())
+    return {"data": parts["data"], "layout": parts["layout"]}
 
 
 def _layout(figure: Figure) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _positions_axis() -> dict[str, Any]:
 
 
 def _x(figure: Figure) -> dict[str, Any]:
-    """Layers with the relative depth below them; or the depth alone."""
+    """The horizontal axis: layers with the relative depth below them, or the relative depth alone."""
     if figure.last is None:
         return {"title": {"text": "relative depth (layer / last layer)"}, "range": [-0.02, 1.02]}
     last = figure.last or 1
@@ -121,7 +121,7 @@ def _line(line: Line, last: int | None) -> Any:
 
 
 def _safe(name: str) -> str:
-    """A name inside plotly's own markup."""
+    """A name escaped for plotly's own markup."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace("%", "&#37;")
 
 
@@ -144,36 +144,36 @@ def _heatmap(heat: Heat) -> Any:
     )
 
 
-def _mark(shown: Any, figure: Figure) -> None:
+def _mark(drawing: Any, figure: Figure) -> None:
     for boundary in figure.boundaries:
-        _mark_boundary(shown, boundary)
+        _mark_boundary(drawing, boundary)
     for name, start, end in figure.spans:
-        shown.add_annotation(
+        drawing.add_annotation(
             x=(start + end) / 2, y=1, yref="paper", yanchor="bottom", text=name, showarrow=False
         )
     if figure.heat is not None:
-        _bracket(shown, 0, min(FIRST_POSITIONS, len(figure.heat.rows[0])), f"first {FIRST_POSITIONS}", 1.0)
+        _bracket(drawing, 0, min(FIRST_POSITIONS, len(figure.heat.rows[0])), f"first {FIRST_POSITIONS}", 1.0)
         for start, end in figure.heat.visual:
-            _bracket(shown, start, end, "image tokens", 1.0 if start >= FIRST_POSITIONS else 1.08)
+            _bracket(drawing, start, end, "image tokens", 1.0 if start >= FIRST_POSITIONS else 1.08)
 
 
-def _mark_boundary(shown: Any, boundary: Boundary) -> None:
+def _mark_boundary(drawing: Any, boundary: Boundary) -> None:
     if boundary.low is not None and boundary.high is not None:
-        x0, x1 = boundary.low - 0.25, boundary.high + 0.25  # an interval of one layer is seen too
-        shown.add_shape(
+        x0, x1 = boundary.low - 0.25, boundary.high + 0.25  # wide enough to show an interval of one layer
+        drawing.add_shape(
             type="rect", x0=x0, x1=x1, y0=0, y1=1, yref="paper", fillcolor=SHADE, line={"width": 0}
         )
     line = {"color": GREY, "width": 1.5, "dash": "dash"}
-    shown.add_shape(type="line", x0=boundary.layer, x1=boundary.layer, y0=0, y1=1, yref="paper", line=line)
+    drawing.add_shape(type="line", x0=boundary.layer, x1=boundary.layer, y0=0, y1=1, yref="paper", line=line)
 
 
-def _bracket(shown: Any, start: int, end: int, text: str, y: float) -> None:
-    """A line above columns ``start`` to ``end`` (exclusive), and what they are."""
+def _bracket(drawing: Any, start: int, end: int, text: str, y: float) -> None:
+    """Draw a line above the columns ``start`` to ``end`` (exclusive), with the label ``text``."""
     line = {"color": GREY, "width": 3}
-    shown.add_shape(
+    drawing.add_shape(
         type="line", x0=start - 0.4, x1=end - 0.6, y0=y + 0.01, y1=y + 0.01, yref="paper", line=line
     )
-    shown.add_annotation(
+    drawing.add_annotation(
         x=(start + end - 1) / 2,
         y=y + 0.015,
         yref="paper",

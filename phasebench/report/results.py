@@ -1,4 +1,4 @@
-"""The results of a run: its entries by model and dataset, and the results file that is made from them."""
+"""The results of a run: its entries by model and dataset, and the content of the results file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from typing import Any, TypeVar
 from phasebench.report.entries import DriftEntry, Entry, FindingEntry, MeasurementEntry, reported
 
 SCHEMA = 1
-"""Of the results file; raised when a key is removed, renamed or means something else."""
+"""Version of the results file, raised when a key is removed, renamed or gets another meaning."""
 Kind = TypeVar("Kind", bound=Entry)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed case: its id, its message and what it reported."""
+    """A failed case.
+
+    Attributes:
+        case: its id.
+        message: its failure message.
+        entries: the entries that it reported.
+    """
 
     case: str
     message: str
@@ -23,13 +29,13 @@ class Failure:
 
     @property
     def first_line(self) -> str:
-        """The message's first line that is not empty."""
+        """The first line of the message that is not empty."""
         return next((line for line in self.message.splitlines() if line.strip()), "failed")
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a run reports.
+    """All entries and failures of a run.
 
     Attributes:
         by_run: ``<model>/<dataset>`` -> the entries of its cases.
@@ -41,7 +47,7 @@ class Results:
 
     @classmethod
     def of(cls, entries: Iterable[Entry], failures: Sequence[Failure] = ()) -> Results:
-        """Sort entries by what they are about."""
+        """Group entries by their model and dataset."""
         by_run: dict[str, list[Entry]] = {}
         for entry in entries:
             by_run.setdefault(entry.run, []).append(entry)
@@ -49,11 +55,11 @@ class Results:
 
     @property
     def run_ids(self) -> list[str]:
-        """``<model>/<dataset>`` of everything that reported."""
+        """``<model>/<dataset>`` of all entries, sorted."""
         return list(self.by_run)
 
     def entries(self, run_id: str, kind: type[Kind]) -> list[Kind]:
-        """The entries of one kind, in the order in which they came."""
+        """The entries of one kind, in the order in which the cases reported them."""
         return [entry for entry in self.by_run[run_id] if isinstance(entry, kind)]
 
     def measurement(self, run_id: str) -> MeasurementEntry | None:
@@ -61,11 +67,11 @@ class Results:
         return next(iter(self.entries(run_id, MeasurementEntry)), None)
 
     def findings(self, run_id: str) -> list[FindingEntry]:
-        """The verdicts, in the order of tables: the paper's findings first."""
+        """The findings' entries in the order of tables: the paper's findings first."""
         return sorted(self.entries(run_id, FindingEntry), key=lambda entry: entry.order)
 
     def drift(self, run_id: str) -> list[DriftEntry]:
-        """The compared curves, worst first."""
+        """The entries of the compared curves, worst first."""
         return sorted(self.entries(run_id, DriftEntry), key=lambda entry: entry.badness, reverse=True)
 
     def measurements(self) -> dict[str, MeasurementEntry]:
@@ -90,11 +96,11 @@ class Results:
 
 
 def _drift(entry: DriftEntry) -> dict[str, Any]:
-    """Without a baseline's curve, or why it was left, where there is none."""
+    """A drift in the form of the results file; ``baseline`` and ``left`` are left out if they are empty."""
     empty = [name for name in ("baseline", "left") if not getattr(entry, name)]
     return reported(entry, "curve", *empty)
 
 
 def short(value: float | None) -> str:
-    """A number as tables show it; - where there is none."""
+    """A number with three digits, as in tables; ``-`` for None."""
     return "-" if value is None else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What the terminal shows, one screen per model and dataset: measured, findings, drift, timing, curves."""
+"""The terminal's summary, one screen per model and dataset: measurement, findings, drift, timing, curves."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     import pytest
 
 PLOTTED = "inter"
-"""The curve whose phases are sought, and so the one that is plotted."""
+"""The curve that is plotted, because its phases are fitted."""
 NARROWEST = 60
+"""Smallest width of the output, in characters."""
 WIDEST = 68
-"""Columns of a plot where there is room; ``AXIS`` are those of its frame and its numbers."""
+"""Largest width of a plot, without its frame."""
 AXIS = 12
+"""Width of a plot's frame and numbers."""
 GAP = 2
-"""Columns between those of a table."""
+"""Characters between two columns of a table."""
 
 
 def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]:
-    """The summary's lines, as wide and as coloured as the reporter's terminal; none under ``-q``."""
+    """The lines of the summary, in the width and colours of the reporter's terminal; none with ``-q``."""
     if reporter.verbosity < 0:
         return
     writer = reporter._tw
@@ -45,7 +47,7 @@ def tables(results: Results, reporter: pytest.TerminalReporter) -> Iterator[str]
 
 
 def screen(results: Results, run_id: str, width: int, *, full: bool) -> Iterator[RenderableType]:
-    """Everything of one model and dataset, an empty line between its parts."""
+    """All parts of one model and dataset, separated by empty lines; ``full`` adds the details of ``-v``."""
     measured = results.measurement(run_id)
     verdicts = results.findings(run_id)
     parts: list[list[RenderableType]] = [
@@ -74,7 +76,7 @@ def render(part: RenderableType, width: int, *, colour: bool) -> str:
 
 
 def skips(results: Results) -> Iterator[str]:
-    """One line for each dataset of which images were skipped: how many, why, and the first of each kind."""
+    """One line per dataset with skipped images: their number, the reasons, the first image of each reason."""
     by_dataset = {entry.provenance["dataset"]: entry for entry in results.measurements().values()}
     for dataset, entry in sorted(by_dataset.items()):
         if skipped := entry.skipped:
@@ -91,13 +93,13 @@ def _kinds(skipped: Sequence[Skip]) -> Iterator[str]:
 
 
 def notes(results: Results) -> Iterator[str]:
-    """What happened while measuring that changes no number, a line each."""
+    """Events of the measurements that change no number, one line each."""
     for run_id, entry in results.measurements().items():
         yield from (f"{run_id}: {note}" for note in entry.notes)
 
 
 def _measured(entry: MeasurementEntry) -> Table:
-    """Model and revision, images, where it ran, and the seconds it took."""
+    """A table of model and revision, images, device and versions, and seconds."""
     source = entry.provenance
     revision = f"{source['source']}, " if "source" in source else ""
     machine = f"{source['device']}, {source['dtype']}"
@@ -122,14 +124,14 @@ def _layout(layout: Layout | list[Layout]) -> str:
 
 
 def _took(seconds: Value, stored: int) -> str:
-    """Seconds of the images that this run measured; the others are said to come from the store."""
-    kept = f"{stored} images from the store (--fresh measures them again)" if stored else ""
+    """The seconds of the images that this run measured, and the number of images from the store."""
+    from_store = f"{stored} images from the store (--fresh measures them again)" if stored else ""
     spent = "" if seconds is None else f"{seconds:.1f} s"
-    return "; ".join(filter(None, (spent, kept)))
+    return "; ".join(filter(None, (spent, from_store)))
 
 
 def _timing(entry: MeasurementEntry, replayed: list[TimingEntry]) -> Iterator[Text]:
-    """Per image, against the plain forward pass, and against the stored benchmark where there is one."""
+    """Time per image, compared with the plain pass, and with the stored benchmark if there is one."""
     seconds, plain, ratio = (entry.timing[key] for key in ("pass", "plain", "ratio"))
     if seconds is None:
         return
@@ -149,7 +151,7 @@ def _timing(entry: MeasurementEntry, replayed: list[TimingEntry]) -> Iterator[Te
 def _curves(
     entry: MeasurementEntry, verdicts: list[FindingEntry], width: int, *, full: bool
 ) -> Iterator[RenderableType]:
-    """The first curve plotted, the others in a row of blocks; with ``full`` also a table by layer."""
+    """A plot of ``PLOTTED`` and one row of blocks per curve; with ``full`` also tables by layer."""
     names, boundaries = phases_and_boundaries(verdicts)
     mean = entry.curves[PLOTTED]["mean"]
     drawn = plot(mean, names, boundaries, width=min(width - AXIS, WIDEST))
@@ -157,14 +159,14 @@ def _curves(
         yield Text(f"{PLOTTED}: similarity between image and text, by layer", "bold")
         yield from (Text(line, no_wrap=True, overflow="ignore") for line in drawn)
         yield ""
-    shown = [name for name in entry.curves if full or BY_NAME[name].shown]
+    shown = [name for name in entry.curves if full or BY_NAME[name].in_summary]
     yield _rows(entry, shown, boundaries, width)
     if full:
         yield from _by_layer(entry)
 
 
 def _rows(entry: MeasurementEntry, names: list[str], boundaries: list[Boundary], width: int) -> Table:
-    """Name, blocks and three numbers of each curve; the blocks have the room that the others leave."""
+    """A table with name, blocks and three numbers of each curve; the blocks fill the remaining width."""
     means = {name: entry.curves[name]["mean"] for name in names}
     columns = [names, *zip(*map(_marks, means.values()), strict=True)]
     heads = ("curve", "least", "most", "last")
@@ -186,7 +188,10 @@ def _marks(mean: list[Value]) -> list[str]:
 
 
 def _by_layer(entry: MeasurementEntry) -> Iterator[RenderableType]:
-    """Every curve's mean, a table for each part; long names in several rows, so that seven fit 80 columns."""
+    """The means of all curves by layer, one table for each part.
+
+    Long names are split into several rows, so that seven curves fit into 80 columns.
+    """
     for names in PARTS.values():
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for column in ("layer", *names):

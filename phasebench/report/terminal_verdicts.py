@@ -1,4 +1,4 @@
-"""Findings and drift in the terminal: verdicts in the paper's order, drifted curves worst first."""
+"""Findings and drift in the terminal: verdicts in the paper's order, and curves with drift, worst first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from phasebench.report.entries import ControlRow, DriftEntry, FindingEntry, Numb
 from phasebench.report.results import short
 
 STYLES = {"holds": "green", "does not hold": "red", "undecided": "magenta"}
-"""Yellow cannot be read on a light background."""
+"""Colours of the verdicts; yellow is unreadable on a light background."""
 WORST = 6
-"""Drifted curves that are shown without ``-v``."""
+"""The number of curves with drift that are shown without ``-v``."""
 INDENT = 2
 HEADER = "value [interval]"
 
 
 def finding_rows(entries: Sequence[FindingEntry], *, full: bool) -> Iterator[RenderableType]:
-    """A row for each finding: verdict, value with interval, recorded verdict; below it what the value is.
+    """A row for each finding: verdict, value with interval, recorded verdict; below it the details.
 
-    Without ``full`` that takes one line, and only those controls are named that do not differ.
+    Without ``full``, the details are one line of description and the controls that do not differ; with
+    ``full``, also the other controls and the margin.
     """
     if not entries:
         return
@@ -41,7 +42,7 @@ def finding_rows(entries: Sequence[FindingEntry], *, full: bool) -> Iterator[Ren
 
 
 def interval(value: Number, low: Number, high: Number) -> str:
-    """``0.12 [0.1, 0.14]``; - where there is no value."""
+    """``0.12 [0.1, 0.14]``; ``-`` without a value."""
     return "-" if value is None else f"{short(value)} [{short(low)}, {short(high)}]"
 
 
@@ -89,10 +90,11 @@ def control_line(row: ControlRow) -> str:
 
 
 def drift_rows(entries: Sequence[DriftEntry], *, full: bool) -> Iterator[RenderableType]:
-    """The curves that drifted, worst first; without any, how near the nearest came and what was rewritten.
+    """A table of the curves with drift; without drift, the nearest curve and the baselines that were written.
 
-    With ``full`` the table has all curves, and below it stand the worst layers of those that drifted.
-    ``entries`` come worst first.
+    Args:
+        entries: the compared curves, worst first.
+        full: whether the table has all curves, followed by the worst layers of those that drifted.
     """
     drifted = [entry for entry in entries if entry.failed]
     if drifted:
@@ -112,7 +114,7 @@ def drift_rows(entries: Sequence[DriftEntry], *, full: bool) -> Iterator[Rendera
 
 
 def _without_drift(entries: Sequence[DriftEntry]) -> Iterator[Text]:
-    """What stands in place of a table where nothing drifted."""
+    """The lines in place of a table if nothing drifted."""
     updated = [entry.curve for entry in entries if entry.updated]
     if updated:
         yield Text(f"baselines written: {', '.join(updated)}", style="bold")
@@ -134,7 +136,7 @@ def _without_drift(entries: Sequence[DriftEntry]) -> Iterator[Text]:
 
 
 def _table(entries: Sequence[DriftEntry]) -> Table:
-    """At the worst layer of each; ``sd`` is the difference in standard deviations over images."""
+    """Numbers at each curve's worst layer; ``sd`` is the difference in standard deviations over images."""
     table = Table(box=None, pad_edge=False)
     for column in ("curve", "layer", "recorded", "now", "sd", "x allowed"):
         table.add_column(column, justify="left" if column == "curve" else "right")

@@ -1,4 +1,4 @@
-"""Curves in text: a plot of one, a row of blocks for each of many; where phases meet is marked in both."""
+"""Curves as text: the plot of one curve, or one row of blocks per curve; both mark the phases' boundaries."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from phasebench.report.figure_model import Boundary, Value
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MEET = "│"
-"""Between the blocks of two phases."""
+"""The mark between the blocks of two phases."""
 
 
 def sparkline(values: Sequence[Value], ends: Sequence[int] = (), width: int | None = None) -> str:
-    """A block for each layer, lowest to highest; a space where there is no value, ``│`` after a phase's end.
+    """One block per layer, from the lowest to the highest value; ``│`` follows the last layer of a phase.
 
-    Of more layers than ``width`` has room for, neighbours share a block, as their mean.
+    A layer without a value is a space. If there are more layers than columns, neighbouring layers share a
+    block, which shows their mean.
+
+    Args:
+        values: the curve by layer.
+        ends: the last layers of phases.
+        width: the number of columns; None for as many as needed.
     """
     cells = _cells(len(values), width and max(1, width - len(ends)))
     means = [_mean(values[first:end]) for first, end in cells]
@@ -34,7 +40,7 @@ def sparkline(values: Sequence[Value], ends: Sequence[int] = (), width: int | No
 
 
 def _cells(size: int, most: int | None) -> list[tuple[int, int]]:
-    """``size`` layers in at most ``most`` runs of about the same length: (first, end) of each."""
+    """Split ``size`` layers into at most ``most`` spans [first, end) of about the same length."""
     count = min(size, most or size)
     return [(k * size // count, (k + 1) * size // count) for k in range(count)]
 
@@ -52,10 +58,11 @@ def plot(
     width: int = 68,
     height: int = 8,
 ) -> list[str]:
-    """A curve over layers 0..L in a frame of ``width`` x ``height`` characters inside.
+    """The lines of a plot of one curve over layers 0..L, in a frame of ``width`` x ``height`` characters.
 
-    It is drawn in quarter blocks: braille is finer, but few monospaced fonts have it. A vertical line stands
-    at every boundary; below are its layer, with the interval where there is room, and the phases' names.
+    The plot uses quarter blocks: braille characters are finer, but few monospaced fonts have them. A vertical
+    line marks every boundary; below it are the boundary's layer, with the interval if there is room, and the
+    names of the phases. Empty if no layer has a value.
     """
     known = {layer: value for layer, value in enumerate(values) if value is not None}
     if not known:
@@ -70,30 +77,30 @@ def plot(
 
 
 def _below(phases: Sequence[str], boundaries: Sequence[Boundary], size: int, width: int) -> Iterator[str]:
-    """Rows of layers and of phases under a plot of ``size`` layers."""
+    """The rows below a plot of ``size`` layers: the layers of the boundaries, and the names of the phases."""
 
-    def at(layer: float) -> int:
+    def column(layer: float) -> int:
         return 1 + int((layer + 0.5) * width / size)
 
     ends = [boundary.layer for boundary in boundaries]
-    edges = [(at(layer), str(layer)) for layer in (0, size - 1)]
-    told = [(at(boundary.layer), str(boundary)) for boundary in boundaries]
-    row, standing = _row([*told, *edges], width + 2)
-    if standing < len(told):
-        row, _ = _row([*((at(end), str(end)) for end in ends), *edges], width + 2)
+    edges = [(column(layer), str(layer)) for layer in (0, size - 1)]
+    labels = [(column(boundary.layer), str(boundary)) for boundary in boundaries]
+    row, fitting = _row([*labels, *edges], width + 2)
+    if fitting < len(labels):
+        row, _ = _row([*((column(end), str(end)) for end in ends), *edges], width + 2)
     yield row
     places = [0, *ends, size - 1]
     middles = [(places[k] + places[k + 1]) / 2 for k in range(len(phases))]
-    yield _row([(at(middle), name) for middle, name in zip(middles, phases, strict=True)], width + 2)[0]
+    yield _row([(column(middle), name) for middle, name in zip(middles, phases, strict=True)], width + 2)[0]
 
 
 def _row(labels: Sequence[tuple[int, str]], width: int) -> tuple[str, int]:
-    """Labels centred on their columns, and how many there are before the first that has no room."""
-    row, standing = " " * width, len(labels)
+    """A row of labels centred on their columns, and the number of labels before the first without room."""
+    row, fitting = " " * width, len(labels)
     for number, (column, text) in enumerate(labels):
         start = max(0, min(column - len(text) // 2, width - len(text)))
         if row[max(0, start - 1) : start + len(text) + 1].strip():
-            standing = min(standing, number)
+            fitting = min(fitting, number)
         else:
             row = row[:start] + text + row[start + len(text) :]
-    return row.rstrip(), standing
+    return row.rstrip(), fitting

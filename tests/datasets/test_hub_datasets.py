@@ -214,7 +214,7 @@ def test_a_full_disk_is_not_the_hubs_fault(library: Hub, tmp_path: Path) -> None
         raise OSError(errno.ENOSPC, "No space left on device")
 
     library(full)
-    with pytest.raises(InputError, match=r"cannot be kept: .*No space left.*PHASEBENCH_CACHE and HF_HOME"):
+    with pytest.raises(InputError, match=r"cannot be saved: .*No space left.*PHASEBENCH_CACHE and HF_HOME"):
         hub.coco_folder(tmp_path, 4, 0)
 
 

@@ -63,7 +63,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", "JSONDecodeError"),
-        ("[]", "no object"),
+        ("[]", "not an object"),
         ({"captions": ["a"]}, "'image' should be a path"),
         ({"image": 3, "captions": ["a"]}, "'image' should be a path"),
         ({"image": "a.png", "captions": [1]}, "'captions' should be a list of texts"),
@@ -201,7 +201,7 @@ def test_null_values_are_ignored(tmp_path: Path) -> None:
 
 def test_lines_of_one_image_must_give_one_item(tmp_path: Path) -> None:
     path = write_list(tmp_path / "x.csv", "image,caption,item", "a.png,one,pair", "a.png,two,")
-    with pytest.raises(InputError, match=r"of image 'a\.png' one line has item 'pair', another 'a\.png'"):
+    with pytest.raises(InputError, match=r"image 'a\.png' has item 'pair' in one line, 'a\.png' in"):
         read_list(path)
 
 
@@ -229,7 +229,7 @@ def test_other_files_and_names_in_use_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.tsv: no such folder or \.jsonl or \.csv file; .*FILE\.csv"):
         resolve_datasets([str(path)], known)
     path = write_list(tmp_path / "photos.jsonl", {"image": "a.png", "caption": "a"})
-    with pytest.raises(InputError, match="'photos' is a dataset of that name already"):
+    with pytest.raises(InputError, match="there is a dataset called 'photos' already"):
         resolve_datasets([str(path)], known)
 
 

@@ -146,7 +146,7 @@ def test_a_broken_winoground_line_is_named(tmp_path: Path, line: str) -> None:
 def test_captions_of_winoground_are_texts(tmp_path: Path, changes: dict[str, Any], captions: Any) -> None:
     folder = winoground(tmp_path / "w", [json.dumps({**ITEM, **changes})])
     if captions is None:
-        with pytest.raises(InputError, match=r"line 1: .*'id' should be a name, a caption a text"):
+        with pytest.raises(InputError, match=r"line 1: .*'id' should be a name, and a caption a text"):
             read_winoground(folder)
     else:
         assert [text for sample in read_winoground(folder) for text in sample.captions] == captions
@@ -168,7 +168,7 @@ def test_images_in_subfolders_are_pointed_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"its annotations have no captions_\*\.json"):
         read_folder(str(tmp_path / "pics"))
     (tmp_path / "pics" / "annotations").rmdir()
-    with pytest.raises(InputError, match=r"its images lie in folders of their own; .*val\)"):
+    with pytest.raises(InputError, match=r"its images are in subfolders; .*val\)"):
         read_folder(str(tmp_path / "pics"))
 
 
@@ -183,7 +183,7 @@ def test_a_sample_accepts_text_for_path_and_captions() -> None:
     ("function", "message"),
     [
         (lambda _: None, "cannot be read: TypeError"),
-        (lambda _: [3], "its function should give samples, not int"),
+        (lambda _: [3], "its function should return samples, not int"),
         (lambda _: 1 / 0, "cannot be read: ZeroDivisionError"),
     ],
 )
@@ -230,7 +230,7 @@ def test_one_folder_spelled_in_two_ways_counts_once(tmp_path: Path) -> None:
 def test_a_name_outside_the_baselines_folder_is_refused(tmp_path: Path) -> None:
     """Baselines lie in a folder with the dataset's name."""
     spec = DatasetSpec("../outside", lambda _: [])
-    with pytest.raises(InputError, match=r"'\.\./outside' cannot name a baselines' folder"):
+    with pytest.raises(InputError, match=r"'\.\./outside' cannot be the name of a baselines' folder"):
         resolve_datasets(["../outside"], {"../outside": spec})
 
 

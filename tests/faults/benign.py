@@ -1,4 +1,4 @@
-"""Variations that must not be called drift: ways of running, of saving, of drawing images."""
+"""Variations that must not be reported as drift: ways to run, to save, to draw images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import ModelSpec, bundled_models
 from phasebench.settings import Settings
 from tests.faults.harness import scenes
-from tests.faults.patient import copied
+from tests.faults.patient import copy_checkpoint
 from tests.support.synthetic import TOLERANCES
 
 IMAGES = 2
 SETS = (("scenes", 1), ("scenes", 2), ("scenes", 3), ("photos", 1))
-"""Data set and seed; those of the calibration have the seed 0."""
+"""Dataset and seed; the calibration uses seed 0."""
 MODELS = ("smol-llava", "smol-instructblip", "tiny-llava", "tiny-instructblip")
 RUNS = (
     Variation("batches of 2", batch_size=2),
@@ -42,15 +42,15 @@ RUNS = (
     Variation("two threads, batches of 3", threads=2, batch_size=3),
     Variation("four threads", threads=4),
 )
-SAVED = {"re-saved": "10GB", "re-sharded": "20MB", "re-sharded finely": "200KB"}
+SHARD_SIZES = {"re-saved": "10GB", "re-sharded": "20MB", "re-sharded finely": "200KB"}
 DTYPES = ("bfloat16", "float16")
 DRAWS = 12
-"""Pairs of draws of one data set that are compared with each other."""
+"""Pairs of draws of one dataset that are compared with each other."""
 
 
 @dataclass(frozen=True)
-class Harmless:
-    """One variation, and what lay furthest from what is allowed there."""
+class VariationResult:
+    """One variation and its largest difference, divided by the allowed one."""
 
     variation: str
     model: str
@@ -66,25 +66,25 @@ class Harmless:
     as_dict = asdict
 
 
-def harmless(cache: Path, model: str) -> Iterator[Harmless]:
+def harmless_variations(cache: Path, model: str) -> Iterator[VariationResult]:
     """Every variation of one model within one precision."""
     spec = _spec(model)
-    sound, sets = load(spec, cache, Settings(device="cpu")), _sets(cache)
-    plain = _measured(sound, sets, PLAIN)
+    loaded_model, sets = load(spec, cache, Settings(device="cpu")), _sets(cache)
+    plain = _measure_sets(loaded_model, sets, PLAIN)
     for variation in RUNS:
-        yield from _told(variation.name, model, plain, _measured(sound, sets, variation))
-    for change, loaded in _saved(cache, spec, sound):
-        yield from _told(change, model, plain, _measured(loaded, sets, PLAIN))
-    yield from _draws(cache, model, sound)
+        yield from _results(variation.name, model, plain, _measure_sets(loaded_model, sets, variation))
+    for change, loaded in _saved_copies(cache, spec, loaded_model):
+        yield from _results(change, model, plain, _measure_sets(loaded, sets, PLAIN))
+    yield from _draws(cache, model, loaded_model)
 
 
-def precisions(cache: Path, model: str) -> Iterator[Harmless]:
+def precisions(cache: Path, model: str) -> Iterator[VariationResult]:
     """The same checkpoint in 16 bits, against its records in float32."""
     spec, sets = _spec(model), _sets(cache)
-    plain = _measured(load(spec, cache, Settings(device="cpu")), sets, PLAIN)
+    plain = _measure_sets(load(spec, cache, Settings(device="cpu")), sets, PLAIN)
     for dtype in DTYPES:
         loaded = load(spec, cache, Settings(device="cpu", dtype=dtype))
-        yield from _told(f"in {dtype}", model, plain, _measured(loaded, sets, PLAIN))
+        yield from _results(f"in {dtype}", model, plain, _measure_sets(loaded, sets, PLAIN))
 
 
 def _spec(model: str) -> ModelSpec:
@@ -95,64 +95,75 @@ def _sets(cache: Path) -> dict[str, Sequence[Sample]]:
     return {f"{name}, seed {seed}": scenes(cache, IMAGES, seed, name) for name, seed in SETS}
 
 
-def _measured(
+def _measure_sets(
     loaded: LoadedModel, sets: Mapping[str, Sequence[Sample]], variation: Variation
 ) -> dict[str, dict[str, Record]]:
-    """The records of every set; all are measured in one go, their images told apart by set."""
-    every = [
+    """The records of every set; all are measured together, with ids that name the set."""
+    all_samples = [
         replace(sample, id=f"{name} {sample.id}") for name, samples in sets.items() for sample in samples
     ]
-    values, found, start = measure_as(loaded, every, variation), {}, 0
+    values, records, start = measure_as(loaded, all_samples, variation), {}, 0
     for name, samples in sets.items():
         stop = start + len(samples)
-        found[name] = _records(loaded, samples, {curve: rows[start:stop] for curve, rows in values.items()})
+        records[name] = _records(loaded, samples, {curve: rows[start:stop] for curve, rows in values.items()})
         start = stop
-    return found
+    return records
 
 
-def _saved(cache: Path, spec: ModelSpec, sound: LoadedModel) -> Iterator[tuple[str, LoadedModel]]:
+def _saved_copies(
+    cache: Path, spec: ModelSpec, loaded_model: LoadedModel
+) -> Iterator[tuple[str, LoadedModel]]:
     """The same checkpoint in other files."""
-    for name, size in SAVED.items():
+    for name, size in SHARD_SIZES.items():
         with tempfile.TemporaryDirectory(dir=cache, prefix="saved-") as scratch:
-            folder = copied(spec.folder(cache, Settings()), Path(scratch) / "again")
+            folder = copy_checkpoint(spec.folder(cache, Settings()), Path(scratch) / "again")
             for path in folder.glob("*.safetensors"):
                 path.unlink()
-            sound.model.save_pretrained(folder, max_shard_size=size)
-            sound.processor.save_pretrained(folder)
+            loaded_model.model.save_pretrained(folder, max_shard_size=size)
+            loaded_model.processor.save_pretrained(folder)
             yield name, load(replace(spec, source=folder), cache, Settings(device="cpu"))
 
 
-def _draws(cache: Path, model: str, loaded: LoadedModel) -> Iterator[Harmless]:
+def _draws(cache: Path, model: str, loaded: LoadedModel) -> Iterator[VariationResult]:
     """Two draws of the scenes without a common image, within sampling error."""
-    every = scenes(cache, 60)
-    measured = measure(loaded, "faults", every, Settings(store=store_folder(None)), lambda *_: None).curves
+    all_samples = scenes(cache, 60)
+    measured = measure(
+        loaded, "faults", all_samples, Settings(store=store_folder(None)), lambda *_: None
+    ).curves
     values = {name: measured.array(name) for name in measured.names}
     for seed in range(DRAWS):
-        chosen = {sample.id for sample in scenes(cache, 30, seed)}
-        halves = [[k for k, one in enumerate(every) if (one.id in chosen) == kept] for kept in (True, False)]
+        drawn_ids = {sample.id for sample in scenes(cache, 30, seed)}
+        halves = [
+            [k for k, sample in enumerate(all_samples) if (sample.id in drawn_ids) == is_drawn]
+            for is_drawn in (True, False)
+        ]
         before, after = (
-            _records(loaded, [every[k] for k in half], {name: rows[half] for name, rows in values.items()})
+            _records(
+                loaded, [all_samples[k] for k in half], {name: rows[half] for name, rows in values.items()}
+            )
             for half in halves
         )
         name = f"scenes, split {seed}"
-        yield from _told("other images", model, {name: before}, {name: after})
+        yield from _results("other images", model, {name: before}, {name: after})
 
 
 def _records(loaded: LoadedModel, samples: Sequence[Sample], values: Values) -> dict[str, Record]:
     contents = {sample.id: sample.digest() for sample in samples}
     provenance = {"dtype": str(loaded.dtype).removeprefix("torch."), "data": digest(contents.values())}
-    curves = Curves.from_arrays(values, {one.id: one.item for one in samples}, provenance, contents)
+    curves = Curves.from_arrays(values, {sample.id: sample.item for sample in samples}, provenance, contents)
     return {name: record(curves, name) for name in CURVES if name not in OF_OTHER_CAPTIONS}
 
 
-def _told(
+def _results(
     variation: str,
     model: str,
     before: Mapping[str, dict[str, Record]],
     after: Mapping[str, dict[str, Record]],
-) -> Iterator[Harmless]:
+) -> Iterator[VariationResult]:
     for images, records in before.items():
-        found = [compare(known, after[images][name], TOLERANCES) for name, known in records.items()]
-        worst: Difference = max(found, key=lambda one: float(one.excess[one.worst]))
+        differences = [
+            compare(recorded, after[images][name], TOLERANCES) for name, recorded in records.items()
+        ]
+        worst: Difference = max(differences, key=lambda diff: float(diff.excess[diff.worst]))
         excess = float(worst.excess[worst.worst])
-        yield Harmless(variation, model, images, worst.curve, worst.worst, excess)
+        yield VariationResult(variation, model, images, worst.curve, worst.worst, excess)

@@ -9,88 +9,92 @@ import torch
 from torch import Tensor
 from torch.nn import GELU
 
-from tests.faults.kinds import FIRST, LENGTH, block_at, files, memory
-from tests.faults.patient import Patient, edit, place, setting
+from tests.faults.kinds import FIRST, LENGTH, block_name, files, memory
+from tests.faults.patient import Patient, block_number, edit_json, set_value
 
 SHARES = (0.01, 0.5, 1.0)
 """Of the blocks, from the first on; the smallest is one block."""
-LAST_FIRST = (1.0, 0.5, 0.0)
+DEPTHS = (1.0, 0.5, 0.0)
 """Relative depth of the block: a late fault moves fewer layers."""
 
 
-def text(folder: Path, *keys: str, value: Any) -> None:
-    setting(folder / "config.json", "text_config", *keys, value=value)
+def set_text_config(folder: Path, *keys: str, value: Any) -> None:
+    set_value(folder / "config.json", "text_config", *keys, value=value)
 
 
-def _swap_at(value: tuple[float, float], blocks: int) -> str:
-    return f"block {min(place(depth, blocks) for depth in value)}"
+def _first_swapped_block(depths: tuple[float, float], blocks: int) -> str:
+    return f"block {min(block_number(depth, blocks) for depth in depths)}"
 
 
-@memory("two blocks swapped", "at depths {} and {}", ((0.6, 0.7), (0.4, 0.6), (0.2, 0.9)), _swap_at)
-def swapped(patient: Patient, depths: tuple[float, float]) -> None:
-    first, second = (patient.at(depth) for depth in depths)
-    pairs = list(zip(first.parameters(), second.parameters(), strict=True))
-    for one, other in [(one, other.data) for one, other in pairs] + [(b, a.data) for a, b in pairs]:
-        patient.put(one, other)
+@memory(
+    "two blocks swapped", "at depths {} and {}", ((0.6, 0.7), (0.4, 0.6), (0.2, 0.9)), _first_swapped_block
+)
+def swap_blocks(patient: Patient, depths: tuple[float, float]) -> None:
+    first_block, second_block = (patient.block_at_depth(depth) for depth in depths)
+    pairs = list(zip(first_block.parameters(), second_block.parameters(), strict=True))
+    for parameter, previous_picture in [
+        (parameter, previous_picture.data) for parameter, previous_picture in pairs
+    ] + [(b, a.data) for a, b in pairs]:
+        patient.set_parameter(parameter, previous_picture)
 
 
-@memory("a block skipped", "at depth {}", LAST_FIRST, block_at)
-def skipped(patient: Patient, depth: float) -> None:
-    block = patient.at(depth)
+@memory("a block skipped", "at depth {}", DEPTHS, block_name)
+def skip_block(patient: Patient, depth: float) -> None:
+    block = patient.block_at_depth(depth)
     for part in (block.self_attn.o_proj.weight, block.mlp.down_proj.weight):
-        patient.put(part, torch.zeros_like(part))
+        patient.set_parameter(part, torch.zeros_like(part))
 
 
 @files("the last blocks dropped", "{} of them", (1, 2, 10), LENGTH)
-def dropped(folder: Path, count: int) -> None:
-    def change(found: dict[str, Any]) -> None:
-        found["text_config"]["num_hidden_layers"] -= count
+def drop_last_blocks(folder: Path, count: int) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["text_config"]["num_hidden_layers"] -= count
 
-    edit(folder / "config.json", change)
+    edit_json(folder / "config.json", change)
 
 
 @memory(
     "a block in its successor's place",
     "at depth {}",
     (0.9, 0.5, 0.1),
-    lambda d, n: f"block {place(d, n) + 1}",
+    lambda d, n: f"block {block_number(d, n) + 1}",
 )
-def doubled(patient: Patient, depth: float) -> None:
-    number = place(depth, len(patient.blocks))
+def repeat_block(patient: Patient, depth: float) -> None:
+    number = block_number(depth, len(patient.blocks))
     pairs = zip(patient.blocks[number].parameters(), patient.blocks[number - 1].parameters(), strict=True)
-    for one, other in pairs:
-        patient.put(one, other.data)
+    for parameter, previous_picture in pairs:
+        patient.set_parameter(parameter, previous_picture.data)
 
 
 @files("RoPE's base", "100000 -> {}", (100500.0, 50000.0, 10000.0), FIRST)
-def theta(folder: Path, value: float) -> None:
-    text(folder, "rope_parameters", value={"rope_theta": value, "rope_type": "default"})
+def set_rope_base(folder: Path, value: float) -> None:
+    set_text_config(folder, "rope_parameters", value={"rope_theta": value, "rope_type": "default"})
 
 
 @files("RoPE scaled", "linear, {}", (1.01, 2.0, 8.0), FIRST)
-def stretched(folder: Path, factor: float) -> None:
-    found = {"rope_theta": 100000.0, "rope_type": "linear", "factor": factor}
-    text(folder, "rope_parameters", value=found)
+def scale_rope(folder: Path, factor: float) -> None:
+    parameters = {"rope_theta": 100000.0, "rope_type": "linear", "factor": factor}
+    set_text_config(folder, "rope_parameters", value=parameters)
 
 
-ROUNDED = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float8": torch.float8_e4m3fn}
+ROPE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float8": torch.float8_e4m3fn}
 
 
-@memory("RoPE's frequencies rounded", "to {}", tuple(ROUNDED), FIRST)
-def coarse(patient: Patient, name: str) -> None:
+@memory("RoPE's frequencies rounded", "to {}", tuple(ROPE_DTYPES), FIRST)
+def round_rope_frequencies(patient: Patient, name: str) -> None:
     rotary = patient.decoder.rotary_emb
-    patient.set(rotary, "inv_freq", rotary.inv_freq.to(ROUNDED[name]).float())
+    patient.set(rotary, "inv_freq", rotary.inv_freq.to(ROPE_DTYPES[name]).float())
 
 
 @files("norm epsilon", "1e-5 -> {}", (1e-6, 1e-4, 1e-2), FIRST)
-def epsilon(folder: Path, value: float) -> None:
-    text(folder, "rms_norm_eps", value=value)
+def set_norm_epsilon(folder: Path, value: float) -> None:
+    set_text_config(folder, "rms_norm_eps", value=value)
 
 
 @memory("norm weight off by one", "{:.0%} of the blocks", SHARES, FIRST)
-def one_more(patient: Patient, share: float) -> None:
-    for block in patient.of_blocks(share):
-        patient.put(block.input_layernorm.weight, block.input_layernorm.weight + 1)
+def add_one_to_norms(patient: Patient, share: float) -> None:
+    for block in patient.first_blocks(share):
+        patient.set_parameter(block.input_layernorm.weight, block.input_layernorm.weight + 1)
 
 
 def _heads(weight: Tensor, patient: Patient) -> Tensor:
@@ -98,85 +102,88 @@ def _heads(weight: Tensor, patient: Patient) -> Tensor:
 
 
 @memory("heads grouped otherwise (GQA)", "{:.0%} of the blocks", SHARES, FIRST)
-def grouped(patient: Patient, share: float) -> None:
+def reorder_query_heads(patient: Patient, share: float) -> None:
     """Query heads in an order as if keys and values were tiled, not repeated."""
-    for block in patient.of_blocks(share):
+    for block in patient.first_blocks(share):
         weight = block.self_attn.q_proj.weight
         heads, groups = _heads(weight, patient), block.self_attn.num_key_value_groups
         tiled = heads.view(-1, groups, *heads.shape[1:]).transpose(0, 1)
-        patient.put(weight, tiled.reshape(weight.shape))
+        patient.set_parameter(weight, tiled.reshape(weight.shape))
 
 
 @memory("queries and keys in the other RoPE order", "{:.0%} of the blocks", SHARES, FIRST)
-def interleaved(patient: Patient, share: float) -> None:
+def interleave_rope(patient: Patient, share: float) -> None:
     """As a conversion without its permutation leaves them."""
-    for block in patient.of_blocks(share):
+    for block in patient.first_blocks(share):
         for part in (block.self_attn.q_proj, block.self_attn.k_proj):
             heads = _heads(part.weight, patient)
             mixed = heads.view(len(heads), 2, -1, heads.shape[2]).transpose(1, 2)
-            patient.put(part.weight, mixed.reshape(part.weight.shape))
+            patient.set_parameter(part.weight, mixed.reshape(part.weight.shape))
 
 
 @files("more heads, and narrower", "{}", (("18 of 32", 18, 6, 32), ("36 of 16", 36, 12, 16)), FIRST)
-def narrowed(folder: Path, value: tuple[str, int, int, int]) -> None:
+def narrow_heads(folder: Path, value: tuple[str, int, int, int]) -> None:
     names = ("num_attention_heads", "num_key_value_heads", "head_dim")
     for name, count in zip(names, value[1:], strict=True):
-        text(folder, name, value=count)
+        set_text_config(folder, name, value=count)
 
 
 @files("key and value heads miscounted", "3 -> {}", (1, 9), FIRST)
-def miscounted(folder: Path, count: int) -> None:
-    text(folder, "num_key_value_heads", value=count)
+def miscount_key_value_heads(folder: Path, count: int) -> None:
+    set_text_config(folder, "num_key_value_heads", value=count)
 
 
 @memory("attention's scale", "times {}", (1.01, 1.125, 8.0), FIRST)
-def rescaled(patient: Patient, by: float) -> None:
+def scale_attention(patient: Patient, factor: float) -> None:
     for block in patient.blocks:
-        patient.set(block.self_attn, "scaling", block.self_attn.scaling * by)
+        patient.set(block.self_attn, "scaling", block.self_attn.scaling * factor)
 
 
-def _masked(patient: Patient, block: Any, hidden: Tensor | None) -> None:
+def _replace_mask(patient: Patient, block: Any, hidden_positions: Tensor | None) -> None:
     """The block's attention under a mask of ours; None hides nothing."""
 
-    def change(_module: Any, args: Any, given: dict[str, Any]) -> Any:
-        length = given["hidden_states"].shape[1]
-        states = given["hidden_states"]
+    def change(_module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        length = kwargs["hidden_states"].shape[1]
+        states = kwargs["hidden_states"]
         mask = torch.zeros(len(states), 1, length, length, dtype=states.dtype)
-        if hidden is not None:
-            mask = mask.masked_fill(hidden[:length, :length], torch.finfo(states.dtype).min)
-        return args, {**given, "attention_mask": mask}
+        if hidden_positions is not None:
+            mask = mask.masked_fill(hidden_positions[:length, :length], torch.finfo(states.dtype).min)
+        return args, {**kwargs, "attention_mask": mask}
 
-    patient.before(block.self_attn, change)
+    patient.hook_arguments(block.self_attn, change)
 
 
 @memory("causal mask lost", "in {:.0%} of the blocks", SHARES, FIRST)
-def seen_ahead(patient: Patient, share: float) -> None:
-    for block in patient.of_blocks(share):
-        _masked(patient, block, None)
+def lose_causal_mask(patient: Patient, share: float) -> None:
+    for block in patient.first_blocks(share):
+        _replace_mask(patient, block, None)
 
 
 @memory("attention sees a window only", "of {} positions", (40, 20, 5), FIRST)
-def windowed(patient: Patient, width: int) -> None:
-    apart = torch.arange(512)[:, None] - torch.arange(512)[None]
+def limit_attention_window(patient: Patient, width: int) -> None:
+    distance = torch.arange(512)[:, None] - torch.arange(512)[None]
     for block in patient.blocks:
-        _masked(patient, block, (apart < 0) | (apart >= width))
+        _replace_mask(patient, block, (distance < 0) | (distance >= width))
 
 
 @memory("another activation", "in {:.0%} of the blocks", SHARES, FIRST)
-def activated(patient: Patient, share: float) -> None:
-    for block in patient.of_blocks(share):
+def replace_activation(patient: Patient, share: float) -> None:
+    for block in patient.first_blocks(share):
         patient.set(block.mlp, "act_fn", GELU())
 
 
 @memory(
-    "feed-forward part scaled", "times {}, at half depth", (1.001, 1.05, 2.0), lambda _v, n: block_at(0.5, n)
+    "feed-forward part scaled",
+    "times {}, at half depth",
+    (1.001, 1.05, 2.0),
+    lambda _v, n: block_name(0.5, n),
 )
-def mlp_scaled(patient: Patient, by: float) -> None:
-    weight = patient.at(0.5).mlp.down_proj.weight
-    patient.put(weight, weight * by)
+def scale_feed_forward(patient: Patient, factor: float) -> None:
+    weight = patient.block_at_depth(0.5).mlp.down_proj.weight
+    patient.set_parameter(weight, weight * factor)
 
 
 @memory("states saturate, as a narrow dtype's", "at {}", (1000.0, 100.0, 10.0))
-def saturated(patient: Patient, limit: float) -> None:
+def saturate_states(patient: Patient, limit: float) -> None:
     for block in patient.blocks:
         patient.hook(block, lambda _module, _args, out: out.clamp(-limit, limit))

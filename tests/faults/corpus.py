@@ -13,29 +13,29 @@ from typing import Any
 
 from phasebench.files import cache_folder
 from tests.faults import table
-from tests.faults.benign import MODELS, Harmless, harmless, precisions
+from tests.faults.benign import MODELS, VariationResult, harmless_variations, precisions
 from tests.faults.catalogue import FAULTS
-from tests.faults.harness import Bed, Outcome, inflict, scenes
+from tests.faults.harness import Outcome, SoundModel, apply_fault, scenes
 from tests.faults.kinds import BLIP, LLAVA
 from tests.faults.patient import Patient
 
-TEXT = Path(__file__).parent / "faults.md"
+TEMPLATE = Path(__file__).parent / "faults.md"
 IMAGES = 50
 PROCESSES = 2
-UNDER_TEST = {LLAVA: "smol-llava", BLIP: "smol-instructblip"}
-VARIED = {"benign": harmless, "precision": precisions}
+MODEL_BY_FAMILY = {LLAVA: "smol-llava", BLIP: "smol-instructblip"}
+VARIATIONS = {"benign": harmless_variations, "precision": precisions}
 Job = tuple[str, ...]
-Kept = dict[Job, list[dict[str, Any]]]
+Outcomes = dict[Job, list[dict[str, Any]]]
 
 
 @memoised
-def _bed(family: str, data: str) -> tuple[Bed, Patient]:
+def _sound_model_and_patient(family: str, data: str) -> tuple[SoundModel, Patient]:
     cache = cache_folder()
-    bed = Bed.of(UNDER_TEST[family], cache, scenes(cache, IMAGES, dataset=data))
-    return bed, bed.patient()
+    sound_model = SoundModel.measure(MODEL_BY_FAMILY[family], cache, scenes(cache, IMAGES, dataset=data))
+    return sound_model, sound_model.patient()
 
 
-def _quiet() -> None:
+def _silence() -> None:
     import torch
     from transformers.utils import logging
 
@@ -43,65 +43,66 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
-def _do(job: Job) -> list[dict[str, Any]]:
-    """One fault at one severity, or all variations of one model: in a process of its own."""
-    if job[0] in VARIED:
-        return [one.as_dict() for one in VARIED[job[0]](cache_folder(), job[1])]
-    fault = next(one for one in FAULTS if (one.family, one.name) == job[1:3])
-    bed, patient = _bed(fault.family, fault.data)
-    return [inflict(bed, fault, int(job[3]), patient).as_dict()]
+def _run_job(job: Job) -> list[dict[str, Any]]:
+    """Run one fault at one severity, or all variations of one model, in a worker process."""
+    if job[0] in VARIATIONS:
+        return [result.as_dict() for result in VARIATIONS[job[0]](cache_folder(), job[1])]
+    fault = next(result for result in FAULTS if (result.family, result.name) == job[1:3])
+    sound_model, patient = _sound_model_and_patient(fault.family, fault.data)
+    return [apply_fault(sound_model, fault, int(job[3]), patient).as_dict()]
 
 
 def jobs() -> Iterator[Job]:
-    """The severest first, then every variation of every model, the mildest last."""
+    """All jobs: severe faults first, then every variation of every model, the mildest faults last."""
     yield from (job for level in "21" for job in faults() if job[3] == level)
-    yield from ((varied, model) for varied in VARIED for model in MODELS)
+    yield from ((varied, model) for varied in VARIATIONS for model in MODELS)
     yield from (job for job in faults() if job[3] == "0")
 
 
 def faults() -> Iterator[Job]:
-    """Every kind at every severity."""
+    """A job for every fault at every severity."""
     for fault in FAULTS:
         for severity in range(len(fault.severities)):
             yield "fault", fault.family, fault.name, str(severity)
 
 
-def run(todo: Iterable[Job], keep: Path | None) -> Kept:
-    """Everything that ``keep`` does not have yet; what is done is appended to it."""
+def run(all_jobs: Iterable[Job], keep: Path | None) -> Outcomes:
+    """The outcomes of all jobs; those in the file ``keep`` are not run, and new ones are appended to it."""
     lines = keep.read_text(encoding="utf-8").splitlines() if keep and keep.is_file() else []
-    kept: Kept = {tuple(job): found for job, found in map(json.loads, lines)}
-    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _quiet) as pool:
-        futures = {pool.submit(_do, job): job for job in todo if job not in kept}
+    outcomes: Outcomes = {tuple(job): rows for job, rows in map(json.loads, lines)}
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _silence) as pool:
+        futures = {pool.submit(_run_job, job): job for job in all_jobs if job not in outcomes}
         for number, future in enumerate(as_completed(futures), 1):
             job = futures[future]
-            failed = future.exception()
-            told = f"failed: {failed!r}" if failed else "done"
-            sys.stderr.write(f"{number} of {len(futures)}, {', '.join(job)}: {told}\n")
-            if not failed:
-                kept[job] = future.result()
-                _append(keep, job, kept[job])
-    return kept
+            error = future.exception()
+            status = f"failed: {error!r}" if error else "done"
+            sys.stderr.write(f"{number} of {len(futures)}, {', '.join(job)}: {status}\n")
+            if not error:
+                outcomes[job] = future.result()
+                _append(keep, job, outcomes[job])
+    return outcomes
 
 
-def _append(keep: Path | None, job: Job, found: list[dict[str, Any]]) -> None:
+def _append(keep: Path | None, job: Job, rows: list[dict[str, Any]]) -> None:
     if keep:
         with keep.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([job, found]) + "\n")
+            file.write(json.dumps([job, rows]) + "\n")
 
 
-def document(kept: Kept) -> str:
-    """The page."""
-    outcomes = [Outcome(**kept[job][0]) for job in faults() if job in kept]
-    benign = [Harmless(**one) for job in jobs() if job[0] in VARIED for one in kept.get(job, ())]
-    return TEXT.read_text(encoding="utf-8").format(
+def document(rows_by_job: Outcomes) -> str:
+    """The text of docs/faults.md."""
+    outcomes = [Outcome(**rows_by_job[job][0]) for job in faults() if job in rows_by_job]
+    variation_jobs = [job for job in jobs() if job[0] in VARIATIONS]
+    variations = [VariationResult(**row) for job in variation_jobs for row in rows_by_job.get(job, ())]
+    return TEMPLATE.read_text(encoding="utf-8").format(
         kinds=len(FAULTS),
         count=len(outcomes),
         of=sum(1 for _ in faults()),
         shares=table.shares(outcomes),
         missed=table.missed(outcomes),
         causes=table.causes(outcomes),
-        variations=len(benign),
-        alarms=sum(one.alarm for one in benign),
-        benign=table.benign(benign),
+        variations=len(variations),
+        alarms=sum(result.alarm for result in variations),
+        benign=table.variations(variations),
         faults=table.faults(outcomes),
     )

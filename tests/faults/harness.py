@@ -1,4 +1,4 @@
-"""Putting a fault in and measuring image after image until drift is seen, as a run would see it."""
+"""Applying a fault, and measuring image after image until there is drift, as a run would detect it."""
 
 from __future__ import annotations
 
@@ -28,65 +28,66 @@ from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import bundled_models, resolve_models
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
-from tests.faults.patient import Patient, copied
+from tests.faults.patient import Patient, copy_checkpoint
 from tests.support.synthetic import TOLERANCES
 
 STEPS = (1, 2, 4, 8, 16, 50)
-"""Images after which a look is taken."""
+"""Numbers of images after which curves are compared."""
 COMPARED = tuple(name for name in CURVES if name not in OF_OTHER_CAPTIONS)
-"""Without those that a run on part of the images does not compare image by image."""
+"""Curves that a run on part of the images compares image by image."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one fault at one severity.
+    """The outcome of one fault at one severity.
 
     Attributes:
-        images: after how many drift was seen; 0 where the model was refused, None where neither.
-        curve, layer, excess: what lay furthest from what is allowed, and by how often.
-        moved: curve -> first layer that was past what is allowed.
-        said, expected: the cause as it was named, and what it ought to contain.
-        refused: why the model was not measured.
+        severities: how many severities the fault has.
+        images: after how many images there was drift; 0 if the model was refused, None if neither.
+        curve, layer, excess: the largest difference, divided by the allowed one.
+        first_layers: curve -> the first layer that drifted.
+        cause, expected: the cause that was named, and the part that it should contain.
+        refusal: why the model was not measured.
     """
 
     fault: str
     family: str
     label: str
     severity: int
-    of: int
+    severities: int
     images: int | None = None
     curve: str = ""
     layer: int = -1
     excess: float = 0.0
-    moved: dict[str, int] = field(default_factory=dict)
-    said: str = ""
+    first_layers: dict[str, int] = field(default_factory=dict)
+    cause: str = ""
     expected: str = ""
-    refused: str = ""
+    refusal: str = ""
 
     @property
-    def caught(self) -> bool:
+    def is_caught(self) -> bool:
         return self.images is not None
 
     @property
-    def named(self) -> bool:
-        return bool(self.expected) and self.expected in self.said
+    def has_right_cause(self) -> bool:
+        return bool(self.expected) and self.expected in self.cause
 
     as_dict = asdict
 
 
 def differences(reference: dict[str, Record], measured: Curves) -> list[Difference]:
     """Every compared curve of ``measured`` against its record."""
-    return [compare(known, record(measured, name), TOLERANCES) for name, known in reference.items()]
+    return [compare(recorded, record(measured, name), TOLERANCES) for name, recorded in reference.items()]
 
 
 @dataclass
-class Bed:
-    """A sound model, its images and what is recorded of it.
+class SoundModel:
+    """A model without a fault, its images and their records.
 
     Attributes:
         folder: its checkpoint.
         records: curve -> the record of all images.
-        recalls: of its own tokenizer, which is slow to read.
+        recalls: recall with its tokenizer, which is slow to read.
         anatomy: its parts.
     """
 
@@ -100,12 +101,13 @@ class Bed:
     anatomy: Anatomy
 
     @classmethod
-    def of(cls, name: str, cache: Path, samples: Sequence[Sample]) -> Bed:
-        """Measured as a run measures it; its rows are taken from the store where they are."""
+    def measure(cls, name: str, cache: Path, samples: Sequence[Sample]) -> SoundModel:
+        """Measure a bundled model as a run does; rows are read from the store if they are there."""
         spec = next(spec for spec in bundled_models() if spec.name == name)
         loaded = load(spec, cache, Settings(device="cpu"))
-        found = measure(loaded, "faults", samples, Settings(store=store_folder(None)), lambda *_: None)
-        records = {curve: record(found.curves, curve) for curve in COMPARED}
+        settings = Settings(store=store_folder(None))
+        measurement = measure(loaded, "faults", samples, settings, lambda *_: None)
+        records = {curve: record(measurement.curves, curve) for curve in COMPARED}
         recalls = RecallScorer(loaded.processor.tokenizer, samples)
         anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
         return cls(name, loaded, spec.folder(cache, Settings()), cache, samples, records, recalls, anatomy)
@@ -119,53 +121,71 @@ def scenes(cache: Path, count: int, seed: int = 0, dataset: str = "scenes") -> S
     return select(spec.read(cache), count, seed).samples
 
 
-def examine(bed: Bed, loaded: LoadedModel, **about: Any) -> Outcome:
-    """Measure ``loaded`` on more and more of the bed's images until drift is seen."""
+def measure_until_drift(sound_model: SoundModel, loaded: LoadedModel, **fields: Any) -> Outcome:
+    """Measure ``loaded`` on more and more of the images until there is drift or a refusal."""
     try:
-        return _examined(bed, loaded, about)
+        return _measure_in_steps(sound_model, loaded, fields)
     except InputError as error:
-        return Outcome(**about, images=0, refused=str(error))
+        return Outcome(**fields, images=0, refusal=str(error))
 
 
-def _examined(bed: Bed, loaded: LoadedModel, about: dict[str, Any]) -> Outcome:
-    """Anatomy, self-test and lens cost most; they come where the first image shows nothing yet."""
-    first = loaded.inputs([bed.samples[0].open()])
-    same = loaded.model is bed.loaded.model
-    anatomy = bed.anatomy if same else dissect(loaded.model, first)
-    lensless = replace(anatomy, unmeasured={**anatomy.unmeasured, "lens": "not yet"})
-    known = loaded.processor is bed.loaded.processor
-    recalls = bed.recalls if known else RecallScorer(loaded.processor.tokenizer, bed.samples)
-    seen = _steps(bed, loaded, RowAccumulator(lensless, bed.samples, recalls), lensless, 1, about)
-    if seen.caught:
-        return seen
+def _measure_in_steps(sound_model: SoundModel, loaded: LoadedModel, fields: dict[str, Any]) -> Outcome:
+    """Measure the first image without the lens; only if there is no drift, self-test and lens follow."""
+    first = loaded.inputs([sound_model.samples[0].open()])
+    is_same_model = loaded.model is sound_model.loaded.model
+    anatomy = sound_model.anatomy if is_same_model else dissect(loaded.model, first)
+    without_lens = replace(anatomy, unmeasured={**anatomy.unmeasured, "lens": "not yet"})
+    has_same_processor = loaded.processor is sound_model.loaded.processor
+    recalls = (
+        sound_model.recalls
+        if has_same_processor
+        else RecallScorer(loaded.processor.tokenizer, sound_model.samples)
+    )
+    outcome = _steps(
+        sound_model,
+        loaded,
+        RowAccumulator(without_lens, sound_model.samples, recalls),
+        without_lens,
+        1,
+        fields,
+    )
+    if outcome.is_caught:
+        return outcome
     anatomy = dissect(loaded.model, first)
     anatomy = self_test(anatomy, first).restrict(anatomy)
-    every = len(bed.samples)
-    return _steps(bed, loaded, RowAccumulator(anatomy, bed.samples, recalls), anatomy, every, about)
+    count = len(sound_model.samples)
+    return _steps(
+        sound_model, loaded, RowAccumulator(anatomy, sound_model.samples, recalls), anatomy, count, fields
+    )
 
 
 def _steps(
-    bed: Bed, loaded: LoadedModel, reading: RowAccumulator, anatomy: Anatomy, most: int, about: dict[str, Any]
+    sound_model: SoundModel,
+    loaded: LoadedModel,
+    accumulator: RowAccumulator,
+    anatomy: Anatomy,
+    count: int,
+    fields: dict[str, Any],
 ) -> Outcome:
     lens = "lens" not in anatomy.unmeasured
-    records = {name: one for name, one in bed.records.items() if lens or name not in LENS}
-    worst = Outcome(**about)
-    for number, sample in enumerate(bed.samples[:most], 1):
-        reading.add(probed_pass(anatomy, loaded.inputs([sample.open()]))[0])
-        if reading.broken:
-            raise InputError(next(iter(reading.broken.values())))
-        if number in STEPS or number == most:
-            worst = _judged(records, _curves(bed, loaded, reading, number), number, about)
-            if worst.caught:
+    records = {name: record for name, record in sound_model.records.items() if lens or name not in LENS}
+    outcome = Outcome(**fields)
+    for number, sample in enumerate(sound_model.samples[:count], 1):
+        accumulator.add(probed_pass(anatomy, loaded.inputs([sample.open()]))[0])
+        if accumulator.broken:
+            raise InputError(next(iter(accumulator.broken.values())))
+        if number in STEPS or number == count:
+            outcome = _outcome(records, _curves(sound_model, loaded, accumulator, number), number, fields)
+            if outcome.is_caught:
                 break
-    return worst
+    return outcome
 
 
-def _curves(bed: Bed, loaded: LoadedModel, reading: RowAccumulator, number: int) -> Curves:
-    """What is measured so far, with the provenance that drift and cause read."""
-    some = bed.samples[:number]
-    contents = {sample.id: sample.digest() for sample in some}
-    layouts = reading.layouts
+def _curves(sound_model: SoundModel, loaded: LoadedModel, accumulator: RowAccumulator, number: int) -> Curves:
+    """The curves measured so far, with the provenance that drift and cause read."""
+    samples = sound_model.samples[:number]
+    contents = {sample.id: sample.digest() for sample in samples}
+    layouts = accumulator.layouts
     provenance = {
         "checkpoint": loaded.checkpoint,
         "prompt": loaded.prompt,
@@ -173,51 +193,62 @@ def _curves(bed: Bed, loaded: LoadedModel, reading: RowAccumulator, number: int)
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "data": digest(contents.values()),
     }
-    return Curves.from_arrays(reading.arrays(), {s.id: s.item for s in some}, provenance, contents)
+    return Curves.from_arrays(
+        accumulator.arrays(), {sample.id: sample.item for sample in samples}, provenance, contents
+    )
 
 
-def _judged(records: dict[str, Record], curves: Curves, number: int, about: dict[str, Any]) -> Outcome:
-    found = differences(records, curves)
-    worst = max(found, key=lambda one: float(one.excess[one.worst]))
-    layer, drifted = worst.worst, any(one.drifted for one in found)
+def _outcome(records: dict[str, Record], curves: Curves, number: int, fields: dict[str, Any]) -> Outcome:
+    curve_differences = differences(records, curves)
+    worst = max(curve_differences, key=lambda difference: float(difference.excess[difference.worst]))
+    layer, drifted = worst.worst, any(difference.drifted for difference in curve_differences)
     return Outcome(
-        **about,
+        **fields,
         images=number if drifted else None,
         curve=worst.curve,
         layer=layer,
         excess=float(worst.excess[layer]),
-        moved={one.curve: min(one.drifted) for one in found if one.drifted},
-        said=cause(found, records["inter"]["provenance"], curves.provenance),
+        first_layers={diff.curve: min(diff.drifted) for diff in curve_differences if diff.drifted},
+        cause=cause(curve_differences, records["inter"]["provenance"], curves.provenance),
     )
 
 
-def inflict(bed: Bed, fault: Fault, severity: int, patient: Patient | None = None) -> Outcome:
-    """Put a fault into the bed's model, or a copy of its files, and see what becomes of it."""
-    about = {
-        "fault": fault.name, "family": fault.family, "label": fault.label(severity), "severity": severity,
-        "of": len(fault.severities), "expected": fault.expected(severity, len(dissected(bed))),
-    }  # fmt: skip
-    if fault.files:
-        return _of_files(bed, fault, severity, about)
-    patient = patient or bed.patient()
+def apply_fault(
+    sound_model: SoundModel, fault: Fault, severity: int, patient: Patient | None = None
+) -> Outcome:
+    """Apply a fault to the model, or to a copy of its files, and measure its outcome."""
+    blocks = len(model_blocks(sound_model))
+    fields = {
+        "fault": fault.name,
+        "family": fault.family,
+        "label": fault.label(severity),
+        "severity": severity,
+        "severities": len(fault.severities),
+        "expected": fault.expected_part(severity, blocks),
+    }
+    if fault.in_files:
+        return _apply_to_files(sound_model, fault, severity, fields)
+    patient = patient or sound_model.patient()
     try:
         fault.change(patient, fault.severities[severity])
-        return examine(bed, patient.loaded, **about)
+        return measure_until_drift(sound_model, patient.loaded, **fields)
     finally:
         patient.heal()
 
 
-def dissected(bed: Bed) -> list[Any]:
-    return Patient(bed.loaded, []).blocks
+def model_blocks(sound_model: SoundModel) -> list[Any]:
+    return Patient(sound_model.loaded, []).blocks
 
 
-def _of_files(bed: Bed, fault: Fault, severity: int, about: dict[str, Any]) -> Outcome:
-    with tempfile.TemporaryDirectory(dir=bed.cache, prefix="fault-") as scratch:
-        folder = copied(bed.folder, Path(scratch) / "changed")
+def _apply_to_files(sound_model: SoundModel, fault: Fault, severity: int, fields: dict[str, Any]) -> Outcome:
+    with tempfile.TemporaryDirectory(dir=sound_model.cache, prefix="fault-") as scratch:
+        folder = copy_checkpoint(sound_model.folder, Path(scratch) / "changed")
         fault.change(folder, fault.severities[severity])
-        (spec,) = resolve_models([f"{bed.name}={folder}"], {spec.name: spec for spec in bundled_models()})
+        (spec,) = resolve_models(
+            [f"{sound_model.name}={folder}"], {spec.name: spec for spec in bundled_models()}
+        )
         try:
-            loaded = load(spec, bed.cache, Settings(device="cpu"))
+            loaded = load(spec, sound_model.cache, Settings(device="cpu"))
         except InputError as error:
-            return Outcome(**about, images=0, refused=str(error))
-        return examine(bed, loaded, **about)
+            return Outcome(**fields, images=0, refusal=str(error))
+        return measure_until_drift(sound_model, loaded, **fields)

@@ -1,4 +1,4 @@
-"""What a kind of fault is, and the list that the catalogue's modules fill."""
+"""Kinds of faults, and the list that the catalogue's modules fill."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults.patient import Patient, place
+from tests.faults.patient import Patient, block_number
 
 LLAVA, BLIP = "llava", "instructblip"
 BOTH = (LLAVA,)
@@ -19,9 +19,9 @@ TEXT = "before the language model: text"
 HEAD = "final norm or output head"
 LENGTH = "missing or added"
 FIRST = "block 1, or"
-"""Parts of the sentence that ought to name the cause (``phasebench.judge.drift.cause``)."""
+"""Parts of the sentence that should name the cause (``phasebench.judge.drift.cause``)."""
 
-Says = str | Callable[[Any, int], str]
+ExpectedCause = str | Callable[[Any, int], str]
 
 
 @dataclass(frozen=True)
@@ -29,67 +29,77 @@ class Fault:
     """One kind of fault.
 
     Attributes:
-        name: what a person would call it.
-        how: what a severity means, with ``{}`` for its value.
+        name: its name in the tables.
+        label_format: the meaning of a severity, with ``{}`` for its value.
         severities: the values, mildest first.
-        change: puts it into a patient, or into a copied folder.
-        files: whether it is put into files.
-        says: what the named cause ought to contain; a function of severity and number of blocks
-            where it depends on them; empty where the curves cannot tell.
-        family: the kind of model it is for.
-        data: the data set that shows it: the scenes have the model's own size already.
+        change: applies it to a patient, or to a copied folder.
+        in_files: whether it is applied to files.
+        expected_cause: a part of the cause that should be named; a function of severity and number of blocks
+            if it depends on them; empty if the curves cannot show the cause.
+        family: the family of models it is for.
+        data: the dataset that shows it; the scenes already have the model's own size.
     """
 
     name: str
-    how: str
+    label_format: str
     severities: tuple[Any, ...]
     change: Callable[[Any, Any], None]
-    files: bool
-    says: Says
+    in_files: bool
+    expected_cause: ExpectedCause
     family: str = LLAVA
     data: str = "scenes"
 
     def label(self, severity: int) -> str:
         value = self.severities[severity]
-        return self.how.format(*value) if isinstance(value, tuple) else self.how.format(value)
+        return (
+            self.label_format.format(*value) if isinstance(value, tuple) else self.label_format.format(value)
+        )
 
-    def expected(self, severity: int, blocks: int) -> str:
-        return self.says if isinstance(self.says, str) else self.says(self.severities[severity], blocks)
+    def expected_part(self, severity: int, blocks: int) -> str:
+        return (
+            self.expected_cause
+            if isinstance(self.expected_cause, str)
+            else self.expected_cause(self.severities[severity], blocks)
+        )
 
 
 FAULTS: list[Fault] = []
-"""All of them, in the order of their modules."""
+"""All faults, in the order of their modules."""
 
 
 def memory(
-    name: str, how: str, severities: tuple[Any, ...], says: Says = "", family: str = LLAVA
+    name: str,
+    label_format: str,
+    severities: tuple[Any, ...],
+    expected_cause: ExpectedCause = "",
+    family: str = LLAVA,
 ) -> Callable[[Callable[[Patient, Any], None]], Callable[[Patient, Any], None]]:
-    """A fault of weights or of the pipeline, put into a loaded model."""
+    """Register a fault of weights or of the pipeline, applied to a loaded model."""
 
-    def add(change: Callable[[Patient, Any], None]) -> Callable[[Patient, Any], None]:
-        FAULTS.append(Fault(name, how, severities, change, False, says, family))
+    def register(change: Callable[[Patient, Any], None]) -> Callable[[Patient, Any], None]:
+        FAULTS.append(Fault(name, label_format, severities, change, False, expected_cause, family))
         return change
 
-    return add
+    return register
 
 
 def files(
     name: str,
-    how: str,
+    label_format: str,
     severities: tuple[Any, ...],
-    says: Says = "",
+    expected_cause: ExpectedCause = "",
     family: str = LLAVA,
     data: str = "scenes",
 ) -> Callable[[Callable[[Path, Any], None]], Callable[[Path, Any], None]]:
-    """A fault of a checkpoint's files, put into a copy of its folder."""
+    """Register a fault of a checkpoint's files, applied to a copy of its folder."""
 
-    def add(change: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
-        FAULTS.append(Fault(name, how, severities, change, True, says, family, data))
+    def register(change: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
+        FAULTS.append(Fault(name, label_format, severities, change, True, expected_cause, family, data))
         return change
 
-    return add
+    return register
 
 
-def block_at(depth: Any, blocks: int) -> str:
+def block_name(depth: Any, blocks: int) -> str:
     """The cause's name for the block at this relative depth."""
-    return f"block {place(depth, blocks)}"
+    return f"block {block_number(depth, blocks)}"

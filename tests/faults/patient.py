@@ -1,4 +1,4 @@
-"""A model that faults are put into and taken out of again; a checkpoint's folder that they edit."""
+"""A loaded model that faults change and that is restored afterwards; a copied checkpoint that they edit."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass
-class Piped(LoadedModel):
-    """A model whose pictures, and the tensors made of them, pass through a pipeline first."""
+class PipedModel(LoadedModel):
+    """A model whose pictures and input tensors pass through changes first."""
 
     pictures: list[Picture] = field(default_factory=list)
     tensors: list[Callable[[Tensors], Tensors]] = field(default_factory=list)
 
     def inputs(self, images: Sequence[Image.Image]) -> Tensors:
-        changed = list(images)
-        for change in self.pictures:
-            changed = [change(image) for image in changed]
-        found = super().inputs(changed)
-        for alter in self.tensors:
-            found = alter(found)
-        return found
+        changed_pictures = list(images)
+        for change_picture in self.pictures:
+            changed_pictures = [change_picture(image) for image in changed_pictures]
+        inputs = super().inputs(changed_pictures)
+        for change_tensors in self.tensors:
+            inputs = change_tensors(inputs)
+        return inputs
 
 
 class Patient:
-    """What a fault changes; all of it is as before after ``heal``."""
+    """A loaded model that faults change; ``heal`` undoes all changes."""
 
     def __init__(self, loaded: LoadedModel, pictures: Sequence[Image.Image]) -> None:
-        self.loaded = Piped(**{name: getattr(loaded, name) for name in LoadedModel.__dataclass_fields__})
-        self._others = {picture.tobytes(): pictures[index - 1] for index, picture in enumerate(pictures)}
+        self.loaded = PipedModel(**{name: getattr(loaded, name) for name in LoadedModel.__dataclass_fields__})
+        self._previous_pictures = {
+            picture.tobytes(): pictures[index - 1] for index, picture in enumerate(pictures)
+        }
         self._undo = ExitStack()
 
     @property
@@ -70,7 +72,7 @@ class Patient:
         return self.model.get_input_embeddings()
 
     @property
-    def eyes(self) -> Any:
+    def vision_encoder(self) -> Any:
         inner = getattr(self.model, "model", self.model)
         return next(getattr(inner, name) for name in ("vision_tower", "vision_model") if hasattr(inner, name))
 
@@ -81,16 +83,16 @@ class Patient:
     def projections(self) -> list[nn.Linear]:
         return [module for module in self.projector.modules() if isinstance(module, nn.Linear)]
 
-    def at(self, depth: float) -> Any:
+    def block_at_depth(self, depth: float) -> Any:
         """The block at this relative depth."""
-        return self.blocks[place(depth, len(self.blocks)) - 1]
+        return self.blocks[block_number(depth, len(self.blocks)) - 1]
 
-    def of_blocks(self, share: float) -> list[Any]:
-        """The first blocks, as many as this share of all; at least one."""
+    def first_blocks(self, share: float) -> list[Any]:
+        """This share of the blocks, from the first on; at least one."""
         return self.blocks[: max(1, round(share * len(self.blocks)))]
 
-    def put(self, parameter: Tensor, value: Tensor) -> None:
-        """Another value for a parameter, and for what is tied to it."""
+    def set_parameter(self, parameter: Tensor, value: Tensor) -> None:
+        """Set a parameter, and with it every parameter that is tied to it."""
         before = parameter.data
         self._undo.callback(setattr, parameter, "data", before)
         parameter.data = value.detach().to(before.dtype)
@@ -102,24 +104,26 @@ class Patient:
     def hook(self, module: nn.Module, change: Callable[[Any, Any, Any], Any]) -> None:
         self._undo.callback(module.register_forward_hook(change).remove)
 
-    def before(self, module: nn.Module, change: Callable[[Any, Any, Any], Any]) -> None:
-        """A hook on a module's arguments, keywords too."""
+    def hook_arguments(self, module: nn.Module, change: Callable[[Any, Any, Any], Any]) -> None:
+        """Change a module's arguments, keyword arguments included."""
         self._undo.callback(module.register_forward_pre_hook(change, with_kwargs=True).remove)
 
     def features(self, change: Callable[[Tensor], Tensor]) -> None:
-        """A change of the image tokens [B, P, D] (or [P, D]) that the projector gives."""
+        """Change the image tokens [B, P, D] (or [P, D]) from the projector."""
         self.hook(self.projector, lambda _module, _args, out_PD: change(out_PD))
 
     def pictures(self, change: Picture, share: float = 1.0) -> None:
-        """A change of this share of the pictures, told apart by their content."""
-        self.loaded.pictures.append(lambda picture: change(picture) if _chosen(picture, share) else picture)
+        """Change this share of the pictures; their content decides which."""
+        self.loaded.pictures.append(
+            lambda picture: change(picture) if _is_in_share(picture, share) else picture
+        )
 
     def tensors(self, change: Callable[[Tensors], Tensors]) -> None:
         self.loaded.tensors.append(change)
 
-    def other(self, picture: Image.Image) -> Image.Image:
-        """The data set's picture before this one; one that is not of the data set stays."""
-        return self._others.get(picture.tobytes(), picture)
+    def previous_picture(self, picture: Image.Image) -> Image.Image:
+        """The dataset's picture before this one; a picture that is not in the dataset is returned itself."""
+        return self._previous_pictures.get(picture.tobytes(), picture)
 
     def heal(self) -> None:
         self._undo.close()
@@ -127,33 +131,33 @@ class Patient:
         self.loaded.tensors.clear()
 
 
-def _chosen(picture: Image.Image, share: float) -> bool:
+def _is_in_share(picture: Image.Image, share: float) -> bool:
     return zlib.crc32(picture.tobytes()) < share * 2**32
 
 
-def place(depth: float, blocks: int) -> int:
+def block_number(depth: float, blocks: int) -> int:
     """The number of the block, from 1, at this relative depth."""
     return 1 + round(depth * (blocks - 1))
 
 
-def noise(like: Tensor, relative: float, seed: int = 0) -> Tensor:
-    """Gaussian noise of this norm relative to the tensor's own."""
-    drawn = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
-    found: Tensor = drawn * (relative * like.norm() / drawn.norm())
-    return found
+def noise(tensor: Tensor, relative: float, seed: int = 0) -> Tensor:
+    """Gaussian noise with this norm relative to the tensor's norm."""
+    sample = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed)).to(tensor)
+    scaled: Tensor = sample * (relative * tensor.norm() / sample.norm())
+    return scaled
 
 
-def alike(like: Tensor, seed: int = 0) -> Tensor:
-    """Gaussian values of the tensor's own spread: as it would be left at its initialisation."""
-    drawn = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
-    return drawn * like.std() if like.numel() > 1 else drawn
+def random_weights_like(tensor: Tensor, seed: int = 0) -> Tensor:
+    """Gaussian values with the tensor's standard deviation, as if it were only initialised."""
+    sample = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed)).to(tensor)
+    return sample * tensor.std() if tensor.numel() > 1 else sample
 
 
-def copied(folder: Path, target: Path) -> Path:
-    """A copy of a checkpoint whose weights are hard links where the file system has them."""
-    weights = {path.name for path in folder.glob(WEIGHTS)}
-    shutil.copytree(folder, target, ignore=lambda _folder, names: weights & set(names))
-    for name in weights:
+def copy_checkpoint(folder: Path, target: Path) -> Path:
+    """A copy of a checkpoint; its weights are hard links if the file system supports them."""
+    weight_names = {path.name for path in folder.glob(WEIGHTS)}
+    shutil.copytree(folder, target, ignore=lambda _folder, names: weight_names & set(names))
+    for name in weight_names:
         try:
             os.link(folder / name, target / name)
         except OSError:
@@ -161,19 +165,19 @@ def copied(folder: Path, target: Path) -> Path:
     return target
 
 
-def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a JSON file in place."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    change(found)
-    path.write_text(json.dumps(found), encoding="utf-8")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
 
 
-def setting(path: Path, *keys: str, value: Any) -> None:
-    """Set one value of a JSON file, however deep."""
+def set_value(path: Path, *keys: str, value: Any) -> None:
+    """Set one value of a JSON file, at any depth."""
 
-    def change(found: dict[str, Any]) -> None:
+    def change(data: dict[str, Any]) -> None:
         for key in keys[:-1]:
-            found = found.setdefault(key, {})
-        found[keys[-1]] = value
+            data = data.setdefault(key, {})
+        data[keys[-1]] = value
 
-    edit(path, change)
+    edit_json(path, change)

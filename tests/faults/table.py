@@ -1,11 +1,11 @@
-"""The outcomes as Markdown, for ``docs/faults.md``."""
+"""The outcomes as Markdown tables for ``docs/faults.md``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from tests.faults.benign import Harmless
+from tests.faults.benign import VariationResult
 from tests.faults.harness import Outcome
 
 HEAD = (
@@ -17,79 +17,90 @@ def faults(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([HEAD, *map(_line, outcomes)])
 
 
-def _line(one: Outcome) -> str:
-    kind = one.fault if one.family == "llava" else f"{one.fault} ({one.family})"
-    return f"| {kind} | {one.label} | {_when(one)} | {_where(one)} | {_named(one)} |"
+def _line(outcome: Outcome) -> str:
+    name = outcome.fault if outcome.family == "llava" else f"{outcome.fault} ({outcome.family})"
+    cells = name, outcome.label, _caught_after(outcome), _largest_difference(outcome), _cause(outcome)
+    return f"| {' | '.join(cells)} |"
 
 
-def _when(one: Outcome) -> str:
-    if one.refused:
+def _caught_after(outcome: Outcome) -> str:
+    if outcome.refusal:
         return "refused"
-    return "**missed**" if one.images is None else f"{one.images} image{'s' if one.images > 1 else ''}"
+    images = outcome.images
+    return "**missed**" if images is None else f"{images} image{'s' if images > 1 else ''}"
 
 
-def _where(one: Outcome) -> str:
-    if one.refused:
-        told = re.sub(r"\S*/changed", "FOLDER", one.refused).replace("|", "/").replace("\n", " ")
-        return f"{told[:80]}... | " if len(told) > 80 else f"{told} | "
-    return f"`{one.curve}`, layer {one.layer} | {one.excess:.2g}" if one.excess else "- | 0"
+def _largest_difference(outcome: Outcome) -> str:
+    """Two cells: the curve and layer, and the difference divided by the allowed one; or a refusal."""
+    if outcome.refusal:
+        reason = re.sub(r"\S*/changed", "FOLDER", outcome.refusal).replace("|", "/").replace("\n", " ")
+        return f"{reason[:80]}... | " if len(reason) > 80 else f"{reason} | "
+    if not outcome.excess:
+        return "- | 0"
+    return f"`{outcome.curve}`, layer {outcome.layer} | {outcome.excess:.2g}"
 
 
-def _named(one: Outcome) -> str:
-    if not one.caught or one.refused:
+def _cause(outcome: Outcome) -> str:
+    if not outcome.is_caught or outcome.refusal:
         return ""
-    if not one.expected:
-        return one.said.partition(":")[0] or "none"
-    return "right" if one.named else (f"wrong: {one.said.partition(':')[0]}" if one.said else "none")
+    cause = outcome.cause.partition(":")[0]
+    if not outcome.expected:
+        return cause or "none"
+    if outcome.has_right_cause:
+        return "right"
+    return f"wrong: {cause}" if cause else "none"
 
 
 def shares(outcomes: Sequence[Outcome]) -> str:
-    """How many were caught, by severity."""
+    """A table of the faults caught, by severity."""
     levels: dict[str, Callable[[Outcome], bool]] = {
-        "mildest": lambda one: one.severity == 0,
-        "middle": lambda one: one.severity == (one.of - 1) // 2,
-        "highest": lambda one: one.severity == one.of - 1,
-        "all": lambda one: True,
+        "mildest": lambda outcome: outcome.severity == 0,
+        "middle": lambda outcome: outcome.severity == (outcome.severities - 1) // 2,
+        "highest": lambda outcome: outcome.severity == outcome.severities - 1,
+        "all": lambda outcome: True,
     }
     lines = ["| severity | faults | caught | share | of them refused |", "|---|---|---|---|---|"]
-    for name, of in levels.items():
-        some = [one for one in outcomes if of(one)]
-        caught = [one for one in some if one.caught]
-        refused = sum(bool(one.refused) for one in caught)
+    for name, has_level in levels.items():
+        at_level = [outcome for outcome in outcomes if has_level(outcome)]
+        caught = sum(outcome.is_caught for outcome in at_level)
+        refusals = sum(bool(outcome.refusal) for outcome in at_level)
         lines.append(
-            f"| {name} | {len(some)} | {len(caught)} | {_share(len(caught), len(some))} | {refused} |"
+            f"| {name} | {len(at_level)} | {caught} | {_percentage(caught, len(at_level))} | {refusals} |"
         )
     return "\n".join(lines)
 
 
-def _share(some: int, of: int) -> str:
-    return f"{some / of:.1%}" if of else "-"
+def _percentage(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
 
 
 def causes(outcomes: Iterable[Outcome]) -> str:
-    """How often the named cause was right, of the faults of which one was expected."""
-    told = [one for one in outcomes if one.caught and not one.refused and one.expected]
-    right, silent = sum(one.named for one in told), sum(not one.said for one in told)
-    wrong = len(told) - right - silent
+    """A sentence: how often the named cause was right, among the faults that have an expected cause."""
+    measured = [o for o in outcomes if o.is_caught and not o.refusal and o.expected]
+    right = sum(outcome.has_right_cause for outcome in measured)
+    unnamed = sum(not outcome.cause for outcome in measured)
+    wrong = len(measured) - right - unnamed
     return (
-        f"Of {len(told)} faults that were measured and seen, and have a place that curves can tell, the "
-        f"named cause was right in {right} ({_share(right, len(told))}), wrong in {wrong}, and "
-        f"{silent} times none was named."
+        f"{len(measured)} of the caught faults were not refused and have a location that curves can show. "
+        f"The named cause was right for {right} of them ({_percentage(right, len(measured))}), wrong for "
+        f"{wrong}, and missing for {unnamed}."
     )
 
 
 def missed(outcomes: Iterable[Outcome]) -> str:
-    lines = [f"- {one.fault}, {one.label}" for one in outcomes if not one.caught]
+    """A line for each fault that was not caught."""
+    lines = [f"- {outcome.fault}, {outcome.label}" for outcome in outcomes if not outcome.is_caught]
     return "\n".join(lines) or "None."
 
 
-def benign(found: Sequence[Harmless]) -> str:
-    """One line a kind of variation."""
+def variations(results: Sequence[VariationResult]) -> str:
+    """A table with a line for each variation."""
     lines = ["| variation | times | false alarms | nearest, x allowed |", "|---|---|---|---|"]
-    for name in dict.fromkeys(one.variation for one in found):
-        some = [one for one in found if one.variation == name]
-        worst = max(some, key=lambda one: one.excess)
-        told = f"{worst.excess:.2g} (`{worst.curve}`, layer {worst.layer}, {worst.model}, {worst.images})"
-        lines.append(f"| {name} | {len(some)} | {sum(one.alarm for one in some)} | {told} |")
-    lines.append(f"| all | {len(found)} | {sum(one.alarm for one in found)} | |")
+    for name in dict.fromkeys(result.variation for result in results):
+        group = [result for result in results if result.variation == name]
+        worst = max(group, key=lambda result: result.excess)
+        difference = f"`{worst.curve}`, layer {worst.layer}, {worst.model}, {worst.images}"
+        alarms = sum(result.alarm for result in group)
+        lines.append(f"| {name} | {len(group)} | {alarms} | {worst.excess:.2g} ({difference}) |")
+    lines.append(f"| all | {len(results)} | {sum(result.alarm for result in results)} | |")
     return "\n".join(lines)

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from tests.faults.kinds import BLIP, FIRST, IMAGES, LAYOUT, PROMPT, TEXT, files, memory
-from tests.faults.patient import Patient, Tensors, alike, edit, setting
+from tests.faults.patient import Patient, Tensors, edit_json, random_weights_like, set_value
 
 
 @files("image tokens too many or too few in the prompt", "{:+d}", (1, -1, 5), LAYOUT)
-def counted(folder: Path, more: int) -> None:
-    setting(folder / "processor_config.json", "num_additional_image_tokens", value=1 + more)
+def miscount_image_tokens(folder: Path, extra_tokens: int) -> None:
+    set_value(folder / "processor_config.json", "num_additional_image_tokens", value=1 + extra_tokens)
 
 
 @files("image tokens too many or too few in the prompt", "{:+d}", (1, -1, 5), LAYOUT, BLIP)
-def queries_counted(folder: Path, more: int) -> None:
-    setting(folder / "processor_config.json", "num_query_tokens", value=16 + more)
+def miscount_queries(folder: Path, extra_tokens: int) -> None:
+    set_value(folder / "processor_config.json", "num_query_tokens", value=16 + extra_tokens)
 
 
 @memory("image tokens shifted", "by {}", (1, 6, 18), FIRST)
-def shifted(patient: Patient, by: int) -> None:
-    patient.features(lambda features: features.roll(by, dims=-2))
+def shift_image_tokens(patient: Patient, shift: int) -> None:
+    patient.features(lambda features: features.roll(shift, dims=-2))
 
 
 def _order(kind: str, count: int) -> Tensor:
@@ -44,21 +44,21 @@ def _order(kind: str, count: int) -> Tensor:
     ("two neighbours swapped", "columns before rows", "at random"),
     FIRST,
 )
-def ordered(patient: Patient, kind: str) -> None:
+def reorder_image_tokens(patient: Patient, kind: str) -> None:
     patient.features(lambda features: features[..., _order(kind, features.shape[-2]), :])
 
 
 @memory("image tokens lost (zero)", "{} of them", (1, 6, 18), IMAGES)
-def lost(patient: Patient, count: int) -> None:
+def lose_image_tokens(patient: Patient, count: int) -> None:
     def drop(features: Tensor) -> Tensor:
-        kept = features.clone()
-        kept[..., :count, :] = 0
-        return kept
+        changed = features.clone()
+        changed[..., :count, :] = 0
+        return changed
 
     patient.features(drop)
 
 
-def reworded(patient: Patient, old: str, new: str) -> None:
+def replace_in_prompt(patient: Patient, old: str, new: str) -> None:
     """Another prompt, as another chat template would render it; a known model's own is fixed."""
     prompt = patient.loaded.prompt
     if old not in prompt:
@@ -71,12 +71,12 @@ LINE = "<|im_start|>user\n"
 
 
 @memory("image tokens elsewhere", "{}", ("no line after them", "after the text", "before BOS"), LAYOUT)
-def elsewhere(patient: Patient, where: str) -> None:
-    reworded(patient, IMAGE, "<image>" if where == "no line after them" else "")
-    if where == "after the text":
-        reworded(patient, END, "<image>" + END)
-    elif where == "before BOS":
-        reworded(patient, START, "<image>" + START)
+def move_image_placeholder(patient: Patient, place: str) -> None:
+    replace_in_prompt(patient, IMAGE, "<image>" if place == "no line after them" else "")
+    if place == "after the text":
+        replace_in_prompt(patient, END, "<image>" + END)
+    elif place == "before BOS":
+        replace_in_prompt(patient, START, "<image>" + START)
 
 
 @memory(
@@ -89,8 +89,8 @@ def elsewhere(patient: Patient, where: str) -> None:
     ),
     PROMPT,
 )
-def templated(patient: Patient, value: tuple[str, str, str]) -> None:
-    reworded(patient, *value[1:])
+def replace_template(patient: Patient, value: tuple[str, str, str]) -> None:
+    replace_in_prompt(patient, *value[1:])
 
 
 @memory(
@@ -99,13 +99,13 @@ def templated(patient: Patient, value: tuple[str, str, str]) -> None:
     (("no last line end", "assistant\n", "assistant"), ("no answer begun", "<|im_start|>assistant\n", "")),
     LAYOUT,
 )
-def ended(patient: Patient, value: tuple[str, str, str]) -> None:
-    reworded(patient, *value[1:])
+def change_prompt_end(patient: Patient, value: tuple[str, str, str]) -> None:
+    replace_in_prompt(patient, *value[1:])
 
 
 @memory("BOS doubled or lost", "{} of them", (0, 2, 3), LAYOUT)
-def bos(patient: Patient, count: int) -> None:
-    reworded(patient, START, START * count)
+def repeat_bos(patient: Patient, count: int) -> None:
+    replace_in_prompt(patient, START, START * count)
 
 
 @memory(
@@ -114,80 +114,84 @@ def bos(patient: Patient, count: int) -> None:
     ("You are helpful.", "You are a helpful assistant named SmolLM, trained by Hugging Face."),
     LAYOUT,
 )
-def system(patient: Patient, text: str) -> None:
-    reworded(patient, START, f"<|im_start|>system\n{text}<|im_end|>\n{START}")
+def add_system_prompt(patient: Patient, text: str) -> None:
+    replace_in_prompt(patient, START, f"<|im_start|>system\n{text}<|im_end|>\n{START}")
 
 
 @files("token ids shifted by one", "from id {} on", (5000, 500, 20), TEXT)
-def renumbered(folder: Path, start: int) -> None:
-    def change(found: dict[str, Any]) -> None:
-        vocabulary = found["model"]["vocab"]
+def renumber_tokens(folder: Path, start: int) -> None:
+    def change(tokenizer: dict[str, Any]) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
         last = max(vocabulary.values())
-        found["model"]["vocab"] = {
+        tokenizer["model"]["vocab"] = {
             word: start if number == last else number + (number >= start)
             for word, number in vocabulary.items()
         }
 
-    edit(folder / "tokenizer.json", change)
+    edit_json(folder / "tokenizer.json", change)
 
 
 @files("special tokens lost", "{}", ("<|im_end|>", "<|im_start|>", "both"), LAYOUT)
-def unspecial(folder: Path, which: str) -> None:
-    gone = {"<|im_end|>", "<|im_start|>"} if which == "both" else {which}
+def lose_special_tokens(folder: Path, tokens: str) -> None:
+    lost_tokens = {"<|im_end|>", "<|im_start|>"} if tokens == "both" else {tokens}
 
-    def forget(found: dict[str, Any]) -> None:
-        found["added_tokens"] = [one for one in found["added_tokens"] if one["content"] not in gone]
+    def forget_tokens(config: dict[str, Any]) -> None:
+        config["added_tokens"] = [
+            token for token in config["added_tokens"] if token["content"] not in lost_tokens
+        ]
 
-    def rename(found: dict[str, Any]) -> None:
-        for name, token in found.items():
-            if name.endswith("_token") and token in gone:
-                found[name] = "<|endoftext|>"
+    def rename_tokens(config: dict[str, Any]) -> None:
+        for name, token in config.items():
+            if name.endswith("_token") and token in lost_tokens:
+                config[name] = "<|endoftext|>"
 
-    edit(folder / "tokenizer.json", forget)
-    edit(folder / "tokenizer_config.json", rename)
+    edit_json(folder / "tokenizer.json", forget_tokens)
+    edit_json(folder / "tokenizer_config.json", rename_tokens)
 
 
 @memory("embeddings resized with garbage", "{} more", (8, 512, 8192))
-def resized(patient: Patient, more: int) -> None:
+def extend_embeddings(patient: Patient, extra_rows: int) -> None:
     """Tied as they are, the new rows stand in the head too."""
-    known = patient.embeddings.weight
-    patient.put(known, torch.cat([known, alike(known[:more])]))
+    embeddings = patient.embeddings.weight
+    patient.set_parameter(embeddings, torch.cat([embeddings, random_weights_like(embeddings[:extra_rows])]))
 
 
 @memory("embeddings of the prompt's commonest words damaged", "first {} ids", (5, 100, 1000))
-def damaged(patient: Patient, count: int) -> None:
-    known = patient.embeddings.weight.clone()
-    known[:count] = alike(known[:count])
-    patient.put(patient.embeddings.weight, known)
+def damage_embeddings(patient: Patient, count: int) -> None:
+    embeddings = patient.embeddings.weight.clone()
+    embeddings[:count] = random_weights_like(embeddings[:count])
+    patient.set_parameter(patient.embeddings.weight, embeddings)
 
 
 @memory("padding before the prompt that no mask hides", "{} tokens", (1, 4, 16), LAYOUT)
-def unmasked(patient: Patient, count: int) -> None:
+def add_unmasked_padding(patient: Patient, count: int) -> None:
     token = patient.loaded.processor.tokenizer.pad_token_id
 
-    def pad(found: Tensors) -> Tensors:
+    def pad(inputs: Tensors) -> Tensors:
         for name, value in (("input_ids", token), ("attention_mask", 1)):
-            found[name] = torch.nn.functional.pad(found[name], (count, 0), value=value)
-        return found
+            inputs[name] = torch.nn.functional.pad(inputs[name], (count, 0), value=value)
+        return inputs
 
     patient.tensors(pad)
 
 
-def positioned(change: Callable[[Tensor], Tensor]) -> Callable[[Tensors], Tensors]:
+def with_positions(change: Callable[[Tensor], Tensor]) -> Callable[[Tensors], Tensors]:
     """Inputs with these positions instead of 0, 1, 2, ..."""
 
-    def add(found: Tensors) -> Tensors:
-        found["position_ids"] = change(torch.arange(found["input_ids"].shape[1])[None])
-        return found
+    def add(inputs: Tensors) -> Tensors:
+        inputs["position_ids"] = change(torch.arange(inputs["input_ids"].shape[1])[None])
+        return inputs
 
     return add
 
 
 @memory("positions wrong", "the later half {} too far", (1, 8, 64), FIRST)
-def jumped(patient: Patient, by: int) -> None:
-    patient.tensors(positioned(lambda ids_BN: ids_BN + by * (ids_BN >= ids_BN.shape[1] // 2)))
+def skip_positions(patient: Patient, shift: int) -> None:
+    patient.tensors(with_positions(lambda ids_BN: ids_BN + shift * (ids_BN >= ids_BN.shape[1] // 2)))
 
 
 @memory("positions counted twice over", "every {}. position twice", (16, 4, 2), FIRST)
-def stalled(patient: Patient, every: int) -> None:
-    patient.tensors(positioned(lambda ids_BN: ids_BN - torch.div(ids_BN, every, rounding_mode="floor")))
+def repeat_positions(patient: Patient, interval: int) -> None:
+    patient.tensors(
+        with_positions(lambda ids_BN: ids_BN - torch.div(ids_BN, interval, rounding_mode="floor"))
+    )

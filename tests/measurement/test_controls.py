@@ -232,7 +232,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_the_numbers_stay(
     monkeypatch.setattr(measuring, "probed_pass", small)
     halved = run(tiny_llava, samples, batch_size=3)
     assert sizes == [3, 1, 1, 1, 1]  # three do not fit, and are not tried again; the last is the blank one
-    assert halved.notes == ["memory ran out with 3 images a pass; went on with 1"]
+    assert halved.notes == ["memory ran out with 3 images per pass; went on with 1"]
     assert np.allclose(halved.curves.array("inter"), expected.curves.array("inter"), atol=1e-5)
     assert list(halved.curves.items) == list(expected.curves.items)
     assert (expected.curves.provenance["batch_size"], halved.curves.provenance["batch_size"]) == (3, 1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from phasebench.measurement.row_key import (
     row_names,
 )
 from phasebench.models.loading import LoadedModel
+from tests.support.imports import imported_names
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "phasebench"
@@ -36,26 +35,14 @@ def source_of_module(name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def imports_of_module(name: str) -> Iterator[str]:
+def imports_of_module(name: str) -> set[str]:
     """The modules of phasebench that a module imports, also inside functions; not for type checkers only."""
     source = source_of_module(name)
     assert source is not None, name
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    for_type_checkers = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
-        for node in ast.walk(branch)
-    }
-    for node in ast.walk(tree):
-        if id(node) in for_type_checkers:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "phasebench")
-        elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "phasebench":
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                yield submodule if source_of_module(submodule) else str(node.module)
+    modules = {imported for imported in imported_names(source) if imported.startswith("phasebench.")}
+    modules = {module for module in modules if source_of_module(module)}
+    packages = {module.rpartition(".")[0] for module in modules}  # a module was imported from it, not itself
+    return modules - packages
 
 
 def is_deciding(name: str) -> bool:

@@ -222,7 +222,7 @@ def test_a_model_without_image_token_is_refused(tiny_llava: LoadedModel, picture
     inputs = loaded.inputs(pictures[:1])
     loaded.model.config.image_token_id = None
     assert image_token_id(loaded.model) is None
-    with pytest.raises(InputError, match="neither configuration nor inputs tell the image's positions"):
+    with pytest.raises(InputError, match="neither the configuration nor the inputs give the image's pos"):
         dissect(loaded.model, inputs)
 
 

@@ -46,7 +46,7 @@ def test_missing_shards_are_named(folder: Path) -> None:
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     (folder / "model.safetensors").rename(folder / shards["a"])
-    with pytest.raises(InputError, match=r"index\.json names shards .* not there: model-00002-of-00002"):
+    with pytest.raises(InputError, match=r"index\.json lists shards that are missing: model-00002-of-00002"):
         check_folder(folder, Settings())
 
 
@@ -66,7 +66,7 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
 def test_a_truncated_file_is_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"model\.safetensors is truncated or no safetensors file.*again"):
+    with pytest.raises(InputError, match=r"model\.safetensors is truncated or not a safetensors file.*again"):
         check_folder(folder, Settings())
 
 

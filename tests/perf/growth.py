@@ -13,16 +13,17 @@ BASE = Size(layers=4, width=256, visual=144, text=40, vocabulary=16000)
 SIZES = {
     "layers": (
         (2, 4, 8),
-        "All three grow alike: a layer has one attention row, one set of sums, one lens product.",
+        "All three grow at the same rate: each layer adds one attention row, one set of sums and one lens "
+        "product.",
     ),
     "visual": (
         (64, 144, 576),
-        "The curves cost a product of the width squared a position, the lens width times vocabulary an image "
-        "token; only the forward pass has a part that grows with the square.",
+        "The curves cost width² operations per position, the lens width x vocabulary per image token; only "
+        "the forward pass has a part that grows with the square of the positions.",
     ),
     "text": ((20, 40, 160), "Text positions cost the lens nothing: only image tokens are decoded."),
-    "vocabulary": ((4000, 16000, 64000), "The lens alone: the curves do not see the vocabulary."),
-    "batch": ((1, 2, 4), "Proportional, less what a call costs."),
+    "vocabulary": ((4000, 16000, 64000), "Only the lens grows: the curves do not depend on the vocabulary."),
+    "batch": ((1, 2, 4), "All three grow in proportion to the batch, apart from the fixed cost of a call."),
 }
 
 
@@ -66,4 +67,4 @@ def images(rounds: int) -> str:
         f"{count}: {milliseconds([seconds / count for seconds in times[str(count)]])}" for count in counts
     ]
     times_text = f"\nImages, time for each with the probe: {', '.join(cells)}."
-    return f"{times_text} Nothing is kept between images but their rows."
+    return f"{times_text} Between images, only their rows stay in memory."

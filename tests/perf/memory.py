@@ -77,7 +77,7 @@ def section() -> str:
         lines.append(f"| {name} | {plain:.0f} MiB | {whole:.0f} MiB | {whole / plain:.2f} |")
     few, many = peak_memory("measure", 50), peak_memory("measure", 400)
     sentence = f"A whole measurement of tiny-llava: {few:.0f} MiB with 50 images, {many:.0f} MiB with 400"
-    return "\n".join([*lines, "", f"{sentence} ({(many - few) / 350:.3f} MiB an image)."])
+    return "\n".join([*lines, "", f"{sentence} ({(many - few) / 350:.3f} MiB per image)."])
 
 
 if __name__ == "__main__":

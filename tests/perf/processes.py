@@ -90,7 +90,7 @@ def section() -> str:
     return (
         f"{COUNT} processes, one thread each, measure {IMAGES} images with the llava "
         f"{statistics.median(quotients):.2f} times as fast as one ({min(quotients):.2f} to "
-        f"{max(quotients):.2f} in {len(quotients)} rounds), rows brought together included."
+        f"{max(quotients):.2f} in {len(quotients)} rounds), gathering of the rows included."
     )
 
 

@@ -169,7 +169,7 @@ def agreement(head: nn.Linear, states: list[Tensor]) -> str:
         decoder.add(rows_PD)
         same += int((torch.cat(decoder.tokens()) == expected_P).sum())
         certain, count = certain + int(certain_P.sum()), count + len(rows_PD)
-    return f"Of {count} states {certain} were certified; {same} of {count} tokens are the whole product's."
+    return f"Of {count} states {certain} were certified; {same} of {count} tokens equal the whole product's."
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The plugin in other people's projects: inert without its flag, well-mannered with it."""
+"""The plugin in other projects: it does nothing without its flag, and disturbs nothing with it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def test_without_the_flag_other_projects_keep_their_options(pytester: pytest.Pyt
 
 
 def test_help_has_one_line_without_the_flag_and_all_with_it(pytester: pytest.Pytester) -> None:
-    short = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--help")
-    short.stdout.fnmatch_lines(["*--phasebench *"])
-    short.stdout.no_fnmatch_line("*--lens-norm*")
-    long = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--phasebench", "--help")
-    long.stdout.fnmatch_lines(["*--model=*", "*--dataset=*", "*--lens-norm=*", "*--results=*"])
+    result = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--help")
+    result.stdout.fnmatch_lines(["*--phasebench *"])
+    result.stdout.no_fnmatch_line("*--lens-norm*")
+    result = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--phasebench", "--help")
+    result.stdout.fnmatch_lines(["*--model=*", "*--dataset=*", "*--lens-norm=*", "*--results=*"])
 
 
 def test_hooks_may_be_implemented_without_the_flag(pytester: pytest.Pytester) -> None:
@@ -74,20 +74,20 @@ def test_two_models_on_two_datasets(run: Run, pytester: pytest.Pytester) -> None
     }
 
 
-def test_a_folder_as_model_far_away_leaves_the_root_alone(
+def test_a_model_folder_outside_the_project_does_not_change_the_root(
     run: Run, pytester: pytest.Pytester, cache: Path, tmp_path: Path
 ) -> None:
     """pytest takes an unknown option's value for a path and would make it the root folder."""
     from phasebench.models.bundled.tiny import make_tiny_model
 
-    elsewhere = Path(shutil.copytree(make_tiny_model("tiny-llava", cache), tmp_path / "far"))
-    before = {path.name for path in elsewhere.iterdir()}
+    folder = Path(shutil.copytree(make_tiny_model("tiny-llava", cache), tmp_path / "far"))
+    before = {path.name for path in folder.iterdir()}
     (pytester.path / "pytest.ini").write_text("[pytest]\n")
-    result = run(model=str(elsewhere))
+    result = run(model=str(folder))
     result.stdout.fnmatch_lines(
-        [f"rootdir: {pytester.path}", "configfile: pytest.ini", f"*phasebench {elsewhere.name}/pics*"]
+        [f"rootdir: {pytester.path}", "configfile: pytest.ini", f"*phasebench {folder.name}/pics*"]
     )
-    assert {path.name for path in elsewhere.iterdir()} == before
+    assert {path.name for path in folder.iterdir()} == before
 
 
 def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, cache: Path) -> None:
@@ -121,19 +121,19 @@ def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, c
 
 
 @pytest.mark.parametrize(
-    ("hook", "gives", "kind"),
+    ("hook", "value", "kind"),
     [("models", "'x'", "ModelSpec"), ("datasets", "[1]", "DatasetSpec"), ("findings", "{1: 2}", "Finding")],
 )
-def test_a_hook_that_gives_something_else_is_named(
-    run: Run, pytester: pytest.Pytester, hook: str, gives: str, kind: str
+def test_a_hook_that_returns_something_else_is_named(
+    run: Run, pytester: pytest.Pytester, hook: str, value: str, kind: str
 ) -> None:
-    pytester.makeconftest(f"def pytest_phasebench_{hook}(config): return {gives}")
+    pytester.makeconftest(f"def pytest_phasebench_{hook}(config): return {value}")
     result = run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: pytest_phasebench_{hook}: should return a list of {kind}, not *"])
 
 
-def test_a_case_of_ones_own_judges_by_id(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_users_case_judges_by_id(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         from phasebench import Condition, Estimate, Finding, verdict
@@ -174,7 +174,7 @@ def test_a_finding_under_a_taken_id_is_refused(run: Run, pytester: pytest.Pytest
     result.stderr.fnmatch_lines(["*pytest_phasebench_findings: the ids four_phases are taken*"])
 
 
-def test_a_finding_whose_id_leads_elsewhere_is_refused(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_finding_whose_id_is_a_path_is_refused(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         from phasebench import Finding
@@ -188,7 +188,7 @@ def test_a_finding_whose_id_leads_elsewhere_is_refused(run: Run, pytester: pytes
 
 
 @pytest.mark.slow
-def test_the_benchmarks_table_fits_80_columns_and_is_none_under_q(run: Run) -> None:
+def test_the_benchmarks_table_fits_80_columns_and_is_omitted_under_q(run: Run) -> None:
     table = [
         line for line in run("--snapshot-update").stdout.lines if "phasebench pass" in line or "pass[" in line
     ]
@@ -199,7 +199,7 @@ def test_the_benchmarks_table_fits_80_columns_and_is_none_under_q(run: Run) -> N
     run("--benchmark-columns", "max").stdout.no_fnmatch_line("*Median*")
 
 
-def test_it_works_without_pytest_benchmark(run: Run) -> None:
+def test_runs_without_pytest_benchmark(run: Run) -> None:
     result = run("-p", "no:benchmark", "--snapshot-update", "--strict-markers")
     result.assert_outcomes(passed=DRIFT + FINDING, skipped=LATENCY)
     assert result.ret == 0
@@ -212,7 +212,7 @@ def test_user_files_run_instead_of_the_cases(run: Run, pytester: pytest.Pytester
     assert result.ret == 0
 
 
-def test_nothing_is_written_beside_baselines_and_cache(run: Run, pytester: pytest.Pytester) -> None:
+def test_only_baselines_are_written_into_the_project(run: Run, pytester: pytest.Pytester) -> None:
     before = {path.name for path in pytester.path.iterdir()}
     run()
     benchmarks = {".benchmarks"}  # pytest-benchmark's own storage
@@ -221,7 +221,7 @@ def test_nothing_is_written_beside_baselines_and_cache(run: Run, pytester: pytes
     assert {path.name for path in pytester.path.iterdir()} - benchmarks == before | {"baselines"}
 
 
-def test_names_that_users_tests_may_have_too_are_theirs(run: Run, pytester: pytest.Pytester) -> None:
+def test_fixtures_of_the_users_tests_take_precedence(run: Run, pytester: pytest.Pytester) -> None:
     path = pytester.makepyfile(
         """
         import pytest
@@ -238,9 +238,7 @@ def test_names_that_users_tests_may_have_too_are_theirs(run: Run, pytester: pyte
     run(str(path)).assert_outcomes(passed=1)
 
 
-def test_a_projects_own_names_for_files_of_tests_do_not_hide_the_cases(
-    run: Run, pytester: pytest.Pytester
-) -> None:
+def test_a_projects_own_patterns_for_tests_do_not_hide_the_cases(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\npython_files = check_*.py")
     run("-m", "finding", "--snapshot-update").assert_outcomes(passed=FINDING, deselected=DRIFT + LATENCY)
     pytester.makeini("[pytest]\npython_functions = test_*")
@@ -258,23 +256,23 @@ def test_an_option_that_another_plugin_has_is_named(pytester: pytest.Pytester) -
     result.stderr.fnmatch_lines(["*--phasebench: *--device*leave it out with -p no:NAME*"])
 
 
-def test_errors_in_collection_are_no_interrupted_measurement(run: Run, pytester: pytest.Pytester) -> None:
+def test_errors_in_collection_are_not_reported_as_an_interruption(
+    run: Run, pytester: pytest.Pytester
+) -> None:
     path = pytester.makepyfile("import nothing_of_that_name")
     result = run(str(path))
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.no_fnmatch_line("*interrupted; the images*")
 
 
-def test_timings_alone_are_not_nothing(run: Run, pytester: pytest.Pytester) -> None:
-    """A case of the user's own that is skipped beside them does not count."""
+def test_timings_alone_are_green(run: Run, pytester: pytest.Pytester) -> None:
+    """A skipped case of the user beside them does not count."""
     path = pytester.makepyfile("import pytest\ndef test_mine(): pytest.skip('not today')")
-    assert (
-        run(str(path), str(packaged_folder("cases")), "-m", "latency or not finding and not drift").ret == 0
-    )
+    cases = str(packaged_folder("cases"))
+    assert run(str(path), cases, "-m", "latency or not finding and not drift").ret == 0
 
 
-def test_a_case_that_ran_again_counts_once(run: Run, pytester: pytest.Pytester) -> None:
-    assert run("--snapshot-update").ret == 0
+def test_a_repeated_case_counts_once(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         from _pytest.runner import runtestprotocol
@@ -291,5 +289,5 @@ def test_a_case_that_ran_again_counts_once(run: Run, pytester: pytest.Pytester) 
     )
     result = run("-m", "drift", "--results", "r.json")
     result.stdout.fnmatch_lines([f"*no drift in {DRIFT} curves*"])
-    (told,) = json.loads((pytester.path / "r.json").read_text())["runs"]
-    assert set(told["curves"]) == set(CURVES)  # attached by the first try alone
+    (run_results,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert set(run_results["curves"]) == set(CURVES)  # only the first try attached them

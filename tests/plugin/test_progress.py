@@ -1,4 +1,4 @@
-"""The line that is told while a model is measured: how far, how fast, how long still."""
+"""The line of progress while a model is measured: images done, rate, time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.runs import Run
 
 
 class Reporter:
-    """Keeps what is written to a terminal or a log."""
+    """A reporter that collects the lines of a terminal or a log."""
 
     def __init__(self, verbosity: int, terminal: bool) -> None:
         self.verbosity, self.isatty = verbosity, terminal
@@ -37,14 +37,14 @@ class Reporter:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that stands still; call it with the seconds that pass."""
+    """A clock that only moves when it is called with a number of seconds."""
     now = [100.0]
     monkeypatch.setattr("phasebench.plugin.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def passes(seconds: float) -> None:
+    def advance(seconds: float) -> None:
         now[0] += seconds
 
-    return passes
+    return advance
 
 
 def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Reporter]:
@@ -60,7 +60,7 @@ def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Repo
 
 
 @pytest.mark.parametrize(
-    ("done", "busy", "line"),
+    ("update", "seconds", "line"),
     [
         (ProgressUpdate(3, 3, 4), 1.5, "3/4 images, 2/s, 0 s left"),
         (ProgressUpdate(2, 2, 62), 4.0, "2/62 images, 0.5/s, 2 min left"),
@@ -71,20 +71,20 @@ def progress(verbosity: int = 0, terminal: bool = False) -> tuple[Progress, Repo
         (ProgressUpdate(6, 6, 24, control="text"), 3.0, "control text: 6/24 images, 2/s, 9 s left"),
     ],
 )
-def test_what_is_told(done: ProgressUpdate, busy: float, line: str) -> None:
-    assert progress_line(done, busy) == line
+def test_the_line_of_progress(update: ProgressUpdate, seconds: float, line: str) -> None:
+    assert progress_line(update, seconds) == line
 
 
-def test_images_from_the_store_are_no_measure_of_the_rate(clock: Callable[[float], None]) -> None:
+def test_images_from_the_store_do_not_count_in_the_rate(clock: Callable[[float], None]) -> None:
     """Two images that take ten seconds each, the first after thirty that come back at once."""
-    shown, reporter = progress()
-    shown(ProgressUpdate(0, 0, 32))
+    show_progress, reporter = progress()
+    show_progress(ProgressUpdate(0, 0, 32))
     for images in range(1, 31):
         clock(0.01)
-        shown(ProgressUpdate(images, 0, 32))
+        show_progress(ProgressUpdate(images, 0, 32))
     for images in (31, 32):
         clock(10.0)
-        shown(ProgressUpdate(images, images - 30, 32))
+        show_progress(ProgressUpdate(images, images - 30, 32))
     assert reporter.lines == [
         "m on d: 1/32 images (1 from the store)",
         "m on d: 31/32 images (30 from the store), 0.1/s, 10 s left",
@@ -93,69 +93,69 @@ def test_images_from_the_store_are_no_measure_of_the_rate(clock: Callable[[float
 
 
 def test_the_clock_starts_with_the_first_image_not_with_the_loading(clock: Callable[[float], None]) -> None:
-    shown, reporter = progress()
+    show_progress, reporter = progress()
     clock(100.0)
-    shown(ProgressUpdate(0, 0, 2))
+    show_progress(ProgressUpdate(0, 0, 2))
     clock(2.0)
-    shown(ProgressUpdate(1, 1, 2))
+    show_progress(ProgressUpdate(1, 1, 2))
     assert reporter.lines == ["m on d: 1/2 images, 0.5/s, 2 s left"]
 
 
-def test_a_second_round_has_a_clock_of_its_own(clock: Callable[[float], None]) -> None:
-    """Of several processes the first goes over its share, then over everything."""
-    shown, reporter = progress()
+def test_a_second_round_starts_the_clock_again(clock: Callable[[float], None]) -> None:
+    """With several processes the first process goes through its share, then through all images."""
+    show_progress, reporter = progress()
     for seconds in (50.0, 1.0):
-        shown(ProgressUpdate(0, 0, 1))
+        show_progress(ProgressUpdate(0, 0, 1))
         clock(seconds)
-        shown(ProgressUpdate(1, 1, 1))
+        show_progress(ProgressUpdate(1, 1, 1))
     assert reporter.lines == ["m on d: 1/1 images, 0.02/s", "m on d: 1/1 images, 1/s"]
 
 
 @pytest.mark.parametrize("verbosity", [0, -1])
-def test_a_worker_of_xdist_tells_it_in_lines(capsys: pytest.CaptureFixture[str], verbosity: int) -> None:
+def test_a_worker_of_xdist_prints_lines(capsys: pytest.CaptureFixture[str], verbosity: int) -> None:
     plugins = {
         "terminalreporter": None,
         "capturemanager": SimpleNamespace(global_and_fixture_disabled=nullcontext),
     }
     manager = SimpleNamespace(get_plugin=plugins.__getitem__)
     worker = SimpleNamespace(pluginmanager=manager, get_verbosity=lambda: verbosity, workerinput={})
-    shown = Progress(worker, "m on d")  # type: ignore[arg-type]
-    shown.show("loading")
-    shown(ProgressUpdate(0, 0, 1))
-    shown(ProgressUpdate(1, 0, 1))
+    show_progress = Progress(worker, "m on d")  # type: ignore[arg-type]
+    show_progress.show("loading")
+    show_progress(ProgressUpdate(0, 0, 1))
+    show_progress(ProgressUpdate(1, 0, 1))
     lines = ["m on d: loading", "m on d: 1/1 images (1 from the store)"]
     assert capsys.readouterr().err.splitlines() == (lines if verbosity == 0 else [])
 
 
-def test_a_control_that_is_interrupted_leaves_the_images_measured(clock: Callable[[float], None]) -> None:
-    shown, reporter = progress()
-    shown(ProgressUpdate(5, 5, 5))
-    shown(ProgressUpdate(0, 0, 24, control="text"))
+def test_an_interrupted_control_does_not_change_the_number_of_images(clock: Callable[[float], None]) -> None:
+    show_progress, reporter = progress()
+    show_progress(ProgressUpdate(5, 5, 5))
+    show_progress(ProgressUpdate(0, 0, 24, control="text"))
     clock(20.0)
-    shown(ProgressUpdate(2, 2, 24, control="text"))
+    show_progress(ProgressUpdate(2, 2, 24, control="text"))
     assert reporter.lines[-1].startswith("m on d: control text: 2/24 images, 0.1/s")
-    assert "5 of 5 images are measured" in shown.interrupted(Settings())
+    assert "5 of 5 images are measured" in show_progress.interrupted(Settings())
 
 
 def test_a_log_has_a_line_every_ten_seconds_a_terminal_five_a_second(clock: Callable[[float], None]) -> None:
     for terminal, lines in ((False, 3), (True, 6)):
-        shown, reporter = progress(terminal=terminal)
+        show_progress, reporter = progress(terminal=terminal)
         for images in range(6):
-            shown(ProgressUpdate(images, images, 5))
+            show_progress(ProgressUpdate(images, images, 5))
             clock(4.0)
         assert len(reporter.lines) == lines - terminal
         assert reporter.lines[-1] == ("" if terminal else "m on d: 5/5 images, 0.25/s")
 
 
-def test_quiet_is_quiet(clock: Callable[[float], None]) -> None:
-    shown, reporter = progress(verbosity=-1)
-    shown.show("self-test")
-    shown(ProgressUpdate(1, 1, 1))
+def test_quiet_prints_no_progress(clock: Callable[[float], None]) -> None:
+    show_progress, reporter = progress(verbosity=-1)
+    show_progress.show("self-test")
+    show_progress(ProgressUpdate(1, 1, 1))
     assert reporter.lines == []
 
 
 @pytest.mark.parametrize(
-    ("done", "left"),
+    ("update", "message"),
     [
         (None, "interrupted before an image of m on d was measured"),
         (
@@ -169,17 +169,17 @@ def test_quiet_is_quiet(clock: Callable[[float], None]) -> None:
         ),
     ],
 )
-def test_what_an_interrupted_measurement_leaves(done: ProgressUpdate | None, left: str) -> None:
-    shown, _ = progress(verbosity=-1)
-    if done:
-        shown(done)
-    assert shown.interrupted(Settings(store=Path("s"))) == left
-    fresh = left.replace("the same command resumes", "the same command without --fresh resumes")
-    assert shown.interrupted(Settings(store=Path("s"), fresh=True)) == fresh
+def test_the_message_of_an_interrupted_measurement(update: ProgressUpdate | None, message: str) -> None:
+    show_progress, _ = progress(verbosity=-1)
+    if update:
+        show_progress(update)
+    assert show_progress.interrupted(Settings(store=Path("s"))) == message
+    fresh_message = message.replace("the same command resumes", "the same command without --fresh resumes")
+    assert show_progress.interrupted(Settings(store=Path("s"), fresh=True)) == fresh_message
 
 
-def test_a_run_tells_what_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phasebench.plugin.progress.EVERY", 0.0)
+def test_a_run_prints_its_progress(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phasebench.plugin.progress.LOG_INTERVAL", 0.0)
     result = run("-m", "finding", "--snapshot-update")
     result.stdout.fnmatch_lines(
         ["*tiny-llava: loading", "*tiny-llava on pics: self-test", "*on pics: 1/4 images, */s, * s left"]

@@ -1,4 +1,4 @@
-"""Where a project's own baselines and cases lie, whatever pytest takes for its root folder."""
+"""The folders of a project's own baselines and cases, whatever pytest's root folder is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UPDATING = BaselineMode(create=True, update=True)
 
 
 def config(here: Path, root: Path, ini: Path | None = None, **option: Any) -> Any:
-    """What pytest settled on: the present folder, its root folder, and the ini file if there is one."""
+    """pytest's configuration: the current folder, its root folder, and the ini file if there is one."""
     options = {"inifilename": None, "rootdir": None, **option}
     return SimpleNamespace(
         invocation_params=SimpleNamespace(dir=here), rootpath=root, inipath=ini,
@@ -31,25 +31,25 @@ def test_baselines_lie_beside_an_ini_file(tmp_path: Path) -> None:
     assert baselines_folder(config(tmp_path / "sub", tmp_path, ini), UPDATING) == tmp_path / "baselines"
 
 
-def test_baselines_lie_in_the_present_folder_without_an_ini_file(tmp_path: Path) -> None:
-    """The root may be what the named cases and the present folder have in common, far above both."""
+def test_baselines_lie_in_the_current_folder_without_an_ini_file(tmp_path: Path) -> None:
+    """The root may be the common parent of the cases and the current folder, far above both."""
     here = config(tmp_path / "sub", tmp_path)
     assert baselines_folder(here, UPDATING) == tmp_path / "sub" / "baselines"
     (tmp_path / "setup.py").touch()
     assert baselines_folder(here, UPDATING) == tmp_path / "baselines"
 
 
-@pytest.mark.parametrize("named", [{"inifilename": "x/pytest.ini"}, {"rootdir": "x"}])
-def test_a_root_that_was_named_is_the_projects(tmp_path: Path, named: dict[str, Any]) -> None:
-    folder = baselines_folder(config(tmp_path / "elsewhere", tmp_path / "x", **named), UPDATING)
+@pytest.mark.parametrize("option", [{"inifilename": "x/pytest.ini"}, {"rootdir": "x"}])
+def test_a_root_set_by_an_option_is_the_projects(tmp_path: Path, option: dict[str, Any]) -> None:
+    folder = baselines_folder(config(tmp_path / "sub", tmp_path / "x", **option), UPDATING)
     assert folder == tmp_path / "x" / "baselines"
 
 
 @pytest.mark.parametrize(("models", "threads"), [(1, 8), (2, 4), (5, 2)])
-def test_workers_without_a_model_take_no_cores(
+def test_workers_without_a_model_get_no_cores(
     monkeypatch: pytest.MonkeyPatch, models: int, threads: int
 ) -> None:
-    """One model under ``-n 4`` is measured on all of them."""
+    """One model under ``-n 4`` is measured on all cores."""
     limits: list[int] = []
     monkeypatch.setattr("torch.set_num_threads", limits.append)
     stash: Any = pytest.Stash()
@@ -59,7 +59,7 @@ def test_workers_without_a_model_take_no_cores(
     assert limits == ([threads] if threads < 8 else [])
 
 
-def test_case_files_of_the_project_are_those_that_mention_phasebench(tmp_path: Path) -> None:
+def test_only_case_files_that_mention_phasebench_are_the_projects(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "test_ours.py").write_text("from phasebench import finding\n")
     (tmp_path / "cases" / "test_unrelated.py").write_text("def test_it(): pass\n")
@@ -85,10 +85,10 @@ def test_a_finding_in_the_projects_cases_is_judged_like_the_papers(
 ) -> None:
     (pytester.path / "cases").mkdir()
     (pytester.path / "cases" / "test_total_is_positive.py").write_text(OWN_CASE)
-    written = run("-m", "finding", "--snapshot-update")
-    written.assert_outcomes(passed=FINDING + 1, deselected=DRIFT + LATENCY)
-    written.stdout.fnmatch_lines(["total_is_positive *holds*"])
+    result = run("-m", "finding", "--snapshot-update")
+    result.assert_outcomes(passed=FINDING + 1, deselected=DRIFT + LATENCY)
+    result.stdout.fnmatch_lines(["total_is_positive *holds*"])
     folder = pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts"
     assert (folder / "total_is_positive.json").is_file()
-    again = run("-m", "finding")
-    again.assert_outcomes(passed=FINDING + 1, deselected=DRIFT + LATENCY)
+    result = run("-m", "finding")
+    result.assert_outcomes(passed=FINDING + 1, deselected=DRIFT + LATENCY)

@@ -1,4 +1,4 @@
-"""Whole runs on the tiny models: what turns red, what stays green, what is told to people and machines."""
+"""Whole runs on the tiny models: what turns red, what stays green, and the output for people and machines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ def checkpoint(cache: Path, pytester: pytest.Pytester) -> Path:
     return Path(shutil.copytree(make_tiny_model("tiny-llava", cache), pytester.path / "ckpt"))
 
 
-def change(folder: Path, name: str, factor: float) -> None:
+def scale_tensor(folder: Path, name: str, factor: float) -> None:
+    """Multiply a tensor of a checkpoint."""
     path = folder / "model.safetensors"
     tensors = load_file(path)
     (key,) = [key for key in tensors if key.endswith(name)]
@@ -35,9 +37,8 @@ def change(folder: Path, name: str, factor: float) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, checkpoint: Path) -> None:
-    assert run("--snapshot-update").ret == 0
-    change(checkpoint, "projector.linear_2.weight", 1.1)
+def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, recorded: Path, checkpoint: Path) -> None:
+    scale_tensor(checkpoint, "projector.linear_2.weight", 1.1)
     result = run("-m", "drift", model=f"tiny-llava={checkpoint}")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.parseoutcomes()["failed"] >= 5
@@ -50,22 +51,22 @@ def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, checkpoint: 
     )
 
 
-def test_images_read_as_bgr_are_drift(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("--snapshot-update").ret == 0
-    rightly = Sample.open
+def test_images_read_as_bgr_are_drift(run: Run, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_image = Sample.open
 
-    def wrongly(sample: Sample) -> Image.Image:
-        red, green, blue = rightly(sample).split()
+    def open_as_bgr(sample: Sample) -> Image.Image:
+        red, green, blue = open_image(sample).split()
         return Image.merge("RGB", (blue, green, red))
 
-    monkeypatch.setattr(Sample, "open", wrongly)
+    monkeypatch.setattr(Sample, "open", open_as_bgr)
     result = run("-m", "drift")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*tiny-llava/pics inter: inter drifted at * of 7 layers; worst at layer *"])
 
 
-def test_curves_that_depend_on_the_draw_are_said_to_be_compared_with_others(run: Run) -> None:
-    assert run("--snapshot-update").ret == 0
+def test_curves_that_depend_on_the_draw_are_reported_as_compared_with_other_images(
+    run: Run, recorded: Path
+) -> None:
     result = run("--images", "3", "-m", "drift")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
@@ -81,14 +82,12 @@ def test_curves_that_depend_on_the_draw_are_said_to_be_compared_with_others(run:
         pytest.param(("--controls",), marks=pytest.mark.slow),
     ],
 )
-def test_what_changes_nothing_stays_green(run: Run, benign: tuple[str, ...]) -> None:
-    assert run("--snapshot-update").ret == 0
+def test_what_changes_nothing_stays_green(run: Run, recorded: Path, benign: tuple[str, ...]) -> None:
     assert run(*benign).ret == 0
 
 
 @pytest.mark.slow
-def test_threads_change_nothing(run: Run) -> None:
-    assert run("--snapshot-update").ret == 0
+def test_threads_change_nothing(run: Run, recorded: Path) -> None:
     torch.set_num_threads(2)
     try:
         assert run().ret == 0
@@ -97,10 +96,9 @@ def test_threads_change_nothing(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_resaved_and_resharded_weights_change_nothing(run: Run, checkpoint: Path) -> None:
+def test_resaved_and_resharded_weights_change_nothing(run: Run, recorded: Path, checkpoint: Path) -> None:
     from transformers import AutoModelForImageTextToText
 
-    assert run("--snapshot-update").ret == 0
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     (checkpoint / "model.safetensors").unlink()
     model.save_pretrained(checkpoint, max_shard_size="100KB")
@@ -108,29 +106,36 @@ def test_resaved_and_resharded_weights_change_nothing(run: Run, checkpoint: Path
     assert run("-m", "drift or finding", model=f"tiny-llava={checkpoint}").ret == 0
 
 
-def test_the_results_file(run: Run, pytester: pytest.Pytester) -> None:
-    run("--snapshot-update", "--controls", "--results", "out/results.json")
+def test_the_results_file_and_junit(run: Run, pytester: pytest.Pytester) -> None:
+    outputs = ("--results", "out/results.json", "--junitxml", "junit.xml")
+    run("--snapshot-update", "--controls", *outputs, "-W", "error")
     data = json.loads((pytester.path / "out" / "results.json").read_text())
     assert data["schema"] == 1
-    (found,) = data["runs"]
-    assert (found["model"], found["dataset"]) == ("tiny-llava", "pics")
-    assert set(found["curves"]) == set(CURVES)
-    for curve in found["curves"].values():
+    (run_results,) = data["runs"]
+    check_run_results(run_results)
+    check_junit(ET.parse(pytester.path / "junit.xml"))  # noqa: S314 (written by this test)
+
+
+def check_run_results(results: dict[str, Any]) -> None:
+    """Check the results of tiny-llava on the four pictures, with all controls."""
+    assert (results["model"], results["dataset"]) == ("tiny-llava", "pics")
+    assert set(results["curves"]) == set(CURVES)
+    for curve in results["curves"].values():
         assert curve["layer"] == list(range(7))
         assert set(curve) == {"layer", "mean", "se", "n"}
-    assert set(found["findings"]) == set(FINDING_IDS)
-    for verdict in found["findings"].values():
+    assert set(results["findings"]) == set(FINDING_IDS)
+    for verdict in results["findings"].values():
         assert verdict["verdict"] in {"holds", "does not hold", "undecided"}
         assert {"value", "low", "high", "detail", "controls"} <= set(verdict)
-    assert set(found["drift"]) == set(CURVES)
-    assert set(found["controls"]) == {"blank", "projector", "text"}
-    assert found["timing"]["pass"] > 0
-    assert [len(row) for row in found["heatmap"]] == [25] * 6
-    assert [[len(row) for row in one] for one in found["heatmaps"].values()] == [[25] * 6] * 2
-    assert found["selftest"]["bit_equal"] is True
-    assert found["layout"] == {"length": 25, "visual": [[3, 19]], "text": 9}
+    assert set(results["drift"]) == set(CURVES)
+    assert set(results["controls"]) == {"blank", "projector", "text"}
+    assert results["timing"]["pass"] > 0
+    assert [len(row) for row in results["heatmap"]] == [25] * 6
+    assert [[len(row) for row in heatmap] for heatmap in results["heatmaps"].values()] == [[25] * 6] * 2
+    assert results["selftest"]["bit_equal"] is True
+    assert results["layout"] == {"length": 25, "visual": [[3, 19]], "text": 9}
     assert {"checkpoint", "data", "dtype", "device", "torch", "transformers", "seed"} <= set(
-        found["provenance"]
+        results["provenance"]
     )
 
 
@@ -142,9 +147,8 @@ def test_the_same_seed_gives_the_same_numbers(run: Run, pytester: pytest.Pyteste
     assert curves[0] == curves[1]
 
 
-def test_junit_has_the_scalars(run: Run, pytester: pytest.Pytester) -> None:
-    run("--snapshot-update", "--junitxml", "junit.xml", "-W", "error")
-    tree = ET.parse(pytester.path / "junit.xml")  # noqa: S314 (written by this test)
+def check_junit(tree: ET.ElementTree[ET.Element]) -> None:
+    """Check the properties of a case."""
     case = next(case for case in tree.iter("testcase") if case.get("name", "").startswith("test_four_phases"))
     properties = {p.get("name"): p.get("value") for p in case.iter("property")}
     assert properties["phasebench.run"] == "tiny-llava/pics"
@@ -153,7 +157,7 @@ def test_junit_has_the_scalars(run: Run, pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.slow
-def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester) -> None:
+def test_workers_give_the_results_of_one_process(run: Run, pytester: pytest.Pytester) -> None:
     results = []
     for extra in ((), ("-n", "2")):
         outcome = run(
@@ -169,20 +173,23 @@ def test_workers_give_what_one_process_gives(run: Run, pytester: pytest.Pytester
         assert outcome.ret == 0
         results.append(json.loads((pytester.path / "r.json").read_text())["runs"])
         shutil.rmtree(pytester.path / "baselines")
-    for alone, shared in zip(*results, strict=True):
-        assert alone["curves"] == shared["curves"]
-        assert alone["findings"] == shared["findings"]
+    for from_one_process, from_workers in zip(*results, strict=True):
+        assert from_one_process["curves"] == from_workers["curves"]
+        assert from_one_process["findings"] == from_workers["findings"]
 
 
-def test_two_names_of_one_checkpoint_are_timed_each(run: Run, pytester: pytest.Pytester, cache: Path) -> None:
-    """What lies between their times is what the machine makes of it."""
+def test_two_names_of_one_checkpoint_are_timed_separately(
+    run: Run, pytester: pytest.Pytester, cache: Path
+) -> None:
+    """Two measurements never take exactly the same time."""
     names = [word for name in "ab" for word in ("--model", f"{name}={cache / 'tiny-llava-1'}")]
     run(*names, "-m", "latency", "--fresh", "--results", "r.json", model=None)
-    one, other = (found["timing"] for found in json.loads((pytester.path / "r.json").read_text())["runs"])
-    assert one["total"] != other["total"]
+    runs = json.loads((pytester.path / "r.json").read_text())["runs"]
+    first, second = (run_results["timing"] for run_results in runs)
+    assert first["total"] != second["total"]
 
 
-ALONE = """
+MODEL_CASES = """
 def test_before(): pass
 def test_alone(loaded): pass
 def test_both(loaded, measurement): pass
@@ -193,15 +200,15 @@ def test_after(): pass
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("-n", "2")])
-def test_cases_that_ask_for_the_model_alone_load_none_again(
+def test_cases_that_use_the_model_alone_load_it_once(
     run: Run, pytester: pytest.Pytester, extra: tuple[str, ...]
 ) -> None:
-    path = pytester.makepyfile(ALONE)
+    path = pytester.makepyfile(MODEL_CASES)
     result = run(str(path), "--model", "tiny-instructblip", "--setup-show", "-v", *extra)
     result.assert_outcomes(passed=8)
     if not extra:
-        ran = [line.partition("::")[2].split()[0] for line in result.outlines if " PASSED" in line]
-        assert (ran[0], ran[-1]) == ("test_before", "test_after")
+        names = [line.partition("::")[2].split()[0] for line in result.outlines if " PASSED" in line]
+        assert (names[0], names[-1]) == ("test_before", "test_after")
         assert sum("SETUP    S loaded" in line for line in result.outlines) == 2
     workers = {
         (line[1:4], model)
@@ -224,11 +231,10 @@ def test_each_model_goes_to_one_worker(run: Run) -> None:
     assert workers["tiny-llava"] != workers["tiny-instructblip"]
 
 
-def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
-    run("--snapshot-update")
+def test_the_terminal_shows_findings_drift_and_curves(run: Run, recorded: Path) -> None:
     result = run("--color=yes")
-    told = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str()).splitlines()
-    screen = told[next(n for n, line in enumerate(told) if "= phasebench tiny-llava/pics =" in line) :]
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str()).splitlines()
+    screen = lines[next(n for n, line in enumerate(lines) if "= phasebench tiny-llava/pics =" in line) :]
     pytest.LineMatcher(screen).fnmatch_lines(
         [
             "model   llava, checkpoint *",
@@ -245,13 +251,11 @@ def test_the_terminal_tells_findings_drift_and_curves(run: Run) -> None:
     assert "\x1b[32mno drift in 18 curves" in result.stdout.str()
 
 
-def test_quiet_is_quiet(run: Run) -> None:
-    run("--snapshot-update")
+def test_quiet_prints_no_tables(run: Run, recorded: Path) -> None:
     assert "phasebench tiny-llava/pics" not in run("-q").stdout.str()
 
 
-def test_verbose_draws_every_curve(run: Run) -> None:
-    run("--snapshot-update")
+def test_verbose_draws_every_curve(run: Run, recorded: Path) -> None:
     text = run("-v", "-m", "finding").stdout.str()
     assert all(f"\n{name} " in text for name in CURVES)
 
@@ -259,28 +263,32 @@ def test_verbose_draws_every_curve(run: Run) -> None:
 def test_durations_are_handed_to_pytest_benchmark(run: Run, pytester: pytest.Pytester) -> None:
     run("-m", "latency", "--benchmark-json", "b.json", "--results", "r.json")
     data = json.loads((pytester.path / "b.json").read_text())
-    found = {bench["fullname"]: bench for bench in data["benchmarks"]}
-    assert set(found) == {"phasebench::pass[tiny-llava/pics]", "phasebench::plain[tiny-llava/pics]"}
-    passed = found["phasebench::pass[tiny-llava/pics]"]
+    benchmarks = {bench["fullname"]: bench for bench in data["benchmarks"]}
+    assert set(benchmarks) == {"phasebench::pass[tiny-llava/pics]", "phasebench::plain[tiny-llava/pics]"}
+    benchmark = benchmarks["phasebench::pass[tiny-llava/pics]"]
     timing = json.loads((pytester.path / "r.json").read_text())["runs"][0]["timing"]
-    assert len(passed["stats"]["data"]) == 4
-    assert passed["stats"]["mean"] == pytest.approx(timing["pass"], rel=1e-6)
-    assert passed["extra_info"]["dtype"] == "float32"
+    assert len(benchmark["stats"]["data"]) == 4
+    assert benchmark["stats"]["mean"] == pytest.approx(timing["pass"], rel=1e-6)
+    assert benchmark["extra_info"]["dtype"] == "float32"
     assert data["machine_info"]["phasebench"]["device"] == "cpu"
 
 
 @pytest.mark.slow
-def test_timing_is_told_against_the_benchmark_saved_last(run: Run, pytester: pytest.Pytester) -> None:
+def test_timing_is_compared_with_the_last_saved_benchmark(run: Run, pytester: pytest.Pytester) -> None:
+    """The expected change is computed from the run's own times, however slow the machine is."""
     run("-m", "latency", "--benchmark-save", "first")
     (path,) = (pytester.path / ".benchmarks").glob("*/0001_first.json")
-    saved = json.loads(path.read_text())
-    for bench in saved["benchmarks"]:
+    data = json.loads(path.read_text())
+    for bench in data["benchmarks"]:
         bench["stats"]["mean"] = 2.0
-    path.write_text(json.dumps(saved))
-    told = "against the stored benchmark: pass -9*% (2000 ms), plain -9*% (2000 ms)"
-    run("-m", "latency").stdout.fnmatch_lines([told])
-    others = run("-m", "latency", "--images", "3", "--benchmark-compare", "0001")
-    others.stdout.no_fnmatch_line("against the stored benchmark*")
+    path.write_text(json.dumps(data))
+    result = run("-m", "latency", "--results", "r.json")
+    timing = json.loads((pytester.path / "r.json").read_text())["runs"][0]["timing"]
+    changes = [f"{route} {timing[route] / 2 - 1:+.1%} (2000 ms)" for route in ("pass", "plain")]
+    line = f"against the stored benchmark: {', '.join(changes)}".replace("%", " %")
+    result.stdout.fnmatch_lines([line])
+    result = run("-m", "latency", "--images", "3", "--benchmark-compare", "0001")
+    result.stdout.no_fnmatch_line("against the stored benchmark*")
 
 
 @pytest.mark.slow
@@ -291,35 +299,37 @@ def test_benchmarks_can_be_compared(run: Run, pytester: pytest.Pytester) -> None
     result.stdout.fnmatch_lines(["pass[[]tiny-llava/pics[]] (0001_first) *"])
 
 
-def test_one_load_and_one_pass_for_all_cases(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from phasebench.measurement import measure as running
+def test_the_model_is_loaded_and_each_dataset_measured_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from phasebench.measurement import measure as measure_module
     from phasebench.models import loading
 
     calls: list[str] = []
-    for module, name in ((loading, "load"), (running, "measure")):
+    for module, name in ((loading, "load"), (measure_module, "measure")):
         original = getattr(module, name)
 
-        def counted(
+        def note_call(
             *args: object, _name: str = name, _original: object = original, **kwargs: object
         ) -> object:
             calls.append(_name)
             return _original(*args, **kwargs)  # type: ignore[operator]
 
-        monkeypatch.setattr(module, name, counted)
+        monkeypatch.setattr(module, name, note_call)
     run("--dataset", "scene-pairs", "--images", "4", "--snapshot-update").assert_outcomes(
         passed=2 * (DRIFT + FINDING + LATENCY)
     )
     assert calls == ["load", "measure", "measure"]
 
 
-def test_ctrl_c_tells_what_is_finished(
+def test_after_ctrl_c_finished_measurements_are_reported(
     run: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
-    def interrupted(progress: Progress, done: ProgressUpdate) -> None:
-        if "scene-pairs" in progress._label and done.images == 2:
+    def interrupt(progress: Progress, update: ProgressUpdate) -> None:
+        if "scene-pairs" in progress._label and update.images == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "__call__", interrupted)
+    monkeypatch.setattr(Progress, "__call__", interrupt)
     result = run(
         "--dataset",
         "scene-pairs",
@@ -332,6 +342,6 @@ def test_ctrl_c_tells_what_is_finished(
     )
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*phasebench tiny-llava/pics*", "*KeyboardInterrupt*"])
-    (finished,) = json.loads((pytester.path / "r.json").read_text())["runs"]
-    assert finished["dataset"] == "pics"
-    assert set(finished["findings"]) == set(FINDING_IDS)
+    (run_results,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert run_results["dataset"] == "pics"
+    assert set(run_results["findings"]) == set(FINDING_IDS)

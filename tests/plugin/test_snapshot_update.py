@@ -1,6 +1,6 @@
-"""--snapshot-update: it writes what it measured, and never deletes or rewrites anything else.
+"""--snapshot-update writes what it measured, and never deletes or rewrites anything else.
 
-The command lines are those that lose baselines when syrupy is left to discover them.
+The command lines are those that would lose baselines if syrupy discovered files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 BOTH = ("--model", "tiny-instructblip", "--dataset", "more")
 
 
-def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+def file_contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -33,13 +33,13 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves its baselines for the others."""
+    """The baselines that ``recorded`` copies; the first test writes them."""
     return tmp_path_factory.mktemp("template") / "baselines"
 
 
 @pytest.fixture
 def recorded(run: Run, pytester: pytest.Pytester, template: Path) -> Path:
-    """Baselines of two models on two data sets, with notes of the user's among them."""
+    """Baselines of two models on two datasets, with files of the user among them."""
     write_pictures(pytester.path / "more", 3)
     folder = pytester.path / "baselines"
     if not template.exists():
@@ -52,7 +52,7 @@ def recorded(run: Run, pytester: pytest.Pytester, template: Path) -> Path:
 
 CASES = str(packaged_folder("cases"))
 
-LINES = [
+OPTIONS = [
     (),
     BOTH,
     (*BOTH, "-k", "attention"),
@@ -74,15 +74,15 @@ LINES = [
 
 
 @pytest.mark.parametrize("update", [False, True], ids=["plain", "update"])
-@pytest.mark.parametrize("line", LINES, ids=str)
-def test_what_did_not_change_is_left_as_it_is(
-    run: Run, recorded: Path, line: tuple[str, ...], update: bool
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_baselines_without_a_change_are_not_rewritten(
+    run: Run, recorded: Path, options: tuple[str, ...], update: bool
 ) -> None:
-    before = contents(recorded)
-    result = run(*line, *(["--snapshot-update"] if update else []))
-    empty = "nothing_of_the_kind" in line
-    assert result.ret == (pytest.ExitCode.NO_TESTS_COLLECTED if empty else pytest.ExitCode.OK)
-    assert contents(recorded) == before
+    before = file_contents(recorded)
+    result = run(*options, *(["--snapshot-update"] if update else []))
+    has_no_case = "nothing_of_the_kind" in options
+    assert result.ret == (pytest.ExitCode.NO_TESTS_COLLECTED if has_no_case else pytest.ExitCode.OK)
+    assert file_contents(recorded) == before
 
 
 @pytest.mark.parametrize("extra", [(), ("-x",), ("-n", "2")], ids=["all", "-x", "-n 2"])
@@ -92,76 +92,78 @@ def test_a_model_that_fails_keeps_its_baselines(
     broken = Path(shutil.copytree(make_tiny_model("tiny-llava", cache), pytester.path / "broken"))
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    before = contents(recorded)
+    before = file_contents(recorded)
     assert run(*BOTH, "--snapshot-update", *extra, model=f"tiny-llava={broken}").ret != 0
-    after = contents(recorded)
+    after = file_contents(recorded)
     assert set(after) == set(before)
     assert {name: after[name] for name in after if "tiny-llava/" in name} == {
         name: before[name] for name in before if "tiny-llava/" in name
     }
 
 
-def test_only_what_drifted_is_rewritten(run: Run, recorded: Path) -> None:
+def test_only_drifted_baselines_are_rewritten(run: Run, recorded: Path) -> None:
     path = recorded / "tiny-llava" / "pics" / "inter.json"
     change(path, shift(0.5))
-    before = contents(recorded)
+    before = file_contents(recorded)
     run(*BOTH).assert_outcomes(passed=4 * (DRIFT + FINDING + LATENCY) - 1, failed=1)
-    assert contents(recorded) == before
+    assert file_contents(recorded) == before
     assert run(*BOTH, "--snapshot-update").ret == 0
-    changed = {name for name, content in contents(recorded).items() if content != before[name]}
-    assert changed == {"tiny-llava/pics/inter.json"}
+    changed_files = {name for name, content in file_contents(recorded).items() if content != before[name]}
+    assert changed_files == {"tiny-llava/pics/inter.json"}
     assert run(*BOTH).ret == 0
 
 
-def images_of(folder: Path) -> set[int]:
-    """On how many images the baselines of tiny-llava on pics say they rest, the verdicts' too."""
+def recorded_images(folder: Path) -> set[int]:
+    """The numbers of images that the baselines of tiny-llava on pics are from, verdicts included."""
     records = [json.loads(path.read_text()) for path in (folder / "tiny-llava" / "pics").rglob("*.json")]
     return {record["provenance"]["images"] for record in records}
 
 
-def test_more_images_are_recorded_though_nothing_drifted(run: Run, pytester: pytest.Pytester) -> None:
-    """And fewer are not, which would say less."""
+def test_more_images_are_recorded_without_drift(run: Run, pytester: pytest.Pytester) -> None:
+    """Fewer images are not recorded."""
     folder = pytester.path / "baselines"
     assert run("--images", "3", "--snapshot-update").ret == 0
-    assert images_of(folder) == {3}
-    more = run("--images", "4", "--snapshot-update")
-    assert more.ret == 0
-    more.stdout.fnmatch_lines(["baselines written: *"])
-    more.stdout.no_fnmatch_line("no drift in *")
-    assert images_of(folder) == {4}
-    before = contents(folder)
-    fewer = run("--images", "3", "--snapshot-update", "-m", "drift")
-    fewer.stdout.fnmatch_lines(["no baseline written: recorded on 4 images, measured on 3"])
-    for line in (("--images", "3", "--snapshot-update"), ("--snapshot-update-new-only",), ()):
-        assert run(*line, "-m", "drift").ret == 0  # of fewer images a verdict may be another, and refused
-        assert contents(folder) == before
+    assert recorded_images(folder) == {3}
+    result = run("--images", "4", "--snapshot-update")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["baselines written: *"])
+    result.stdout.no_fnmatch_line("no drift in *")
+    assert recorded_images(folder) == {4}
+    before = file_contents(folder)
+    result = run("--images", "3", "--snapshot-update", "-m", "drift")
+    result.stdout.fnmatch_lines(["no baseline written: recorded on 4 images, measured on 3"])
+    for options in (("--images", "3", "--snapshot-update"), ("--snapshot-update-new-only",), ()):
+        assert (
+            run(*options, "-m", "drift").ret == 0
+        )  # not the verdicts: fewer images may change and fail them
+        assert file_contents(folder) == before
 
 
-def test_fewer_images_do_not_take_the_place_of_more(run: Run, recorded: Path) -> None:
-    """What they leave alone would be of another checkpoint, and the next whole run red."""
+def test_fewer_images_do_not_replace_more(run: Run, recorded: Path) -> None:
+    """The other baselines would then be of another checkpoint, and the next complete run red."""
     path = recorded / "tiny-llava" / "pics" / "inter.json"
     change(path, shift(0.5))
-    before = contents(recorded)
-    refused = run("--images", "3", "-m", "drift", "--snapshot-update")
-    assert refused.ret == pytest.ExitCode.TESTS_FAILED
-    refused.stdout.fnmatch_lines(
+    before = file_contents(recorded)
+    result = run("--images", "3", "-m", "drift", "--snapshot-update")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
         ["*tiny-llava/pics inter differs from its baseline, but recorded on 4 images, measured on 3: *"]
     )
-    assert contents(recorded) == before
+    assert file_contents(recorded) == before
 
 
-def test_other_images_are_recorded_though_nothing_drifted(run: Run, recorded: Path) -> None:
-    before = contents(recorded)
+def test_other_images_are_recorded_without_drift(run: Run, recorded: Path) -> None:
+    before = file_contents(recorded)
     shutil.rmtree(recorded.parent / "pics")
     write_pictures(recorded.parent / "pics", 4, seed=1)
     assert run("-m", "drift").ret == 0
-    assert contents(recorded) == before
+    assert file_contents(recorded) == before
     assert run("-m", "drift", "--snapshot-update").ret == 0
-    changed = {name for name, content in contents(recorded).items() if content != before[name]}
-    assert changed == {f"tiny-llava/pics/{curve}.json" for curve in CURVES}
+    changed_files = {name for name, content in file_contents(recorded).items() if content != before[name]}
+    assert changed_files == {f"tiny-llava/pics/{curve}.json" for curve in CURVES}
 
 
-def test_new_only_writes_what_is_missing(run: Run, recorded: Path) -> None:
+def test_new_only_writes_missing_baselines(run: Run, recorded: Path) -> None:
     path = recorded / "tiny-llava" / "pics" / "inter.json"
     text = path.read_bytes()
     path.unlink()
@@ -169,7 +171,7 @@ def test_new_only_writes_what_is_missing(run: Run, recorded: Path) -> None:
     assert path.read_bytes() == text
 
 
-def test_baselines_elsewhere_by_option_and_ini(run: Run, pytester: pytest.Pytester) -> None:
+def test_the_folder_of_baselines_is_an_option_and_an_ini_key(run: Run, pytester: pytest.Pytester) -> None:
     assert run("--snapshot-update", "--phasebench-baselines", "kept", "-m", "drift").ret == 0
     assert (pytester.path / "kept" / "tiny-llava" / "pics" / "inter.json").is_file()
     assert not (pytester.path / "baselines").exists()
@@ -180,18 +182,18 @@ def test_baselines_elsewhere_by_option_and_ini(run: Run, pytester: pytest.Pytest
 def test_packaged_baselines_are_read_but_never_written(
     run: Run, recorded: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = recorded.rename(pytester.path / "packaged")
-    shutil.copy(packaged_folder("baselines") / "tolerances.json", ours)
+    packaged = recorded.rename(pytester.path / "packaged")
+    shutil.copy(packaged_folder("baselines") / "tolerances.json", packaged)
     monkeypatch.setattr(
         "phasebench.plugin.session.packaged_folder",
-        lambda name: ours if name == "baselines" else packaged_folder(name),
+        lambda name: packaged if name == "baselines" else packaged_folder(name),
     )
-    before = contents(ours)
+    before = file_contents(packaged)
     assert run().ret == 0
-    path = ours / "tiny-llava" / "pics" / "inter.json"
+    path = packaged / "tiny-llava" / "pics" / "inter.json"
     change(path, shift(0.5))
-    before = contents(ours)
+    before = file_contents(packaged)
     assert run("--snapshot-update").ret == 0
-    assert contents(ours) == before
+    assert file_contents(packaged) == before
     assert [p.name for p in (pytester.path / "baselines").rglob("*.json")] == ["inter.json"]
     assert run().ret == 0

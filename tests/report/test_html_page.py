@@ -224,7 +224,7 @@ def test_lines_of_one_colour_differ_in_dash_or_marker(report: Page) -> None:
 
 def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> None:
     both = [Figure("f", "t", "c", "y", 4, [Line(str(k), [0], [0.5]) for k in range(n)]) for n in (2, 7)]
-    few, many = (plotly_figures.drawn(figure)["layout"] for figure in both)
+    few, many = (plotly_figures.plot(figure)["layout"] for figure in both)
     assert few["legend"]["orientation"] == "v"
     assert many["margin"]["b"] - few["margin"]["b"] == 5 * plotly_figures.ROW
     assert many["height"] - many["margin"]["b"] == few["height"] - few["margin"]["b"]
@@ -233,7 +233,7 @@ def test_the_legend_has_a_row_for_each_line_however_narrow_the_window_is() -> No
 def test_the_controls_have_different_colours() -> None:
     columns = {"layer": [0, 1], "mean": [0.1, 0.2], "se": [0.0, 0.0], "n": [4, 4]}
     controls = {name: {"inter": columns} for name in ("blank", "projector", "text")}
-    figure = next(drawing.of_run(Results.of([measurement(controls=controls)]), "m/d"))
+    figure = next(drawing.run_figures(Results.of([measurement(controls=controls)]), "m/d"))
     dotted = [line for line in figure.lines if line.dash == CONTROL]
     assert len({line.colour for line in dotted}) == 3
 

@@ -61,8 +61,8 @@ def test_every_figure_of_every_model_has_its_place(tmp_path: Path, monkeypatch: 
 
 def test_a_figure_by_model_has_a_line_for_each_over_relative_depth() -> None:
     runs = Results.of([measurement(run=f"{model}/d") for model in ("a", "b")])
-    ((dataset, (figure, *_)),) = figures.across_models(runs)
-    (axes,) = matplotlib_figures.drawn(figure).axes
+    ((dataset, (figure, *_)),) = figures.model_comparisons(runs)
+    (axes,) = matplotlib_figures.draw(figure).axes
     assert (dataset, figure.id) == ("d", "models-inter")
     assert axes.get_xlabel() == "relative depth (layer / last layer)"
     assert [line.get_label() for line in axes.lines] == ["a", "b"]
@@ -71,15 +71,15 @@ def test_a_figure_by_model_has_a_line_for_each_over_relative_depth() -> None:
 
 def test_a_figure_by_layer_marks_where_phases_meet() -> None:
     results = Results.of([measurement(), finding(data={"phases": PHASES})])
-    (axes,) = matplotlib_figures.drawn(next(figures.of_run(results, "m/d"))).axes
+    (axes,) = matplotlib_figures.draw(next(figures.run_figures(results, "m/d"))).axes
     assert [text.get_text() for text in axes.texts] == ["I rise", "II fall", "III rise", "IV fall"]
     xs = [np.unique(np.asarray(line.get_xdata(), dtype=np.float64)) for line in axes.lines]
     assert [x[0] for x in xs if x.size == 1] == PHASES["layers"]
 
 
 def test_a_heatmap_has_a_bracket_over_the_image_tokens() -> None:
-    drawn = list(figures.of_run(Results.of([measurement(heatmap=HEATMAP)]), "m/d"))
+    drawn = list(figures.run_figures(Results.of([measurement(heatmap=HEATMAP)]), "m/d"))
     (heatmap,) = [figure for figure in drawn if figure.heat]
-    axes, scale = matplotlib_figures.drawn(heatmap).axes
+    axes, scale = matplotlib_figures.draw(heatmap).axes
     assert [text.get_text() for text in axes.texts] == ["image tokens"]
     assert (axes.get_xlabel(), scale.get_ylabel()) == ("position in the prompt", "norm")

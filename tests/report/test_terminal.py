@@ -13,7 +13,7 @@ from phasebench.report.terminal import notes, skips, tables
 from tests.support import picture
 from tests.support.entries import CONTROL, PHASES, PROVENANCE, drift, finding, measurement, timing
 
-DRAWN_CURVES = [curve.name for curve in CATALOG if curve.shown]
+DRAWN_CURVES = [curve.name for curve in CATALOG if curve.in_summary]
 """Curves that are drawn without ``-v``."""
 TIMING = [timing("pass", 0.66, 0.6), timing("plain", 0.1, None)]
 EVERYTHING = [measurement(), finding(data={"phases": PHASES}), drift("inter", 0.2, passed=True), *TIMING]

@@ -33,7 +33,7 @@ def section(head: Sequence[str], row: Callable[[Any], str], cells: Sequence[Any]
 
 def means() -> str:
     head = ("images of", "curve", "layers", *(f"{images} images" for images in coverage.IMAGES))
-    rows = [coverage.means_row(cell) for cell in coverage.cells() if coverage.common(cell).size]
+    rows = [coverage.means_row(cell) for cell in coverage.cells() if coverage.common_values(cell).size]
     return table(head, [*rows, *(coverage.rare_row(curve) for curve in ("recall", "lift"))])
 
 
@@ -51,7 +51,7 @@ def sides() -> str:
 
 def margins() -> str:
     head = ("noise of", "inter touches its bound", "images", "verdict", "bootstrap of the smallest covers")
-    cells = [(name, where, n) for name in ALL for where in verdicts.TOUCHES for n in (50, 400)]
+    cells = [(name, where, n) for name in ALL for where in verdicts.BOUND_CASES for n in (50, 400)]
     return section(head, verdicts.margins_row, cells)
 
 
@@ -63,8 +63,8 @@ def flat() -> str:
 
 def fewer() -> str:
     head = ("truth", "noise of", "20 standard errors high", "80 standard errors high")
-    cells = [(name, shape) for shape in shapes.FEWER if shape != "flat" for name in ALL]
-    return section(head, verdicts.fewer_row, cells)
+    cells = [(name, shape) for shape in shapes.OTHER_SHAPES if shape != "flat" for name in ALL]
+    return section(head, verdicts.other_shape_row, cells)
 
 
 def power() -> str:

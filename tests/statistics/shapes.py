@@ -1,4 +1,4 @@
-"""Mean curves whose phases are known, in standard errors of what they are measured with."""
+"""Mean curves with known phases, whose heights are given in standard errors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from phasebench.judge.findings.phases import FOUR
 from tests.statistics.populations import Population
 
 PAPER, EVEN, BUNDLED = (2, 8, 25), (8, 15, 23), (5, 20, 29)
-"""Boundaries of 30: at the paper's depths, evenly spread, and where they lie in smol-instructblip."""
+"""Boundaries in 30 layers: at the paper's depths, evenly spaced, and as in smol-instructblip."""
 PLATEAU = 4
-"""Layers for which a curve with plateaus stays where it turns."""
+"""Number of layers for which a curve with plateaus is constant after a turning point."""
 
 
 def steps(ends: tuple[int, ...], layers: int) -> Array:
-    """What takes each interval's height from a curve [intervals, layers]."""
+    """The matrix that computes each interval's height from a curve [intervals, layers]."""
     eye = np.eye(layers)
     return np.array([eye[b] - eye[a] for a, b in pairwise(ends)])
 
 
 def four(population: Population, boundaries: tuple[int, ...], images: int, height: float) -> Array:
-    """Straight lines whose every height is ``height`` of its own standard errors [L + 1]."""
+    """Straight lines; each interval is ``height`` of its own standard errors high [L + 1]."""
     last = len(population.truth["inter"]) - 1
     ends = (0, *boundaries, last)
     errors = population.error(steps(ends, last + 1), images)
@@ -34,7 +34,7 @@ def four(population: Population, boundaries: tuple[int, ...], images: int, heigh
 def four_with_plateaus(
     population: Population, boundaries: tuple[int, ...], images: int, height: float
 ) -> Array:
-    """The same, but the curve stays at each turning point for ``PLATEAU`` layers from there on."""
+    """The curve of ``four`` with a plateau of ``PLATEAU`` layers after each turning point [L + 1]."""
     last = len(population.truth["inter"]) - 1
     sharp = four(population, boundaries, images, height)
     points = {0: 0.0, last: sharp[last]}
@@ -43,7 +43,7 @@ def four_with_plateaus(
     return np.interp(np.arange(last + 1), sorted(points), [points[x] for x in sorted(points)])
 
 
-FEWER: dict[str, dict[float, float]] = {
+OTHER_SHAPES: dict[str, dict[float, float]] = {
     "flat": {0: 0, 1: 0},
     "rise": {0: 0, 1: 1},
     "rise, then flat": {0: 0, 0.17: 1, 1: 1},
@@ -56,15 +56,15 @@ FEWER: dict[str, dict[float, float]] = {
     "four, then rise": {0: 0, 0.13: 1, 0.25: 0, 0.5: 1, 0.75: 0, 1: 0.9},
     "fall, then four": {0: 0.8, 0.13: 0, 0.3: 1, 0.45: 0.25, 0.75: 1, 1: 0.5},
 }
-"""Depth -> height of curves that are not rise, fall, rise, fall, and no more."""
+"""Depth -> height of curves that do not have exactly the four phases rise, fall, rise, fall."""
 MONOTONE = ("flat", "rise", "rise, then flat", "flat, then rise", "two steps up")
 
 
-def fewer(name: str, population: Population, images: int, size: float) -> Array:
-    """One of ``FEWER``, ``size`` standard errors of the curve's shape high [L + 1]."""
+def other_shape(name: str, population: Population, images: int, size: float) -> Array:
+    """A curve of ``OTHER_SHAPES`` that is ``size`` standard errors high [L + 1]."""
     last = len(population.truth["inter"]) - 1
     rows = population.deviations["inter"].mean(axis=1)
     shape = rows - rows.mean(axis=1, keepdims=True)
     error = np.sqrt(shape.var(axis=0).mean() * population.deviations["inter"].shape[1] / images)
-    points = FEWER[name]
+    points = OTHER_SHAPES[name]
     return size * error * np.interp(np.arange(last + 1) / last, list(points), list(points.values()))

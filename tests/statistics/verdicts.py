@@ -1,4 +1,4 @@
-"""How often verdicts are wrong, and what the boundaries' intervals contain."""
+"""How often verdicts are wrong, and how often the boundaries' intervals contain the true boundaries."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from tests.statistics import shapes
 from tests.statistics.populations import Population
 
 Shares = dict[Outcome, float]
-TOUCHES = ("at one layer", "at every layer")
+BOUND_CASES = ("at one layer", "at every layer")
 TURNS = (
     ("sharp", 5, 50), ("sharp", 5, 400), ("sharp", 15, 100), ("plateau", 15, 100),
 )  # fmt: skip
-"""How a curve turns, each interval's height in standard errors, and images: of the boundaries' table."""
+"""Rows of the boundaries' table: kind of turning point, height in standard errors, images."""
 
 
 def population(name: str) -> Population:
-    """By its name in the tables."""
+    """The population with this name in the tables."""
     if name == "independent layers":
         return Population.independent()
     model, _, dataset = name.partition(", ")
-    return Population.of(model, dataset)
+    return Population.recorded_images(model, dataset)
 
 
 def phases_verdict(curves: Curves) -> Outcome:
-    """As ``cases/test_four_phases.py``, without what takes time and changes no verdict."""
+    """The verdict of ``cases/test_four_phases.py``, without slow steps that do not change it."""
     return four_phases_verdict(PhaseFit(curves)).outcome
 
 
-def outcomes(drawn: Population, images: int, seed: int, samples: int) -> Shares:
+def outcomes(sampled_population: Population, images: int, seed: int, samples: int) -> Shares:
     """Share of each outcome of four_phases in samples from a population."""
     rng = np.random.default_rng(seed)
-    counted = Counter(phases_verdict(drawn.sample(images, rng)) for _ in range(samples))
-    return {outcome: counted[outcome] / samples for outcome in Outcome}
+    counts = Counter(phases_verdict(sampled_population.sample(images, rng)) for _ in range(samples))
+    return {outcome: counts[outcome] / samples for outcome in Outcome}
 
 
-def _told(found: Shares) -> str:
-    return " / ".join(f"{100 * found[outcome]:.1f}" for outcome in Outcome)
+def _percentages(shares: Shares) -> str:
+    return " / ".join(f"{100 * shares[outcome]:.1f}" for outcome in Outcome)
 
 
-def fewer_row(cell: tuple[str, str], samples: int = 150, images: int = 100) -> str:
+def other_shape_row(cell: tuple[str, str], samples: int = 150, images: int = 100) -> str:
     """A table's row: a curve without four phases, at two sizes."""
     name, shape = cell
-    base, told = population(name), []
+    base, table_cells = population(name), []
     for size in (20, 80):
-        truth = shapes.fewer(shape, base, images, size)
-        many = samples * (3 if shape in shapes.MONOTONE else 1)
-        told.append(_told(outcomes(base.around(inter=truth), images, size, many)))
-    return f"| {shape} | {name} | {' | '.join(told)} |"
+        truth = shapes.other_shape(shape, base, images, size)
+        sample_count = samples * (3 if shape in shapes.MONOTONE else 1)
+        table_cells.append(_percentages(outcomes(base.around(inter=truth), images, size, sample_count)))
+    return f"| {shape} | {name} | {' | '.join(table_cells)} |"
 
 
 def flat_row(cell: tuple[str, int], samples: int = 2000) -> str:
@@ -63,52 +63,53 @@ def flat_row(cell: tuple[str, int], samples: int = 2000) -> str:
     name, images = cell
     base = population(name)
     flat = base.around(inter=np.zeros(len(base.truth["inter"])))
-    return f"| {name} | {images} | {_told(outcomes(flat, images, images, samples))} |"
+    return f"| {name} | {images} | {_percentages(outcomes(flat, images, images, samples))} |"
 
 
 def power_row(cell: tuple[str, tuple[int, ...], int], samples: int = 500) -> str:
     """A table's row: four real phases, each of so many standard errors."""
     name, boundaries, height = cell
-    base, told = population(name), []
+    base, table_cells = population(name), []
     for images in (50, 100, 400):
-        drawn = base.around(inter=shapes.four(base, boundaries, images, height))
-        told.append(_told(outcomes(drawn, images, 10 * images + height, samples)))
-    return f"| {name} | {boundaries} | {height} | {' | '.join(told)} |"
+        sampled_population = base.around(inter=shapes.four(base, boundaries, images, height))
+        table_cells.append(_percentages(outcomes(sampled_population, images, 10 * images + height, samples)))
+    return f"| {name} | {boundaries} | {height} | {' | '.join(table_cells)} |"
 
 
 def boundaries_row(cell: tuple[str, str, tuple[int, ...], int, int], samples: int = 25) -> str:
-    """What the boundaries' intervals contain of the truth; of a plateau, any of its layers."""
+    """A table's row: how often the boundaries' intervals contain the truth (any layer of a plateau)."""
     name, turn, boundaries, images, height = cell
     base, rng = population(name), np.random.default_rng(images)
     make = shapes.four if turn == "sharp" else shapes.four_with_plateaus
-    drawn = base.around(inter=make(base, boundaries, images, height))
-    wide = 0 if turn == "sharp" else shapes.PLATEAU
+    sampled_population = base.around(inter=make(base, boundaries, images, height))
+    plateau = 0 if turn == "sharp" else shapes.PLATEAU
     inside, widths = [], []
     for _ in range(samples):
-        curves = drawn.sample(images, rng)
-        found = boundary_estimates(curves, fit_pattern(curves.mean("inter"), FOUR))
-        inside.append([b.low <= t + wide and b.high >= t for b, t in zip(found, boundaries, strict=True)])
-        widths.append([b.high - b.low for b in found])
-    covered = ", ".join(f"{100 * share:.1f}" for share in np.mean(inside, axis=0))
+        curves = sampled_population.sample(images, rng)
+        intervals = boundary_estimates(curves, fit_pattern(curves.mean("inter"), FOUR))
+        pairs = zip(intervals, boundaries, strict=True)
+        inside.append([b.low <= truth + plateau and b.high >= truth for b, truth in pairs])
+        widths.append([b.high - b.low for b in intervals])
+    coverage = ", ".join(f"{100 * share:.1f}" for share in np.mean(inside, axis=0))
     width = ", ".join(f"{value:.1f}" for value in np.mean(widths, axis=0))
-    return f"| {name} | {turn} | {boundaries} | {height} | {images} | {covered} | {width} |"
+    return f"| {name} | {turn} | {boundaries} | {height} | {images} | {coverage} | {width} |"
 
 
 def margins_row(cell: tuple[str, str, int], samples: int = 150) -> str:
-    """Inter at its bound: what each layer as a condition says, and what the smallest as one number covers."""
-    name, where, images = cell
+    """A table's row for inter at its bound: the verdicts, and the coverage of the smallest margin."""
+    name, bound_case, images = cell
     base, rng = population(name), np.random.default_rng(images)
     layers = len(base.truth["inter"])
-    tied = np.ones(layers) if where == "at every layer" else np.eye(layers)[layers // 2]
-    spread = 20 * base.error(np.eye(layers), images).max()
-    drawn = base.around(inter=spread * (1 - tied))
-    counted, covered = Counter[Outcome](), 0
+    at_bound = np.ones(layers) if bound_case == "at every layer" else np.eye(layers)[layers // 2]
+    distance = 20 * base.error(np.eye(layers), images).max()
+    sampled_population = base.around(inter=distance * (1 - at_bound))
+    counts, covered = Counter[Outcome](), 0
     for _ in range(samples):
-        curves = drawn.sample(images, rng)
+        curves = sampled_population.sample(images, rng)
         margins = estimates(curves, ("inter",), lambda means: means["inter"])
-        counted[verdict([Condition("margin", margin) for margin in margins], "").outcome] += 1
+        counts[verdict([Condition("margin", margin) for margin in margins], "").outcome] += 1
         smallest = resampled_means(curves, "inter").min(axis=1)
-        one = percentile_estimate(curves.mean("inter").min(), smallest)
-        covered += one.low <= 0 <= one.high
-    told = _told({outcome: counted[outcome] / samples for outcome in Outcome})
-    return f"| {name} | {where} | {images} | {told} | {100 * covered / samples:.1f} |"
+        minimum = percentile_estimate(curves.mean("inter").min(), smallest)
+        covered += minimum.low <= 0 <= minimum.high
+    shares = _percentages({outcome: counts[outcome] / samples for outcome in Outcome})
+    return f"| {name} | {bound_case} | {images} | {shares} | {100 * covered / samples:.1f} |"

@@ -23,10 +23,11 @@ Every image-text-to-text type of transformers {version} was tried as a tiny mode
 compares each type with the states and attention weights that transformers returns and with the model's own
 head: alone, padded on either side and in a batch of different lengths.
 
-Whole: similarity, attention and lens are measured at every layer. In part: what is missing is NaN in the
-curves and named in the results; a finding whose curve has no value at any layer is undecided, the others are
-judged on the layers that have one. A gate between attention and output projection is taken into account; it
-is distinguished from a norm by perturbing its input. Attention that passes through a norm is not measured.
+"Whole" means that similarity, attention and lens are measured at every layer. "In part" means that the
+curves are NaN where they cannot be measured, and the results give the reason; a finding whose curve has no
+value at any layer is undecided, and other findings are judged on the layers that have a value. A gate between
+attention and output projection is taken into account; it is distinguished from a norm by perturbing its
+input. Attention that passes through a norm is not measured. "Refused" types are not measured at all.
 
 | type | measured | not measured, and why |
 |---|---|---|

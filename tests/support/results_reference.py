@@ -1,6 +1,6 @@
 """The schema of the results file and the tables of docs/results.md, made from the types and the catalog.
 
-``python -m tests.support.results_reference`` writes both; a test compares them with what stands there.
+``python -m tests.support.results_reference`` writes both; a test checks that the written files are current.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def results_schema() -> dict[str, Any]:
         "drift": {"type": "object", "additionalProperties": {"$ref": "#/$defs/drift"}},
     }
     definitions["run"] = {
-        "description": "A model on a dataset; without a measurement where that did not finish.",
+        "description": "A model on a dataset; without the measurement's keys if it was not finished.",
         **_object(run, tuple(measured)),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What pytest --phasebench --results writes",
-        "description": "Keys may be added under one number; a removed or renamed key raises it.",
+        "description": "New keys do not change the number; removed or renamed keys raise it.",
         **_object(
             {
                 "schema": {"const": SCHEMA},
@@ -128,11 +128,11 @@ def _entry_table(kind: type[Entry]) -> Iterator[str]:
 
 
 def _curve_table() -> Iterator[str]:
-    yield "| curve | symbol | unit | what it is |"
+    yield "| curve | symbol | unit | page and meaning |"
     yield "|---|---|---|---|"
     for curve in CATALOG:
-        page = f"[{curve.part}]({curve.part}.md)"
-        yield f"| `{curve.name}` | {curve.symbol} | {curve.unit} | {page}: {curve.meaning} |"
+        page, symbol = f"[{curve.part}]({curve.part}.md)", curve.symbol.replace("|", "\\|")
+        yield f"| `{curve.name}` | {symbol} | {curve.unit} | {page}: {curve.meaning} |"
 
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {

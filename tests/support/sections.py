@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-
 
 def main(
     program: str,
@@ -28,7 +26,7 @@ def main(
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
         description=(
-            f"Compute all sections and write {page.relative_to(ROOT)}, "
+            f"Compute all sections and write {page.parent.name}/{page.name}, "
             "or print only the sections that are named and write nothing."
         ),
     )

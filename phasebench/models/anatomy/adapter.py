@@ -1,7 +1,7 @@
-"""The one adapter: where in a transformers model the layers, attention modules, final norm and head are.
+"""The one adapter for all models: it finds the layers, attention modules, final norm and head of a model.
 
-Nothing here knows a model's name. The parts are found by what transformers declares and by watching one
-forward pass. What cannot be measured is listed in ``Anatomy.unmeasured``.
+There is no code for particular models: the parts are found from what transformers declares and by watching
+one forward pass. ``Anatomy.unmeasured`` lists what cannot be measured.
 
 Shapes: B batch, N positions, V vocabulary.
 """
@@ -36,17 +36,19 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass
 class Anatomy:
-    """The parts of one model that the pass reads.
+    """The parts of one model that the instrumented pass reads.
 
     Attributes:
+        model: the whole model.
         layers: the language model's blocks.
-        final_norm: what the last block's states pass before the head; None if nothing.
-        head: the output head; None if the lens is not read.
-        image_token: placeholder id of image positions; None if the inputs mark them.
-        sites: its attention modules whose rows are read.
-        vocabulary: number of entries that have a logit; a head may be padded beyond them.
-        masked_vocabulary: True for vocabulary entries [V] that the model always masks; None if none.
-        unmeasured: 'similarity', 'attention' or 'lens' -> why it is not measured, or at which layers not.
+        final_norm: the norm between the last block and the head; None if there is none.
+        head: the output head; None if the model has none.
+        image_token: the token id of image positions; None if the inputs mark them.
+        sites: attention modules whose rows are read -> their layers and output projections.
+        vocabulary: the number of entries that have a logit; a head may be padded beyond them.
+        masked_vocabulary: True for vocabulary entries [V] that the model always masks; None without any.
+        unmeasured: 'similarity', 'attention' or 'lens' -> the reason why it is not measured, with the layers
+            if it is missing only at some.
     """
 
     model: Any
@@ -69,7 +71,7 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
     """
     name = architecture_name(model)
     if not has_image_positions(model, inputs):
-        raise InputError(f"{name}: neither configuration nor inputs tell the image's positions")
+        raise InputError(f"{name}: neither the configuration nor the inputs give the image's positions")
     decoder, head = sequence_model(model), output_head(model)
     _check_attention(name, getattr(decoder, "config", None))
     layers = find_layers(decoder)
@@ -150,7 +152,7 @@ def _check_image_positions(name: str, trace: Trace, inputs: Inputs) -> None:
 
 
 def non_finite_message(model: Any, layers: list[nn.Module], layer: int) -> str:
-    """The message for states that are NaN or infinite from ``layer`` on."""
+    """The message about states that are NaN or infinite from ``layer`` on (0: the first block's input)."""
     names = {module: name for name, module in model.named_modules()}
     where = names[layers[layer - 1]] if layer else "what enters the first block"
     return (
@@ -166,7 +168,7 @@ def _masked_entries(logits: Tensor) -> Tensor | None:
 
 
 def _unmeasured(anatomy: Anatomy, trace: Trace) -> dict[str, str]:
-    """What cannot be measured by the anatomy alone, and why."""
+    """The parts that cannot be measured because of the model's structure -> the reasons."""
     if not trace.has_one_stream:
         reason = f"its layers pass on several streams of states, {list(trace.shapes[0])}"
         return {"similarity": reason, "lens": reason}

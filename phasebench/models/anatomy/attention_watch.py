@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 OutputHook = Callable[[Tensor], Tensor]
-"""Takes the attention's output [B, N, H, E], and returns the output that the model goes on with."""
+"""Called with the attention's output [B, N, H, E]; returns the output that the model continues with."""
 Watcher = Callable[..., OutputHook | None]
 """Called as ``watcher(module, query, key, value, attention_mask, kwargs)`` before each attention."""
 SDPA = "sdpa"

@@ -1,6 +1,6 @@
-"""What transformers declares about a model: the language model's layers, its head, the image placeholder.
+"""The parts that transformers declares: the language model's layers, its head, the image token.
 
-Nothing here knows a model's name, and nothing runs the model.
+There is no code for particular models, and no function runs the model.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def image_token_id(model: Any) -> int | None:
 
 
 def has_image_positions(model: Any, inputs: Mapping[str, Tensor]) -> bool:
-    """Whether configuration or inputs say which positions in the sequence are the image's."""
+    """Whether the configuration or the inputs identify the image's positions in the sequence."""
     return image_token_id(model) is not None or inputs.get(IMAGE_MASK) is not None
 
 

@@ -22,7 +22,7 @@ class Site:
     Attributes:
         layer: the number of its block, from 1.
         output: its output projection.
-        gated: whether something lies between the attention and its output projection.
+        gated: whether there is an operation, such as a gate, between attention and output projection.
     """
 
     layer: int
@@ -51,13 +51,13 @@ def output_states(result: Any) -> Tensor:
 
 
 class Trace:
-    """What one watched pass shows: each attention's output projection, the states, the final norm.
+    """Records one forward pass: each attention's output projection, the shapes of the states, the final norm.
 
     Attributes:
         sites: attention modules inside the layers, in the order of their calls.
         tail: modules called between the last layer and the head.
-        shapes: of the first layer's input and of every layer's output.
-        width: of the output projections' results; 0 if there are none.
+        shapes: the shapes of the first layer's input and of every layer's output.
+        width: the width of the output projections' results; 0 if there are none.
         has_cross_attention: whether some attention has keys at other positions than its queries.
         first_broken: the first layer with NaN or infinity at a real position, 0 for the first layer's input;
             None if there is none.
@@ -80,7 +80,7 @@ class Trace:
         self._handles: list[Any] = []
 
     def has_length(self, positions: int) -> bool:
-        """Whether the layers' states have so many positions, on whichever axis after the batch."""
+        """Whether the layers' states have this number of positions, on any axis between batch and width."""
         return bool(self.shapes) and positions in self.shapes[0][1:-1]
 
     @property

@@ -127,7 +127,7 @@ def test_the_lens_follows_the_phases() -> None:
 
 def test_the_lens_cannot_surely_follow_phases_that_are_not_sure() -> None:
     """The pattern may be chosen although one of its heights is within noise."""
-    base = Population.of("smol-llava", "scenes")
+    base = Population.recorded_images("smol-llava", "scenes")
     population = base.around(inter=shapes.four(base, shapes.EVEN, 50, 3))
     rng, unsure_count = np.random.default_rng(0), 0
     for _ in range(8):

@@ -1,4 +1,6 @@
 # make bench: the main job on the bundled models and data.  make test: lint, types and tests.
+# Tests start many processes: what one has compiled the next need not compile again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready

@@ -113,7 +113,9 @@ def test_the_wheel_works_in_an_empty_folder_and_writes_only_there(environment: P
     output = command(environment, *PHASEBENCH, "--snapshot-update", "-rP", cwd=here, **variables)
     assert "Loading weights" not in output  # a captured progress bar would fill the first failure
     assert "[transformers]" not in output
-    command(environment, *PHASEBENCH, "--results", "results.json", cwd=here, **variables)
+    command(
+        environment, *PHASEBENCH, "--dataset", "photos", "--results", "results.json", cwd=here, **variables
+    )
     own_names = {"baselines", "results.json"}
     assert {path.name for path in here.iterdir()} - {".benchmarks", ".pytest_cache"} == own_names
     datasets = {path.name for path in (here / "baselines" / "tiny-llava").iterdir()}
@@ -168,23 +170,20 @@ curves: int = phasebench.measure(None, None, [])
 """
 
 
-def mypy_output(environment: Path, tmp_path: Path, text: str) -> str:
-    """The output of strict mypy on a consumer's file."""
-    path = tmp_path / "consumer.py"
-    path.write_text(text)
+def test_a_consumers_file_is_strictly_typed(environment: Path, tmp_path: Path) -> None:
+    """One file has no error, the other has the two that it was given."""
+    for name, text in (("consumer", CONSUMER), ("wrong", WRONG_TYPES)):
+        (tmp_path / f"{name}.py").write_text(text)
     # Public names have no types of torch and transformers, which take a minute to read.
     settings = tmp_path / "mypy.ini"
     settings.write_text("[mypy]\n[mypy-torch.*,transformers.*]\nfollow_imports = skip\n")
     options = (
         "--strict", "--config-file", settings, "--python-executable", environment,
-        "--cache-dir", tmp_path / "mypy", path,
+        "--cache-dir", tmp_path / "mypy", "consumer.py", "wrong.py",
     )  # fmt: skip
     command = [sys.executable, "-m", "mypy", *map(str, options)]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
-
-
-def test_a_consumers_file_is_strictly_typed(environment: Path, tmp_path: Path) -> None:
-    assert mypy_output(environment, tmp_path, CONSUMER) == "Success: no issues found in 1 source file\n"
-    output = mypy_output(environment, tmp_path, WRONG_TYPES)
-    assert "[arg-type]" in output
-    assert 'variable has type "int"' in output
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    errors = [line for line in output.splitlines() if ": error:" in line]
+    assert [line.partition(":")[0] for line in errors] == ["wrong.py", "wrong.py"], output
+    assert "[arg-type]" in errors[0]
+    assert 'variable has type "int"' in errors[1]

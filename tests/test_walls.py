@@ -72,7 +72,7 @@ def test_arithmetic_and_data_know_no_torch(folder: str) -> None:
     assert not offenders(folder, "torch", "transformers", "phasebench.models")
 
 
-@pytest.mark.parametrize("folder", ["judge", "measurement", "models", "datasets"])
+@pytest.mark.parametrize("folder", ["judge", "measurement", "models", "datasets", "commands"])
 def test_nothing_below_the_plugin_knows_pytest(folder: str) -> None:
     assert not offenders(folder, "pytest", "_pytest", "syrupy")
 

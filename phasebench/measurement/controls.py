@@ -99,7 +99,7 @@ OPTIONAL_CONTROLS: dict[str, Callable[..., Iterator[Row]]] = {
     "projector": untrained_projector,
     "text": text_against_text,
 }
-"""The controls of ``--controls`` by name; each is called with the passes, the samples and a ``seed``."""
+"""The controls on request by name; each is called with the passes, the samples and a ``seed``."""
 
 
 def _full_attention(model: nn.Module, ids_BN: Tensor) -> dict[str, Tensor]:

@@ -127,9 +127,10 @@ def _check_complete(path: Path) -> None:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); copy it again") from error
 
 
-def summary_of_names(names: Sequence[str]) -> str:
-    """The first three names, and the number of the others."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def summary_of_names(names: Sequence[str], limit: int = 3) -> str:
+    """The first ``limit`` names, and the number of the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def check_image_token(config: Any, tokenizer: Any, image_token: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from phasebench.catalog import BY_NAME, CATALOG, FIRST_POSITIONS, Curve, ModelsFigure
+from phasebench.catalog import BY_NAME, CATALOG, FIRST_POSITIONS, ModelsFigure
 from phasebench.judge.findings.phases import FOUR, WORDS
 from phasebench.report.entries import Columns, FindingEntry, MeasurementEntry
 from phasebench.report.figure_model import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
@@ -45,20 +45,23 @@ def model_comparisons(results: Results) -> Iterator[tuple[str, list[Figure]]]:
         datasets.setdefault(dataset, {})[model] = entry
     for dataset, models in datasets.items():
         if len(models) > 1:
-            figures = (_models_figure(models, curve) for curve in CATALOG if curve.models_figure)
+            figures = (
+                _models_figure(models, curve.name, curve.models_figure)
+                for curve in CATALOG
+                if curve.models_figure
+            )
             yield dataset, [figure for figure in figures if any(line.defined_points for line in figure.lines)]
 
 
-def _models_figure(models: Mapping[str, MeasurementEntry], curve: Curve) -> Figure:
+def _models_figure(models: Mapping[str, MeasurementEntry], curve: str, about: ModelsFigure) -> Figure:
     """One curve of several models over relative depth."""
     lines = []
     for colour, (model, entry) in enumerate(models.items()):
-        table = entry.curves[curve.name]
+        table = entry.curves[curve]
         depths = [layer / (table["layer"][-1] or 1) for layer in table["layer"]]
         lines.append(Line(model, depths, table["mean"], table["se"], colour))
-    about = curve.models_figure or ModelsFigure("", curve.meaning, curve.unit)
     title = f"{about.number}. {about.title}, by model"
-    return Figure(f"models-{curve.name}", title, BANDS, about.axis, None, lines)
+    return Figure(f"models-{curve}", title, BANDS, about.axis, None, lines)
 
 
 def _lines(

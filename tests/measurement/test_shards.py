@@ -159,7 +159,7 @@ def test_processes_that_measure_different_models_take_nothing_of_each_other(tmp_
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,
     )
     message = "no longer measure the same, number 0 old on pics, number 1 new on pics"
     assert done.stdout.count(message) == 2, done.stderr

@@ -46,7 +46,7 @@ def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, recorded: Pa
         [
             "*tiny-llava/pics inter: inter drifted at * of 7 layers; worst at layer *",
             "*checkpoint differs: *",
-            "drift in * of 18 curves*",
+            f"drift in * of {DRIFT} curves*",
         ]
     )
 
@@ -240,7 +240,7 @@ def test_the_terminal_shows_findings_drift_and_curves(run: Run, recorded: Path) 
             "model   llava, checkpoint *",
             "images  4, each 16 tokens at * of 25 positions",
             "inter_below_intra *[[]*, *[]]*same",
-            "no drift in 18 curves; *",
+            f"no drift in {DRIFT} curves; *",
             "timing: * ms an image, * x the plain forward pass*",
             "inter: similarity between image and text, by layer",
             "inter * [▁▂▃▄▅▆▇█]*",
@@ -248,7 +248,7 @@ def test_the_terminal_shows_findings_drift_and_curves(run: Run, recorded: Path) 
     )
     end = next(n for n, line in enumerate(screen) if line.startswith("---"))
     assert all(len(line) <= 80 for line in screen[:end])
-    assert "\x1b[32mno drift in 18 curves" in result.stdout.str()
+    assert f"\x1b[32mno drift in {DRIFT} curves" in result.stdout.str()
 
 
 def test_quiet_prints_no_tables(run: Run, recorded: Path) -> None:

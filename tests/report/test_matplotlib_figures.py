@@ -48,7 +48,7 @@ class NamedCanvas:
 
 
 def test_every_figure_of_every_model_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matplotlib_figures, "drawn", NamedCanvas)
+    monkeypatch.setattr(matplotlib_figures, "draw", NamedCanvas)
     runs = Results.of([measurement(run=f"{model}/my: pics", heatmap=HEATMAP) for model in ("a", "b")])
     count = matplotlib_figures.write(tmp_path, runs)
     numbers = ("1", "3", "4-heatmap", "4-lines", "4-shares", "5")

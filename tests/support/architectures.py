@@ -70,9 +70,9 @@ def examine(name: str) -> Outcome:
 def document(outcomes: Sequence[Outcome]) -> str:
     """The page; the variants of a type stand below the types, and are not counted."""
     counts = Counter(one.what for one in outcomes if "/" not in one.name)
-    told = f"{counts['whole']} measured whole, {counts['in part']} in part, {counts['refused']} refused"
-    told += f", {counts['not built']} not built" if counts["not built"] else ""
-    head = HEAD.format(version=transformers.__version__, counts=told)
+    text = f"{counts['whole']} measured whole, {counts['in part']} in part, {counts['refused']} refused"
+    text += f", {counts['not built']} not built" if counts["not built"] else ""
+    head = HEAD.format(version=transformers.__version__, counts=text)
     return head + "\n".join(one.line() for one in outcomes) + "\n"
 
 

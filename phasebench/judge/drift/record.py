@@ -72,13 +72,9 @@ def parse_record(text: str, source: object) -> Record:
     try:
         parsed: Record = json.loads(text)
     except ValueError as error:
-        raise InputError(
-            f"baseline {source} is not JSON ({error}); rewrite it with --snapshot-update"
-        ) from error
+        raise InputError(f"baseline {source} is not JSON ({error})", remedy="update") from error
     if not _is_record(parsed):
-        raise InputError(
-            f"baseline {source} is not a record of a curve or verdict; rewrite it with --snapshot-update"
-        )
+        raise InputError(f"baseline {source} is not a record of a curve or verdict", remedy="update")
     return parsed
 
 

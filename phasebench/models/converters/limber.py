@@ -175,7 +175,7 @@ def _key_differences(info: dict[str, Any]) -> Iterator[str]:
     for problem, names in (
         ("it lacks", info["missing_keys"]),
         ("it has in another shape", [str(key) for key in info["mismatched_keys"]]),
-        ("it holds the unexpected", unexpected),
+        ("it contains the unexpected", unexpected),
     ):
         if names:
             yield f"{problem} {', '.join(sorted(names))}"

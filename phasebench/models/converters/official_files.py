@@ -1,8 +1,8 @@
-"""Reading official files and writing a standard folder: every tensor by its exact name and shape.
+"""Reading official files and writing a standard folder, with every tensor checked by name and shape.
 
-A conversion is a list of ``Piece``: a tensor of the written model, and the official tensors it is made of.
-``check_sources`` compares that list with the contents of the files before anything is written. Then
-``write_weights`` writes shard by shard, so that no more than one is in memory.
+A conversion is a list of ``Piece``: a tensor of the written model, and the official tensors that it is made
+of. ``check_sources`` compares that list with the contents of the files before anything is written. Then
+``write_weights`` writes one shard after another, so that only one is in memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from phasebench.errors import InputError
+from phasebench.models.checks import summary_of_names
 
 Shape = tuple[int, ...]
 SHARD = 1 << 30
 """Elements per written file: 2 GiB in half precision."""
 LISTED_NAMES = 4
-"""How many tensors of a kind an error lists."""
+"""The number of tensors of each kind that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def pickle_source(path: Path, *, section: str | None = None, unused: str = "") -
     The file is mapped and stays on disk if it has torch's zip layout, used since torch 1.6.
 
     Raises:
-        InputError: there is no such file, it holds more than plain tensors and containers, or no state dict.
+        InputError: there is no such file, or it is not a state dict of plain tensors.
     """
     content = _unpickle(path)
     if section is not None:
@@ -90,7 +91,7 @@ def pickle_source(path: Path, *, section: str | None = None, unused: str = "") -
             raise InputError(f"{path} has no entry {section!r}; is it the published file?")
         content = content[section]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path} holds no table of tensors; is it the published file?")
+        raise InputError(f"{path} contains no table of tensors; is it the published file?")
     tensors: dict[str, Tensor] = dict(content)
     return Source(
         path, {key: tuple(value.shape) for key, value in tensors.items()}, tensors.__getitem__, unused
@@ -103,13 +104,13 @@ def _unpickle(path: Path) -> Any:
     with input_errors(path, "read"), path.open("rb") as file:
         first_bytes = file.read(2)
     if not first_bytes.startswith((b"PK", b"\x80")):
-        raise InputError(f"{path} was not written by torch: a page or a pointer in its place? Fetch it again")
+        raise InputError(f"{path} was not written by torch: is it a web page or a pointer? Download it again")
     try:
         return _load(path)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} cannot be read as plain tensors, and nothing else is unpickled, for it could run any "
-            f"code. If you trust the file, load it yourself and save its tensors alone with torch.save. "
+            f"{path} cannot be read as plain tensors; nothing else is unpickled, because it could run any "
+            f"code. If you trust the file, load it yourself and save only its tensors with torch.save. "
             f"({_reason(error)})"
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything
@@ -144,11 +145,13 @@ def folder_source(path: Path, *, unused: str = "") -> Source:
     opened = [_safetensors(file) for file in files]
     opened = opened or [pickle_source(file) for file in sorted(path.glob("pytorch_model*.bin"))]
     if not opened:
-        raise InputError(f"{path} holds neither *.safetensors nor pytorch_model*.bin")
+        raise InputError(f"{path} contains neither *.safetensors nor pytorch_model*.bin")
     owners: dict[str, Source] = {}
     for source in opened:
         if doubled := sorted(owners.keys() & source.shapes):
-            raise InputError(f"{path}: {_summary(doubled)} in two files; keep the weights once")
+            raise InputError(
+                f"{path}: {summary_of_names(doubled, LISTED_NAMES)} in two files; remove one of the copies"
+            )
         owners.update(dict.fromkeys(source.shapes, source))
     shapes = {name: source.shapes[name] for name, source in owners.items()}
     return Source(path, shapes, lambda name: owners[name].read(name), unused)
@@ -194,18 +197,13 @@ def check_sources(pieces: Sequence[Piece], sources: Mapping[str, Source]) -> Non
 def _differences(expected: Mapping[str, Shape], source: Source) -> Iterator[str]:
     shapes = source.shapes
     if missing := [name for name in expected if name not in shapes]:
-        yield f"it lacks {_summary(missing)}"
+        yield f"it lacks {summary_of_names(missing, LISTED_NAMES)}"
     extra = [name for name in shapes if name not in expected and not re.fullmatch(source.unused, name)]
     if extra:
-        yield f"it holds the unexpected {_summary(extra)}"
+        yield f"it contains the unexpected {summary_of_names(extra, LISTED_NAMES)}"
     for name, shape in expected.items():
         if name in shapes and shapes[name] != shape:
             yield f"{name} has the shape {list(shapes[name])}, not {list(shape)}"
-
-
-def _summary(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
-    return ", ".join(names[:LISTED_NAMES]) + more
 
 
 def write_weights(folder: Path, pieces: Sequence[Piece], sources: Mapping[str, Source]) -> None:

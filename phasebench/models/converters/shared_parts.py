@@ -117,7 +117,7 @@ def language_config(folder: Path, model_type: str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder / 'config.json'} cannot be read: {error}") from error
     if config.model_type != model_type:
-        raise InputError(f"{folder} holds a {config.model_type!r} model; a {model_type!r} model is needed")
+        raise InputError(f"{folder} contains a {config.model_type!r} model; a {model_type!r} model is needed")
     return config
 
 
@@ -165,7 +165,7 @@ def image_tokenizer(folder: Path, **options: Any) -> Any:
         InputError: the folder has no tokenizer, or it cannot be read.
     """
     if not any((folder / file).is_file() for file in TOKENIZERS):  # some classes would make an empty one
-        raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZERS)})")
+        raise InputError(f"{folder} contains no tokenizer ({', '.join(TOKENIZERS)})")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **options)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
@@ -226,7 +226,7 @@ def check_splitting(folder: Path, prompt: str) -> None:
     The official models were trained and run with such a split.
 
     Raises:
-        InputError: it splits it in another way after an image.
+        InputError: the tokenizer splits the text differently after an image.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     before, after = prompt.split(IMAGE_TOKEN)
@@ -235,7 +235,7 @@ def check_splitting(folder: Path, prompt: str) -> None:
     if tokenizer(prompt)["input_ids"] != [*tokenizer(before)["input_ids"], image, *after_ids]:
         raise InputError(
             f"the language model's tokenizer, as transformers {transformers.__version__} saves it, splits "
-            f"{after!r} in another way after an image than alone; take the original model's tokenizer.json"
+            f"{after!r} differently after an image than alone; use the original model's tokenizer.json"
         )
 
 
@@ -254,7 +254,7 @@ def write_folder(
             ``prompt`` at its image.
     """
     if out.exists():
-        raise InputError(f"{out} is there already; name a new folder")
+        raise InputError(f"{out} exists already; name a new folder")
     check_sources(pieces, sources)
 
     def fill(folder: Path) -> None:

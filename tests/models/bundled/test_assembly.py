@@ -38,7 +38,7 @@ slow = pytest.mark.slow
 @pytest.fixture(scope="module", params=MODELS)
 def smol(request: pytest.FixtureRequest, cache: Path) -> LoadedModel:
     spec = next(spec for spec in bundled_models() if spec.name == request.param)
-    with FileLock(cache.with_suffix(".lock")):  # the language model takes long to convert: once for all workers
+    with FileLock(cache.with_suffix(".lock")):  # workers convert the language model once, which takes long
         return load(spec, cache, Settings(device="cpu"))
 
 

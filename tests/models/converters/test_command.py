@@ -55,7 +55,7 @@ def test_the_command_converts(official: OfficialModel, capsys: pytest.CaptureFix
     assert f"--model limber={official.path('out')}" in output
     assert "'<image>A picture of'" in output
     assert main(arguments) == 2
-    assert f"limber: {official.path('out')} is there already" in capsys.readouterr().err
+    assert f"limber: {official.path('out')} exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["minigpt4", "minigpt-v2"])

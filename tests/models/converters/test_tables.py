@@ -31,7 +31,7 @@ def test_all_differences_are_reported_at_once() -> None:
     with pytest.raises(InputError) as caught:
         official_files.check_sources([piece("a", 2), piece("b", 3)], {"it": source(b=(4,), c=(1,))})
     assert str(caught.value) == (
-        "file.pth is not the expected file: it lacks a; it holds the unexpected c; "
+        "file.pth is not the expected file: it lacks a; it contains the unexpected c; "
         "b has the shape [4], not [3]"
     )
 

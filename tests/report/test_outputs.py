@@ -105,7 +105,9 @@ def test_the_summary_is_added_to_the_file_that_the_variable_names(
     path = tmp_path / "step.md"
     path.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
-    assert list(write(parsed_options(), CHANGED)) == [("phasebench: written to the step's summary", True)]
+    assert list(write(parsed_options(), CHANGED)) == [
+        ("phasebench: summary written for the GitHub step", True)
+    ]
     assert path.read_text(encoding="utf-8").startswith("before\n### ❌ m/d\n")
 
 
@@ -229,7 +231,7 @@ def test_two_options_cannot_have_the_same_target(tmp_path: Path, first: str, sec
     same = tmp_path / "folder" / ".." / "target"
     with pytest.raises(InputError) as caught:
         check(parsed_options(**{first: tmp_path / "target", second: same}))
-    assert str(caught.value) == f"--{second} {same}: --{first} is written there; name another file"
+    assert str(caught.value) == f"--{second} {same}: --{first} writes to the same path; name another file"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,10 @@ def test_a_missing_folder_is_named() -> None:
     ("file", "hint"),
     [
         ("adapter_config.json", "it has only an adapter: merge it into its model"),
-        ("checkpoint-10/config.json", r"its subfolders are checkpoints; give one of them \(.*/checkpoint-10\)"),
+        (
+            "checkpoint-10/config.json",
+            r"its subfolders are checkpoints; give one of them \(.*/checkpoint-10\)",
+        ),
         ("notes.txt", "is this a checkpoint's folder"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_a_program_explains_its_arguments(
     program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", [program, "--help"])
+    monkeypatch.delitem(sys.modules, f"{program}.__main__", raising=False)  # imported by another test
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     assert stopped.value.code == 0

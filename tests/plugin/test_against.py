@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.runs import DRIFT, FINDING, LATENCY, Run
 
+pytestmark = pytest.mark.slow  # whole runs; test_plugin.py has quick ones
+
 FAILED, USAGE = pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR
 Change = Callable[[dict[str, Any]], None]
 

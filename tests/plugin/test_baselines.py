@@ -14,6 +14,8 @@ from phasebench.judge.drift.tolerance import FILE
 from phasebench.plugin import session
 from tests.support.runs import DRIFT, Run
 
+pytestmark = pytest.mark.slow  # whole runs; test_plugin.py has quick ones
+
 FAILED = pytest.ExitCode.TESTS_FAILED
 XFAIL = """
 import pytest

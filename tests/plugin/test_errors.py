@@ -17,6 +17,8 @@ from phasebench.measurement.passes import probed_pass
 from phasebench.models.bundled.tiny import make_tiny_model
 from tests.support.runs import DRIFT, FINDING, LATENCY, Run
 
+pytestmark = pytest.mark.slow  # whole runs; test_plugin.py has quick ones
+
 USAGE, FAILED, NOTHING = (
     pytest.ExitCode.USAGE_ERROR,
     pytest.ExitCode.TESTS_FAILED,

@@ -21,6 +21,8 @@ from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.plugin.progress import Progress
 from tests.support.runs import DRIFT, FINDING, FINDING_IDS, LATENCY, Run
 
+pytestmark = pytest.mark.slow  # whole runs; test_plugin.py has quick ones
+
 
 @pytest.fixture
 def checkpoint(cache: Path, pytester: pytest.Pytester) -> Path:

@@ -57,7 +57,6 @@ REMEDIES = {
     "controls": "run without --controls",
     "data_dir": "name a local copy's folder with --data-dir",
     "device": "name one with --device",
-    "dtype": "see --dtype",
     "float32": "see --dtype float32",
     "images": "raise --images",
     "max_memory": "spread the model with --max-memory, or see --dtype",

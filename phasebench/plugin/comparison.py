@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,10 +73,11 @@ class Comparison:
         """What to do with the measured record."""
         return decide(self.recorded, self.measured, self.run.mode, self.run.reference)
 
-    def skip(self) -> NoReturn:
+    def skip_if_nothing_to_compare(self) -> None:
         """Skip a case that has nothing to compare with, and count it."""
-        attach(self.item, UncomparedEntry())
-        pytest.skip(self.message())
+        if self.decision.action is Action.SKIP:
+            attach(self.item, UncomparedEntry())
+            pytest.skip(self.message())
 
     def carry_out(self, baseline: Any) -> str:
         """Let syrupy's ``baseline`` compare, count and write.

@@ -157,6 +157,7 @@ def judge(
         record = {"finding": finding.id, **verdict.as_dict(), "provenance": provenance}
         comparison = Comparison(request.node, f"{VERDICTS}{finding.id}", record)
         entry = attach(request.node, finding_entry(finding, verdict, _recorded_verdict(comparison)))
+        comparison.skip_if_nothing_to_compare()
         _finish_case(comparison, baseline, entry)
 
     return judge_finding
@@ -171,15 +172,12 @@ def _recorded_verdict(comparison: Comparison) -> str | None:
 
 
 def _finish_case(comparison: Comparison, baseline: Any, entry: Any, curves: Any = None) -> None:
-    """Carry out the decision: skip, pass or fail the case, and mark its entry.
+    """Carry out the decision: pass or fail the case, and mark its entry.
 
-    With ``curves`` a failure's message names the likely cause. The entry of a skipped case is not marked.
+    With ``curves`` a failure's message names the likely cause.
     """
-    from phasebench.judge.drift.decision import Action
     from phasebench.plugin.comparison import COMPARED
 
-    if comparison.decision.action is Action.SKIP:
-        comparison.skip()
     message = comparison.carry_out(baseline)
     entry.passed = not message
     if message and curves is not None and comparison.decision.reason in COMPARED:
@@ -197,7 +195,6 @@ def check_drift(
 
     Without a baseline the case is skipped and counted, or under ``--strict-baselines`` failed.
     """
-    from phasebench.judge.drift.decision import Action
     from phasebench.judge.drift.record import record
     from phasebench.plugin.comparison import Comparison
 
@@ -207,8 +204,7 @@ def check_drift(
             message = f"check_drift: there is no curve {curve!r}; there are {', '.join(CURVES)}"
             pytest.fail(message, pytrace=False)
         comparison = Comparison(request.node, curve, record(measurement.curves, curve))
-        if comparison.decision.action is Action.SKIP:
-            comparison.skip()
+        comparison.skip_if_nothing_to_compare()
         entry = attach(request.node, _drift_entry(comparison))
         _finish_case(comparison, baseline, entry, measurement.curves)
 

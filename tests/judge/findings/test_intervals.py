@@ -23,9 +23,9 @@ def rows(kind: str, name: str, images: int, rng: np.random.Generator) -> Array:
     if kind == "equal":
         return np.full(shape, 0.3)
     if kind == "noise":
-        return rng.standard_normal(shape)
+        return np.asarray(rng.standard_normal(shape))
     if kind == "words":  # a word here and there, as in recall
-        return (rng.random(shape) < 0.03) * 0.25
+        return np.where(rng.random(shape) < 0.03, 0.25, 0.0)
     values = rng.standard_normal((1, LAYERS)).cumsum(axis=1) + 0.1 * rng.standard_normal(shape)
     if kind == "gaps":
         values[rng.random(images) < 0.5] = np.nan

@@ -89,7 +89,7 @@ def peak_in_words(mean: Array, noun: str) -> str:
     if len(layers) > last:
         return f"{noun} is {largest:.3g} at every layer, without a peak"
     where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layer_ranges(layers)} alike"
-    return f"{noun} is largest at {where} of {last}, {largest:.3g}"
+    return f"{noun} peaks at {where} of {last} with {largest:.3g}"
 
 
 def interval_in_words(estimate: Estimate, digits: int = 3) -> str:

@@ -40,8 +40,8 @@ def test_a_peak_of_one_item_has_no_interval() -> None:
     ("mean", "words"),
     [
         ([0.0, 0.0, 0.0], "recall is 0 at every layer, without a peak"),
-        ([0.1, 0.3, 0.2], "recall is largest at layer 1 of 2, 0.3"),
-        ([0.1, 0.3, 0.3], "recall is largest at layers 1-2 alike of 2, 0.3"),
+        ([0.1, 0.3, 0.2], "recall peaks at layer 1 of 2 with 0.3"),
+        ([0.1, 0.3, 0.3], "recall peaks at layers 1-2 alike of 2 with 0.3"),
     ],
 )
 def test_ties_are_named(mean: list[float], words: str) -> None:

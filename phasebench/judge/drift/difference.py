@@ -25,6 +25,9 @@ from phasebench.judge.statistics import MIN_ITEMS
 LEVEL = 0.01
 """Probability of a false alarm for a model on a dataset, where sampling error counts. It is corrected for all
 curves and layers (Bonferroni, which is conservative because they move together)."""
+REPLACED = 0.1
+"""Allowed root mean square difference of images whose content changed, in standard deviations over images.
+JPEG at quality 90 stays below it, a shift by one pixel does not (smol-llava, photos)."""
 Pair = tuple[str, str]
 """The keys of one image in the recorded and in the measured record."""
 OTHER_IMAGES = "compared with other images or captions, within the sampling error of both"
@@ -41,7 +44,7 @@ class Difference:
         half_width: half-width of the interval of the difference, corrected for the number of layers; 0 where
             only noise is allowed.
         rms_excess: root mean square over images of the difference, divided by the allowed one; 0 where
-            single images may differ.
+            single images may differ, as against another model.
         spread: standard deviation over the recorded images.
         shared: how many images both records have; 0 if different images were compared.
         images: how many images the larger record has.
@@ -119,7 +122,7 @@ class Difference:
         if np.isinf(self.excess[layer]):
             return f"{numbers}: images that had a value have none, or the other way round"
         if self.rms_excess[layer] > change / allowed:
-            return f"{numbers}: single images differ by {self.rms_excess[layer]:.2g} times what noise may do"
+            return f"{numbers}: single images differ by {self.rms_excess[layer]:.2g} times what is allowed"
         if self.half_width[layer]:
             low, high = new - old - self.half_width[layer], new - old + self.half_width[layer]
             effect = f", {self.effect[layer]:+.2g} sd" if np.isfinite(self.effect[layer]) else ""
@@ -161,8 +164,9 @@ def compare(
     shared = [(key, key) for key in measured["images"] if key in recorded["images"]]
     replaced = _replaced_images(recorded, measured)
     if len(replaced) > len(shared):
-        # Other pictures may differ in any way, so that only the interval of the mean difference decides.
         paired = _compare_images(recorded, measured, replaced, tolerances, effect or 0.0)
+        if effect is None:
+            paired = replace(paired, rms_excess=_replaced_excess(recorded, measured, replaced, paired))
         note = _replaced_note(replaced, len(measured["images"]))
         return replace(paired, replaced=len(replaced), notes=(note, *paired.notes))
     items = {item_in_key(key, measured["curve"]) for key, _ in shared}
@@ -187,6 +191,18 @@ def _replaced_images(recorded: Record, measured: Record) -> list[Pair]:
         for pair in zip(before[item], keys, strict=True)
     ]
     return [(old, new) for old, new in pairs if old != new]
+
+
+def _replaced_excess(
+    recorded: Record, measured: Record, replaced: Sequence[Pair], paired: Difference
+) -> Array:
+    """Root mean square difference of replaced images, divided by ``REPLACED`` of their spread [L + 1].
+
+    A flip or a shift changes each image, but hardly the mean over images, which its interval judges.
+    """
+    before, after = rows(recorded, [old for old, _ in replaced]), rows(measured, [new for _, new in replaced])
+    rms, noise = np.sqrt(known_mean((after - before) ** 2)), paired.allowed - paired.half_width
+    return np.asarray(rms / (noise + REPLACED * np.nan_to_num(paired.spread)), dtype=np.float64)
 
 
 def _images_by_item(entry: Record, name: str) -> dict[str, list[str]]:

@@ -90,24 +90,17 @@ class Comparison:
         return "" if decision.action is Action.ACCEPT else self.message()
 
     def message(self) -> str:
-        """The decision in words, with model and dataset, and with the option that would help."""
-        decision, run_id = self.decision, self.case.run_id
-        name = self.name.removeprefix(VERDICTS)
+        """The decision in words, with the option that would help; the case's id names what was compared."""
+        decision = self.decision
         remedy = REMEDIES.get(decision.remedy, "")
         first_line, *lines = decision.lines or (decision.reason.value,)
         first_line = f"{first_line}; {remedy}" if remedy else first_line
         if decision.action is Action.REFUSE:
             counts = image_counts(self.recorded, self.measured)  # type: ignore[arg-type]  # it was compared
             alternative = self._alternative()
-            return f"{run_id} {name} differs from its baseline, but {counts}: {remedy}, or {alternative}"
-        if decision.reason is Reason.NOT_RECORDED:
-            return f"no baseline for {self.baseline_name}; {remedy}"
-        if decision.reason in (Reason.FEW_ITEMS, Reason.FEWER_IMAGES):
-            return f"{self.baseline_name}: {first_line}"
-        if decision.reason is Reason.CLAIM:
-            return f"{run_id} {name} {first_line}"
-        against = f" against {self.run.against}" if self.run.against else ""
-        return "\n".join([f"{run_id}{against} {name}: {first_line}", *lines])
+            return f"differs from its baseline, but {counts}: {remedy}, or {alternative}"
+        against = f"against {self.run.against}: " if self.run.against else ""
+        return "\n".join([f"{against}{first_line}", *lines])
 
     def _alternative(self) -> str:
         """How to record fewer images after all; the other files in the folder have more images too."""

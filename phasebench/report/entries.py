@@ -105,7 +105,8 @@ class Provenance(TypedDict):
 class ControlRow(TypedDict):
     """A finding's number in a control, and its difference from the measured number with an interval.
 
-    ``differs`` is None if the difference has no interval.
+    ``differs`` is None if the difference has no interval. ``quantity`` is the number's name, empty if it is
+    the finding's.
     """
 
     control: str
@@ -115,6 +116,7 @@ class ControlRow(TypedDict):
     high: Number
     differs: bool | None
     note: str
+    quantity: str
 
 
 @dataclass(kw_only=True)
@@ -207,9 +209,12 @@ class FindingEntry(Entry):
         margin: the distance from the deciding end of the interval to its bound, in standard errors; negative
             if the verdict is undecided.
         images_needed: the number of images that would decide an undecided verdict; null if no number would.
-        detail: a description of the number: its condition and layer.
+        subject: the name of the number, the condition that decided; empty if none did.
+        bound: the value that the number must exceed; null if it has no such bound.
+        line: the number in words, with its name, interval and bound; empty if there is no number.
+        detail: more about the verdict: other conditions, layers, the reason for a verdict without a number.
         controls: for each control the finding's number (`value`), the `difference` (measured minus control)
-            with its interval, and whether it `differs`.
+            with its interval, whether it `differs`, and the number's name (`quantity`) if it is another.
         recorded: the baseline's verdict; null if there is none, empty if it cannot be read.
         data: the finding's own data, such as `phases` of `four_phases`: `{pattern, layers, low, high}`.
     """
@@ -227,6 +232,9 @@ class FindingEntry(Entry):
     high: Number
     margin: Number
     images_needed: int | None
+    subject: str
+    bound: Number
+    line: str
     detail: str
     controls: list[ControlRow]
     recorded: str | None

@@ -70,12 +70,11 @@ def _drift(entries: Sequence[DriftEntry]) -> Iterator[str]:
 
 
 def _findings(entries: Sequence[FindingEntry]) -> Iterator[str]:
-    yield "| finding | verdict | value | interval | recorded |"
-    yield "|---|---|---|---|---|"
+    yield "| finding | verdict | recorded | number |"
+    yield "|---|---|---|---|"
     for entry in sorted(entries, key=lambda entry: not entry.failed):
-        interval = f"{short(entry.low)} to {short(entry.high)}"
         verdict = f"**{entry.verdict}**" if entry.failed else entry.verdict
-        yield f"| `{entry.id}` | {verdict} | {short(entry.value)} | {interval} | {entry.recorded or '-'} |"
+        yield f"| `{entry.id}` | {verdict} | {entry.recorded or '-'} | {entry.line or entry.detail} |"
     yield ""
 
 

@@ -44,7 +44,7 @@ def test_a_verdict_that_fewer_images_leave_undecided_is_skipped(run: Run, change
         result.stdout.fnmatch_lines(
             [
                 "four_phases *undecided *another",
-                "*/four_phases: undecided, recorded on 4 images, measured on 3",
+                "*undecided, recorded on 4 images, measured on 3",
             ]
         )
         assert changed_verdict.read_bytes() == before
@@ -56,7 +56,7 @@ def test_a_verdict_that_all_images_leave_undecided_is_red(run: Run, changed_verd
     assert changed_verdict.is_file()
     result = run("-m", "finding")
     result.assert_outcomes(passed=FINDING - 1, failed=1, deselected=DRIFT + LATENCY)
-    result.stdout.fnmatch_lines(["*tiny-llava/pics four_phases: recorded: another; now: undecided*"])
+    result.stdout.fnmatch_lines(["recorded another, now undecided: *"])
     result.stdout.no_fnmatch_line("*recorded on 4 images*")
 
 
@@ -216,9 +216,7 @@ def test_a_baseline_that_is_not_json(run: Run, recorded: Path) -> None:
     (recorded / "inter.json").write_text("<<<<<<< ours")
     result = run("-m", "drift")
     result.assert_outcomes(passed=DRIFT - 1, failed=1, deselected=FINDING + LATENCY)
-    result.stdout.fnmatch_lines(
-        ["*tiny-llava/pics inter: baseline *inter.json is not JSON*--snapshot-update*"]
-    )
+    result.stdout.fnmatch_lines(["baseline *inter.json is not JSON*--snapshot-update*"])
     run("-m", "drift", "--snapshot-update").assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)
 
 
@@ -228,7 +226,7 @@ def test_a_baseline_with_another_number_of_layers(run: Run, recorded: Path) -> N
     images = {key: values[:-2] for key, values in record["images"].items()}
     path.write_text(json.dumps({**record, "layers": record["layers"][:-2], "images": images}))
     result = run("-m", "drift", "-k", "inter and drift and not nosink")
-    result.stdout.fnmatch_lines(["*inter: recorded with 4 layers, measured with 6*"])
+    result.stdout.fnmatch_lines(["recorded with 4 layers, measured with 6*"])
     assert result.ret == FAILED
 
 
@@ -260,13 +258,13 @@ def test_under_strict_baselines_a_missing_baseline_fails(run: Run, pytester: pyt
     assert result.ret == FAILED
     result.assert_outcomes(failed=DRIFT + FINDING, deselected=LATENCY)
     result.stdout.fnmatch_lines([f"*drift in {DRIFT} of {DRIFT} curves*"])
-    result.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/inter; write it with --snapshot-update*"])
+    result.stdout.fnmatch_lines(["*no baseline; write it with --snapshot-update*"])
     run("--snapshot-update", "--strict-baselines")
     assert run("-m", "drift or finding", "--strict-baselines").ret == 0
     (pytester.path / "baselines" / "tiny-llava" / "pics" / "verdicts" / "four_phases.json").unlink()
     result = run("-m", "drift or finding", "--strict-baselines")
     result.assert_outcomes(passed=DRIFT + FINDING - 1, failed=1, deselected=LATENCY)
-    result.stdout.fnmatch_lines(["*no baseline for tiny-llava/pics/verdicts/four_phases; write it with*"])
+    result.stdout.fnmatch_lines(["*no baseline; write it with*"])
 
 
 def test_an_empty_selection_is_never_green(run: Run) -> None:

@@ -19,7 +19,7 @@ from tests.support.synthetic import FOUR
 
 CONTROL: ControlRow = {
     "control": "blank", "value": 0.01, "difference": 0.0113, "low": 0.005, "high": 0.02,
-    "differs": True, "note": "rise",
+    "differs": True, "note": "rise", "quantity": "",
 }  # fmt: skip
 COLUMNS: Columns = {
     "layer": list(range(41)), "mean": [float(value) for value in FOUR], "se": [0.01] * 41, "n": [60] * 41,
@@ -47,6 +47,8 @@ def finding(**changes: Any) -> FindingEntry:
         "run": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
         "value": 0.0213, "low": 0.01, "high": 0.031, "passed": True,
         "detail": "rise, fall, rise, fall", "controls": [CONTROL], "margin": 2.5, "images_needed": None,
+        "subject": "height of phase 4", "bound": 0.001,
+        "line": "height of phase 4: 0.0213 [0.01, 0.031] (must be above 0.001)",
     }  # fmt: skip
     return FindingEntry(**{**fields, **changes})
 

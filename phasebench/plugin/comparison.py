@@ -13,7 +13,8 @@ from phasebench.errors import InputError
 from phasebench.judge.drift.decision import Action, Decision, Reason, decide, image_counts
 from phasebench.judge.drift.record import Record
 from phasebench.judge.drift.reference import read_record
-from phasebench.plugin.run import Case, Run, attach, case_of, run_of
+from phasebench.plugin.blocking import block
+from phasebench.plugin.run import Case, Run, attach, case_of, parameters, run_of
 from phasebench.report.entries import UncomparedEntry
 from phasebench.settings import REMEDIES
 
@@ -24,6 +25,14 @@ VERDICTS = "verdicts/"
 """The folder of verdicts among a model's and dataset's baselines."""
 COMPARED = (Reason.AGREES, Reason.DIFFERS, Reason.UNREADABLE)
 """Reasons with which syrupy compares a baseline, and counts it."""
+
+
+def asked_name(item: pytest.Item) -> str:
+    """The name of the baseline that a packaged case or a finding asks for; empty for other cases."""
+    from phasebench.judge.findings.finding import finding_of
+
+    finding = parameters(item).get("own_finding") or finding_of(getattr(item, "function", None))
+    return f"{VERDICTS}{finding.id}" if finding else str(parameters(item).get("curve", ""))
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,27 @@ class Comparison:
         if self.decision.action is Action.SKIP:
             attach(self.item, UncomparedEntry())
             pytest.skip(self.message())
+        if self.decision.action is Action.FAIL and self.decision.reason is Reason.NOT_RECORDED:
+            self._skip_if_reported()
+
+    def _skip_if_reported(self) -> None:
+        """Skip the case if another of its model and dataset fails for all that lack a baseline."""
+        run, key = self.run, f"{self.case.run_id} lacks baselines"
+        block(run, key, "")
+        if run.blocks[key].case != self.item.nodeid:
+            attach(self.item, UncomparedEntry())
+            pytest.skip(f"no baseline of {self.name}, as another case reports")
+
+    def _missing(self) -> list[str]:
+        """The baselines that cases of this model and dataset ask for and that do not exist."""
+        model_and_dataset = (self.case.model, self.case.dataset)
+        names = [
+            asked_name(item)
+            for item in self.item.session.items
+            if tuple(parameters(item).get(key) for key in ("loaded", "measurement")) == model_and_dataset
+        ]
+        asked = dict.fromkeys(filter(None, (*names, self.name)))
+        return [name for name in asked if not self.run.folders.find(f"{self.case.baseline_id}/{name}.json")]
 
     def carry_out(self, baseline: Any) -> str:
         """Let syrupy's ``baseline`` compare, count and write.
@@ -92,6 +122,8 @@ class Comparison:
     def message(self) -> str:
         """The decision in words, with the option that would help; the case's id names what was compared."""
         decision = self.decision
+        if decision.reason is Reason.NOT_RECORDED and decision.action is Action.FAIL:
+            return f"no baseline of {', '.join(self._missing())}; {REMEDIES[decision.remedy]}"
         remedy = REMEDIES.get(decision.remedy, "")
         first_line, *lines = decision.lines or (decision.reason.value,)
         first_line = f"{first_line}; {remedy}" if remedy else first_line

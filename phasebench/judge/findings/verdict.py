@@ -149,7 +149,7 @@ class Verdict:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: numbers to six digits, None for NaN and infinity; ``detail`` does not repeat ``line``."""
+        """Plain data: numbers to six digits, None for NaN; ``detail`` does not repeat ``line``."""
         numbers = {key: rounded_number(getattr(self, key), 6) for key in ("value", "low", "high", "bound")}
         parts = [part for part in self.detail.split("; ") if not self.line or part != self.subject]
         return {

@@ -85,7 +85,8 @@ class Comparison:
     def skip_if_nothing_to_compare(self) -> None:
         """Skip a case that has nothing to compare with, and count it."""
         if self.decision.action is Action.SKIP:
-            attach(self.item, UncomparedEntry())
+            reason, remedy = self.decision.lines[0], REMEDIES.get(self.decision.remedy, "")
+            attach(self.item, UncomparedEntry(name=self.name, reason=reason, remedy=remedy))
             pytest.skip(self.message())
         if self.decision.action is Action.FAIL and self.decision.reason is Reason.NOT_RECORDED:
             self._skip_if_reported()
@@ -95,8 +96,9 @@ class Comparison:
         run, key = self.run, f"{self.case.run_id} lacks baselines"
         block(run, key, "")
         if run.blocks[key].case != self.item.nodeid:
-            attach(self.item, UncomparedEntry())
-            pytest.skip(f"no baseline of {self.name}, as another case reports")
+            reason = f"no baseline of {self.name}, as another case reports"
+            attach(self.item, UncomparedEntry(name=self.name, reason=reason))
+            pytest.skip(reason)
 
     def _missing(self) -> list[str]:
         """The baselines that cases of this model and dataset ask for and that do not exist."""

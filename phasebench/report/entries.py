@@ -322,9 +322,19 @@ class OwnCaseEntry(Entry):
 
 @dataclass(kw_only=True)
 class UncomparedEntry(Entry):
-    """A curve or verdict that could not be compared."""
+    """A curve or verdict that could not be compared.
+
+    Attributes:
+        name: the curve, or ``verdicts/<finding>``.
+        reason: why, in one line.
+        remedy: the option that would help; empty if none would.
+    """
 
     kind: ClassVar[str] = "uncompared"
+
+    name: str
+    reason: str
+    remedy: str = ""
 
 
 KINDS: dict[str, type[Entry]] = {

@@ -12,7 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from phasebench.catalog import BY_NAME, PARTS
-from phasebench.report.entries import FindingEntry, Layout, MeasurementEntry, Skip, TimingEntry
+from phasebench.report.entries import (
+    FindingEntry,
+    Layout,
+    MeasurementEntry,
+    Skip,
+    TimingEntry,
+    UncomparedEntry,
+)
 from phasebench.report.figure_model import Boundary, Value
 from phasebench.report.figures import phases_and_boundaries
 from phasebench.report.results import Results, short
@@ -90,6 +97,18 @@ def _kinds(skipped: Sequence[Skip]) -> Iterator[str]:
     first = {skip["reason"]: skip["path"] for skip in reversed(skipped)}
     for reason, count in Counter(skip["reason"] for skip in skipped).items():
         yield f"{count} {reason} ({first[reason]}{', ...' if count > 1 else ''})"
+
+
+def uncompared(results: Results) -> Iterator[str]:
+    """A line for each reason for which cases compared nothing, with their numbers and the remedy."""
+    groups: dict[tuple[str, str], dict[str, int]] = {}
+    for run_id in results.run_ids:
+        for entry in results.entries(run_id, UncomparedEntry):
+            counts = groups.setdefault((entry.reason, entry.remedy), {})
+            counts[run_id] = counts.get(run_id, 0) + 1
+    for (reason, remedy), counts in groups.items():
+        cases = ", ".join(f"{count} of {run_id}" for run_id, count in counts.items())
+        yield f"cases not compared: {cases}: {reason}{f'; {remedy}' if remedy else ''}"
 
 
 def notes(results: Results) -> Iterator[str]:

@@ -249,7 +249,11 @@ def test_without_baselines_nothing_is_compared(run: Run) -> None:
     result = run("-m", "drift")
     assert result.ret == NOTHING
     result.assert_outcomes(skipped=DRIFT, deselected=FINDING + LATENCY)
-    result.stdout.fnmatch_lines(["phasebench: nothing was measured or compared"])
+    line = (
+        f"phasebench: cases not compared: {DRIFT} of tiny-llava/pics: nothing is recorded yet; "
+        "record it with --snapshot-update"
+    )
+    assert result.outlines[-2] == line
 
 
 @pytest.mark.slow
@@ -257,7 +261,7 @@ def test_under_strict_baselines_a_missing_baseline_fails(run: Run, pytester: pyt
     result = run("-m", "drift or finding", "--strict-baselines")
     assert result.ret == FAILED
     result.assert_outcomes(errors=1, skipped=DRIFT + FINDING - 1, deselected=LATENCY)
-    line = "nothing is recorded for tiny-llava/pics (no *baselines/tiny-llava/pics); write it with *"
+    line = "nothing is recorded for tiny-llava/pics (no *baselines/tiny-llava/pics); record it with *"
     result.stdout.fnmatch_lines([line])
     result.stdout.no_fnmatch_line("*loading*")
     run("--snapshot-update", "--strict-baselines")
@@ -266,7 +270,7 @@ def test_under_strict_baselines_a_missing_baseline_fails(run: Run, pytester: pyt
         (pytester.path / "baselines" / "tiny-llava" / "pics" / f"{name}.json").unlink()
     result = run("-m", "drift or finding", "--strict-baselines", "-rs")
     result.assert_outcomes(passed=DRIFT + FINDING - 2, failed=1, skipped=1, deselected=LATENCY)
-    result.stdout.fnmatch_lines(["no baseline of inter, verdicts/four_phases; write it with*"])
+    result.stdout.fnmatch_lines(["no baseline of inter, verdicts/four_phases; record it with*"])
     result.stdout.fnmatch_lines(["SKIPPED*: no baseline of verdicts/four_phases, as another case reports"])
 
 

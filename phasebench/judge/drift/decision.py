@@ -93,7 +93,7 @@ def _without_record(measured: Record, mode: BaselineMode) -> Decision:
     if mode.strict:
         return Decision(Action.FAIL, Reason.NOT_RECORDED, ("no baseline",), "record")
     if "verdict" not in measured:
-        return Decision(Action.SKIP, Reason.NOT_RECORDED, ("no baseline",), "record")
+        return Decision(Action.SKIP, Reason.NOT_RECORDED, ("nothing is recorded yet",), "record")
     action = Action.ACCEPT if measured["verdict"] == HOLDS else Action.FAIL
     return Decision(action, Reason.CLAIM, _with_number(measured["verdict"], measured))
 

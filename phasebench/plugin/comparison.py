@@ -15,7 +15,7 @@ from phasebench.judge.drift.record import Record
 from phasebench.judge.drift.reference import read_record
 from phasebench.plugin.blocking import block
 from phasebench.plugin.run import Case, Run, attach, case_of, parameters, run_of
-from phasebench.report.entries import UncomparedEntry
+from phasebench.report.entries import BaselineEntry, UncomparedEntry
 from phasebench.settings import REMEDIES
 
 if TYPE_CHECKING:
@@ -118,8 +118,44 @@ class Comparison:
         """
         decision = self.decision
         if decision.action is Action.WRITE or decision.reason in COMPARED:
-            return "" if baseline(name=self.name) == self.measured else self.message()
+            matches = baseline(name=self.name) == self.measured
+            error = [*baseline.executions.values()][-1].exception
+            attach(self.item, self._entry(error if isinstance(error, OSError) else None))
+            if isinstance(error, OSError):
+                return self._unwritten(error)
+            return "" if matches else self.message()
+        attach(self.item, self._entry())
         return "" if decision.action is Action.ACCEPT else self.message()
+
+    def _entry(self, error: OSError | None = None) -> BaselineEntry:
+        """The two sides of the comparison, and where the measured one was written or, after an error, not."""
+        now = self.measured["provenance"]
+        before = self.recorded.get("provenance", {}) if isinstance(self.recorded, dict) else {}
+        own = (
+            str(self.run.folders.own / self.case.baseline_id) if self.decision.action is Action.WRITE else ""
+        )
+        return BaselineEntry(
+            name=self.name,
+            checkpoint=now.get("checkpoint", ""),
+            prompt=now.get("prompt", ""),
+            baseline=self.case.baseline_model,
+            baseline_folder=str(self.path.parents[self.name.count("/")]) if self.path else "",
+            baseline_checkpoint=before.get("checkpoint", ""),
+            baseline_prompt=before.get("prompt", ""),
+            written="" if error else own,
+            unwritten=own if error else "",
+            error=str(error.strerror or error) if error else "",
+        )
+
+    def _unwritten(self, error: OSError) -> str:
+        """The message if the baseline could not be written; skips the case if another one has reported it."""
+        run, key = self.run, f"{self.case.run_id} cannot be written"
+        block(run, key, "")
+        if run.blocks[key].case != self.item.nodeid:
+            pytest.skip(f"{self.name} was not written, as another case reports")
+        path = self.run.folders.own / f"{self.baseline_name}.json"
+        state = "it is as before" if path.is_file() else "nothing is there"
+        return f"{path} could not be written ({error.strerror or error}); {state}"
 
     def message(self) -> str:
         """The decision in words, with the option that would help; the case's id names what was compared."""

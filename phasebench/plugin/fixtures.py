@@ -187,8 +187,13 @@ def _finish_case(comparison: Comparison, baseline: Any, entry: Any, curves: Any 
     """
     from phasebench.plugin.comparison import COMPARED
 
-    message = comparison.carry_out(baseline)
-    entry.passed = not message
+    entry.passed, message = False, "not written"
+    try:
+        message = comparison.carry_out(baseline)  # it may skip the case
+    finally:
+        entry.passed = not message
+        if isinstance(entry, DriftEntry):
+            entry.updated &= entry.passed
     if message and curves is not None and comparison.decision.reason in COMPARED:
         entry.cause = comparison.cause(curves)
         message = f"{message}\nlikely cause: {entry.cause}" if entry.cause else message

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from phasebench.plugin.case_ids import runnable_id
-from phasebench.report.entries import from_plain
+from phasebench.report.entry_forms import from_plain
 from phasebench.report.results import Failure
 
 KINDS = {"error": "ERROR", "failed": "FAILED"}

@@ -19,9 +19,8 @@ from phasebench.report.entries import (
     MeasurementEntry,
     TimingEntry,
     UncomparedEntry,
-    as_plain,
-    from_plain,
 )
+from phasebench.report.entry_forms import as_plain, from_plain
 from phasebench.report.outputs import NOTHING, write
 from phasebench.report.results import Failure, Results
 

@@ -1,15 +1,13 @@
 """Entries: the results that the cases of a run hand to the report, as typed plain data.
 
 An entry is attached to pytest's report of its case, and so also goes from a worker of pytest-xdist to the
-controller. It is sent as a dictionary that ``as_plain`` makes and ``from_plain`` reads. The results file, its
-schema and its page in the documentation are made from the same classes: the attributes' descriptions here
-are the text of that page. Arrays over layers are lists by layer 0..L.
+controller (``entry_forms`` has the plain data that are sent). The results file, its schema and its page in the
+documentation are made from the same classes: the attributes' descriptions here are the text of that page. Arrays over layers are lists by layer 0..L.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from typing_extensions import NotRequired, TypedDict
@@ -321,6 +319,37 @@ class OwnCaseEntry(Entry):
 
 
 @dataclass(kw_only=True)
+class BaselineEntry(Entry):
+    """The two sides of a case's comparison, and what the case wrote.
+
+    Attributes:
+        name: the curve, or ``verdicts/<finding>``.
+        checkpoint: the measured checkpoint's digest.
+        prompt: the measured prompt.
+        baseline: the name of the model under which the baseline is recorded.
+        baseline_folder: the folder of its files; empty if there is none.
+        baseline_checkpoint: its checkpoint's digest; empty if it is not known.
+        baseline_prompt: its prompt; empty if it is not known.
+        written: the folder in which this run wrote the baseline; empty if it did not.
+        unwritten: the folder in which this run could not write it; empty if there was no such error.
+        error: why it could not be written.
+    """
+
+    kind: ClassVar[str] = "baseline"
+
+    name: str
+    checkpoint: str
+    prompt: str
+    baseline: str
+    baseline_folder: str = ""
+    baseline_checkpoint: str = ""
+    baseline_prompt: str = ""
+    written: str = ""
+    unwritten: str = ""
+    error: str = ""
+
+
+@dataclass(kw_only=True)
 class UncomparedEntry(Entry):
     """A curve or verdict that could not be compared.
 
@@ -335,43 +364,3 @@ class UncomparedEntry(Entry):
     name: str
     reason: str
     remedy: str = ""
-
-
-KINDS: dict[str, type[Entry]] = {
-    cls.kind: cls
-    for cls in (MeasurementEntry, FindingEntry, DriftEntry, TimingEntry, OwnCaseEntry, UncomparedEntry)
-}
-"""Kind in an entry's plain form -> class of the entry."""
-UNREPORTED = ("passed", "order")
-"""Fields that are in no output file."""
-
-
-def as_plain(entry: Entry) -> dict[str, Any]:
-    """The entry as a dictionary of plain data that can be sent between processes."""
-    return {"kind": entry.kind, **vars(entry)}
-
-
-def from_plain(plain: Mapping[str, Any]) -> Entry:
-    """The entry that ``as_plain`` turned into a dictionary."""
-    values = dict(plain)
-    return KINDS[values.pop("kind")](**values)
-
-
-def junit_properties(entry: Entry) -> list[tuple[str, str | int | float]]:
-    """The entry's texts and numbers as JUnit properties ``phasebench.<field>``, a finding's data included.
-
-    Empty for entries that are neither judged nor timings.
-    """
-    if not (entry.judged or isinstance(entry, TimingEntry)):
-        return []
-    values = {name: value for name, value in vars(entry).items() if name not in UNREPORTED}
-    values |= values.pop("data", {})
-    return [(f"phasebench.{name}", v) for name, v in values.items() if isinstance(v, str | int | float)]
-
-
-def reported(entry: Entry, *hidden: str) -> dict[str, Any]:
-    """The entry's fields in the form of the results file, without the fields named in ``hidden``."""
-    names = (entry_field.name for entry_field in fields(entry))
-    values = {name: getattr(entry, name) for name in names if name not in (*UNREPORTED, "run", *hidden)}
-    data: dict[str, Any] = values.pop("data", {})
-    return values | data

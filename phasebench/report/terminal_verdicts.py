@@ -100,7 +100,7 @@ def _other_quantity(row: ControlRow, template: str) -> str:
 
 
 def drift_rows(entries: Sequence[DriftEntry], *, full: bool) -> Iterator[RenderableType]:
-    """A table of the curves with drift; without drift, the nearest curve and the baselines that were written.
+    """A table of the curves with drift; without drift, the nearest curve.
 
     Args:
         entries: the compared curves, worst first.
@@ -127,9 +127,6 @@ def drift_rows(entries: Sequence[DriftEntry], *, full: bool) -> Iterator[Rendera
 
 def _without_drift(entries: Sequence[DriftEntry]) -> Iterator[Text]:
     """The lines in place of a table if nothing drifted."""
-    updated = [entry.curve for entry in entries if entry.updated]
-    if updated:
-        yield Text(f"baselines written: {', '.join(updated)}", style="bold")
     for reason in dict.fromkeys(entry.left for entry in entries if entry.left):
         yield Text(f"no baseline written: {reason}", style="bold")
     compared = [entry for entry in entries if entry.excess is not None and not entry.updated]

@@ -145,11 +145,10 @@ def test_the_line_for_no_drift_fits_into_80_columns() -> None:
     assert len(text.splitlines()) == 1
 
 
-def test_baselines_that_were_written_are_named() -> None:
+def test_other_images_are_named() -> None:
     first = drift("lift", None, passed=True, updated=True, layer=None, shared=0)
     text = drift_text(first, drift("inter", 0.2, passed=True, shared=0))
     assert text.splitlines() == [
-        "baselines written: lift",
         "no drift in 1 curves; nearest: inter, layer 7: 0.20 x allowed",
         "compared with other images or captions, within the sampling error: all",
     ]

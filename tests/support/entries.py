@@ -6,6 +6,7 @@ from typing import Any
 
 from phasebench.catalog import CURVES
 from phasebench.report.entries import (
+    BaselineEntry,
     Columns,
     ControlRow,
     DriftEntry,
@@ -82,6 +83,16 @@ def measurement(**changes: Any) -> MeasurementEntry:
 def timing(route: str, seconds: float, stored: float | None) -> TimingEntry:
     """Durations of a route, ``pass`` or ``plain``, beside those of the stored benchmark."""
     return TimingEntry(run="m/d", passed=True, route=route, seconds=seconds, stored=stored)
+
+
+def baseline(name: str, **changes: Any) -> BaselineEntry:
+    """A curve or verdict compared with the same checkpoint under the same prompt."""
+    fields: dict[str, Any] = {
+        "run": "m/d", "name": name, "checkpoint": "ba3294baf371b48e", "prompt": "USER: <image>",
+        "baseline": "m", "baseline_folder": "/project/baselines/m/d",
+        "baseline_checkpoint": "ba3294baf371b48e", "baseline_prompt": "USER: <image>",
+    }  # fmt: skip
+    return BaselineEntry(**{**fields, **changes})
 
 
 def own_case(case: str, *, passed: bool, run: str = "m/d") -> OwnCaseEntry:

@@ -37,8 +37,15 @@ def test_attention_rise_and_drop(evidence: Evidence) -> Verdict:
     ]
     mean = curves.mean("total")
     detail = f"largest at layer {int(np.nanargmax(mean))} of {curves.last}"
-    smaller = relative_rise if rise.value < drop.value else relative_drop
-    return verdict(conditions, detail, contrasts(curves, evidence.controls, ("total",), smaller))
+    smaller = 0 if rise.value < drop.value else 1
+    controls = contrasts(
+        curves,
+        evidence.controls,
+        ("total",),
+        (relative_rise, relative_drop)[smaller],
+        quantity=conditions[smaller].subject,
+    )
+    return verdict(conditions, detail, controls)
 
 
 def relative_rise(means: Means) -> Array:

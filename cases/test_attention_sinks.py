@@ -38,7 +38,13 @@ def test_attention_sinks(evidence: Evidence) -> Verdict:
     ]
     above = int((mean[layers] > 1).sum())
     detail = f"ratio above 1 at {above} of {len(layers)} layers, {np.mean(mean[layers]):.2f} on average"
-    controls = contrasts(curves, evidence.controls, (RATIO,), lambda means: known_mean(means[RATIO], axis=-1))
+    controls = contrasts(
+        curves,
+        evidence.controls,
+        (RATIO,),
+        lambda means: known_mean(means[RATIO], axis=-1),
+        quantity="mean ratio over layers",
+    )
     return verdict(conditions, detail, controls)
 
 

@@ -36,7 +36,11 @@ def test_inter_below_intra(evidence: Evidence) -> Verdict:
     detail = f"inter is higher at layers {layer_ranges(reversed_layers)}" if reversed_layers else ""
     smallest = int(np.nanargmin([margin.value for margin in margins]))
     controls = contrasts(
-        curves, evidence.controls, MODALITIES, lambda means: intra_minus_inter(means)[..., smallest]
+        curves,
+        evidence.controls,
+        MODALITIES,
+        lambda means: intra_minus_inter(means)[..., smallest],
+        quantity=conditions[smallest].subject,
     )
     return verdict(conditions, detail or "nowhere reversed", controls)
 

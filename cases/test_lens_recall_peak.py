@@ -30,6 +30,7 @@ from phasebench.judge.statistics import percentile_estimate
 
 PEAK = 33 / 40
 """Depth of the paper's peak: layer 33 of 40."""
+NEAR_PEAK = "recall near depth 0.825"
 
 
 @finding(
@@ -70,6 +71,10 @@ def recall_in_controls(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ..
     """Recall near the paper's depth with another image's captions (the lift) and in the controls."""
     other_recall = float(mean_near(evidence.curves.mean("recall_other"), PEAK))
     controls = contrasts(
-        evidence.curves, evidence.controls, ("recall",), lambda means: mean_near(means["recall"], PEAK)
+        evidence.curves,
+        evidence.controls,
+        ("recall",),
+        lambda means: mean_near(means["recall"], PEAK),
+        quantity=NEAR_PEAK,
     )
-    return (Contrast("other captions", other_recall, lift), *controls)
+    return (Contrast("other captions", other_recall, lift, quantity=NEAR_PEAK), *controls)

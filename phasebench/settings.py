@@ -64,7 +64,7 @@ REMEDIES = {
     "remote_code": "read it, then allow it with --trust-remote-code",
     "strict_data": "without --strict-data they are left out",
     "more_recorded": "record more of them",
-    "record": "write it with --snapshot-update",
+    "record": "record it with --snapshot-update",
     "update": "rewrite it with --snapshot-update",
 }
 """``InputError.remedy`` -> the advice for users of the command line."""

@@ -85,17 +85,19 @@ class LoadedModel:
         Raises:
             InputError: the processor refuses the images or the prompt; the message has its reason.
         """
-        try:
-            batch = self._processed(list(images))
-        except REFUSALS as error:
-            raise InputError(
-                f"the processor refuses the prompt {self.prompt!r}: {error}", remedy="prompt"
-            ) from error
         return {
             key: value.to(self.device, self.dtype if value.is_floating_point() else None)
-            for key, value in batch.items()
+            for key, value in self._accepted(images).items()
             if isinstance(value, Tensor)
         }
+
+    def check_prompt(self) -> None:
+        """Check that the processor accepts the prompt with a grey image; needs no weights.
+
+        Raises:
+            InputError: the processor refuses it.
+        """
+        self._accepted([Image.new("RGB", TRIAL_SIZE, GREY)])
 
     def processing_digest(self) -> str:
         """Hex digest (16 characters) of the tensors that the processor makes from one image and the prompt.
@@ -113,6 +115,14 @@ class LoadedModel:
                 whole = (1000 * value).round().to(torch.int32) if value.is_floating_point() else value
                 state.update(f"{key} {tuple(value.shape)}".encode() + whole.cpu().numpy().tobytes())
         return state.hexdigest()
+
+    def _accepted(self, images: Sequence[Image.Image]) -> Mapping[str, Any]:
+        try:
+            return self._processed(list(images))
+        except REFUSALS as error:
+            raise InputError(
+                f"the processor refuses the prompt {self.prompt!r}: {error}", remedy="prompt"
+            ) from error
 
     def _has_two_bos_tokens(self) -> bool:
         """Whether the prompt has a BOS token and the tokenizer would put another before it."""
@@ -162,11 +172,13 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
     register_for(folder)
     placement = plan_placement(folder, settings)
     processor = load_processor(folder, remote_code=settings.remote_code)
-    model, unused_weights = _load_weights(folder, placement, cache, settings)
-    check_image_token(model.config, processor.tokenizer, image_token_id(model))
     prompt = settings.prompt or spec.prompt or _recorded_or_default(processor, recorded_prompt)
-    identity = digest(folder, weight_files(folder, settings))
-    loaded = LoadedModel(spec.name, model, processor, prompt, identity, unused_weights=unused_weights)
+    loaded = LoadedModel(spec.name, None, processor, prompt, "")
+    if settings.prompt:
+        loaded.check_prompt()  # before minutes of reading weights
+    loaded.model, loaded.unused_weights = _load_weights(folder, placement, cache, settings)
+    check_image_token(loaded.model.config, processor.tokenizer, image_token_id(loaded.model))
+    loaded.checkpoint = digest(folder, weight_files(folder, settings))
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
     try_out(loaded, spec.visual if settings.prompt is None else None)

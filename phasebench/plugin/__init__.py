@@ -44,7 +44,7 @@ def pytest_load_initial_conftests(
 
 def _register(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
     """Add the other options and register the modules that do the work."""
-    from phasebench.plugin import benchmarks, fixtures, listing, ranks, reporter, session
+    from phasebench.plugin import benchmarks, blocking, case_ids, fixtures, listing, ranks, reporter, session
     from phasebench.plugin.options import add_options
     from phasebench.plugin.rootdir import settle_rootdir
 
@@ -54,5 +54,5 @@ def _register(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> 
         remedy = "another plugin has an option of that name; leave it out with -p no:NAME"
         raise pytest.UsageError(f"--phasebench: {error}: {remedy}") from error
     settle_rootdir(config, parser, args)
-    for module in (ranks, session, reporter, fixtures, benchmarks, listing):
+    for module in (ranks, session, case_ids, reporter, blocking, fixtures, benchmarks, listing):
         config.pluginmanager.register(module, module.__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from phasebench.catalog import CURVES
 from phasebench.errors import InputError
 from phasebench.files import packaged_folder
+from phasebench.plugin.blocking import block
 from phasebench.plugin.run import CASE, Case, Run, attach, case_of, run_of
 from phasebench.report.entries import DriftEntry, OwnCaseEntry
 from phasebench.settings import with_option
@@ -41,19 +43,27 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
     _share_cores(config)
     spec = run.models[request.param]
     Progress(config, spec.name).show("loading")
-    try:
+    with _blocking(run, spec.name, f"--model {spec.name}", f"{spec.name} could not be loaded"):
         model = load(spec, cache_folder(), run.settings, _recorded_prompt(run))
-    except InputError as error:
-        raise _failure(f"--model {spec.name}: {with_option(error)}") from None
     yield model
     model.model = None  # pytest keeps the fixture's value for a while; the weights must be freed now
     gc.collect()
     empty_caches()  # the next model's placement depends on the device's free memory
 
 
-def _failure(message: str) -> BaseException:
-    """A case's failure. Raise it ``from None``, or its cause is printed before the message."""
-    return pytest.fail.Exception(message, pytrace=False)
+@contextmanager
+def _blocking(run: Run, key: str, name: str, reason: str) -> Iterator[None]:
+    """On an error, block the other cases of ``key``; an ``InputError`` becomes a failure of one line."""
+    try:
+        yield
+    except InputError as error:
+        block(run, key, reason)
+        # With its cause, pytest would print the cause's traceback before the message.
+        raise pytest.fail.Exception(f"{name}: {with_option(error)}", pytrace=False) from None
+    except Exception:
+        block(run, key, reason)
+        raise
+    run.blocks.pop(key, None)  # pytest-rerunfailures may repeat the case with success
 
 
 def _recorded_prompt(run: Run) -> str | None:
@@ -91,16 +101,15 @@ def measurement(request: pytest.FixtureRequest, loaded: LoadedModel) -> Measurem
     run, samples = run_of(config), selection(config, name).samples
     progress = Progress(config, f"{loaded.name} on {name}")
     progress.show("self-test")
-    try:
-        rows = run.measured_rows.setdefault(loaded.name, set())
-        return measure(loaded, name, samples, run.settings, progress, rows)
-    except InputError as error:
-        raise _failure(f"{loaded.name} on {name}: {with_option(error)}") from None
-    except ShareMeasured:
-        pytest.skip("the first process reports")
-    except KeyboardInterrupt:
-        run.interrupted = progress.interrupted(run.settings)
-        raise
+    rows, label = run.measured_rows.setdefault(loaded.name, set()), f"{loaded.name} on {name}"
+    with _blocking(run, f"{loaded.name}/{name}", label, f"{label} could not be measured"):
+        try:
+            return measure(loaded, name, samples, run.settings, progress, rows)
+        except ShareMeasured:
+            pytest.skip("the first process reports")
+        except KeyboardInterrupt:
+            run.interrupted = progress.interrupted(run.settings)
+            raise
 
 
 @pytest.fixture(autouse=True)
@@ -178,8 +187,13 @@ def _finish_case(comparison: Comparison, baseline: Any, entry: Any, curves: Any 
     """
     from phasebench.plugin.comparison import COMPARED
 
-    message = comparison.carry_out(baseline)
-    entry.passed = not message
+    entry.passed, message = False, "not written"
+    try:
+        message = comparison.carry_out(baseline)  # it may skip the case
+    finally:
+        entry.passed = not message
+        if isinstance(entry, DriftEntry):
+            entry.updated &= entry.passed
     if message and curves is not None and comparison.decision.reason in COMPARED:
         entry.cause = comparison.cause(curves)
         message = f"{message}\nlikely cause: {entry.cause}" if entry.cause else message
@@ -234,8 +248,8 @@ def _fail_if_broken(item: pytest.Item, measurement: Measurement) -> None:
     if measurement.broken:
         image, reason = next(iter(measurement.broken.items()))
         count = f"{len(measurement.broken)} of {len(measurement.curves.items)} images"
-        message = f"{case_of(item).run_id}: {count} are broken; the first, {image}: {reason}"
-        pytest.fail(message, pytrace=False)
+        block(run_of(item.config), case_of(item).run_id, f"{count} are broken")
+        pytest.fail(f"{count} are broken; the first, {image}: {reason}", pytrace=False)
 
 
 def _fail_if_not_plain(finding: Finding, verdict: Verdict) -> None:

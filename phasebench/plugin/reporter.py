@@ -7,11 +7,11 @@ run's results, prints the tables and writes the outputs.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
 from phasebench import processes
+from phasebench.plugin.last_lines import KINDS, LastLines, failure
 from phasebench.plugin.progress import store_message
 from phasebench.plugin.run import CASE, run_of
 from phasebench.report.entries import (
@@ -19,9 +19,8 @@ from phasebench.report.entries import (
     MeasurementEntry,
     TimingEntry,
     UncomparedEntry,
-    as_plain,
-    from_plain,
 )
+from phasebench.report.entry_forms import as_plain, from_plain
 from phasebench.report.outputs import NOTHING, write
 from phasebench.report.results import Failure, Results
 
@@ -43,14 +42,17 @@ def pytest_runtest_makereport(
 def pytest_configure(config: pytest.Config) -> None:
     """Register the reporter in the process that reports to the user."""
     if not hasattr(config, "workerinput") and processes.rank() == 0:
-        config.pluginmanager.register(Reporter(config), "phasebench.reporter")
+        last = LastLines()
+        config.pluginmanager.register(last, "phasebench.last_lines")
+        config.pluginmanager.register(Reporter(config, last), "phasebench.reporter")
 
 
 class Reporter:
     """Collects entries in the controller, prints the summary, writes the outputs."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, last: LastLines) -> None:
         self.config = config
+        self.last = last
         self.entries: list[Entry] = []
         self._compared_kinds: set[type[Entry]] = set()
         self._output_failed = False
@@ -109,7 +111,7 @@ class Reporter:
         self.config.hook.pytest_phasebench_results(config=self.config, results=results)
 
     def _print_results(self, reporter: pytest.TerminalReporter, results: Results) -> None:
-        from phasebench.report.terminal import notes, skips, tables
+        from phasebench.report.terminal import notes, skips, tables, uncompared
 
         for line in tables(results, reporter):
             reporter.write_line(line)
@@ -117,8 +119,8 @@ class Reporter:
             reporter.write_line(f"phasebench: {line}", yellow=True)
         if interrupted := run_of(self.config).interrupted:
             reporter.write_line(f"phasebench: {interrupted}", yellow=True)
-        elif not self.has_compared:
-            reporter.write_line(NOTHING, yellow=True)
+        lines = [f"phasebench: {line}" for line in uncompared(results)]
+        self.last.lines = lines or ([] if interrupted or self.has_compared else [NOTHING])
         self._print_stale_baselines(reporter, results.run_ids)
 
     def _print_stale_baselines(self, reporter: pytest.TerminalReporter, run_ids: list[str]) -> None:
@@ -132,18 +134,4 @@ class Reporter:
 
 def _failures(reporter: pytest.TerminalReporter) -> list[Failure]:
     """The cases that failed, with their entries."""
-    reports = [report for kind in ("error", "failed") for report in reporter.stats.get(kind, [])]
-    return [
-        Failure(
-            report.nodeid.rpartition("::")[2],
-            _message(report),
-            [from_plain(plain) for plain in getattr(report, "phasebench", ())],
-        )
-        for report in reports
-    ]
-
-
-def _message(report: Any) -> str:
-    """The message of the exception, without the code that raised it."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    return str(crash.message).removeprefix("Failed: ") if crash else str(report.longreprtext)
+    return [failure(report) for kind in KINDS for report in reporter.stats.get(kind, [])]

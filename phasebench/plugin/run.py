@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from phasebench.judge.drift.reference import Reference
     from phasebench.judge.findings.finding import Finding
     from phasebench.models.named_models import ModelSpec
+    from phasebench.plugin.blocking import Block
 
 AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
@@ -42,6 +43,8 @@ class Run:
         selections: dataset -> the samples drawn from it.
         measured_rows: model -> names of its rows that this run has measured, on any dataset.
         reported: ``<model>/<dataset>`` of the measurements that an item has attached.
+        case: the id of the case that runs now, or ran last.
+        blocks: model, or ``<model>/<dataset>`` -> the cause that blocks its cases.
         causes: ``<model>/<dataset>`` of baselines -> the likely cause of the drift from them.
         threads: torch's number of threads before workers shared the cores; 0 if not read yet.
         interrupted: a message about an interrupted measurement; empty without one.
@@ -58,6 +61,8 @@ class Run:
     selections: dict[str, Selection] = field(default_factory=dict)
     measured_rows: dict[str, set[str]] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
+    case: str = ""
+    blocks: dict[str, Block] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)
     threads: int = 0
     interrupted: str = ""
@@ -112,6 +117,11 @@ def run_of(config: pytest.Config) -> Run:
 def case_of(item: pytest.Item) -> Case:
     """The case of an item; only items with a measurement have one."""
     return item.stash[CASE]
+
+
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """The values that the item is parametrised with, by name."""
+    return dict(getattr(getattr(item, "callspec", None), "params", {}))
 
 
 def attach(item: pytest.Item, entry: AnyEntry) -> AnyEntry:

@@ -17,6 +17,7 @@ from phasebench.catalog import CURVES
 from phasebench.files import SAFE_IN_NAMES, packaged_folder
 from phasebench.judge.drift.baseline_folders import Folders
 from phasebench.plugin import named
+from phasebench.plugin.case_ids import packaged_path
 from phasebench.plugin.inputs import check_inputs
 from phasebench.plugin.options import DEFAULT_DATASETS, parsed_mode, parsed_settings, usage
 from phasebench.plugin.project import baselines_folder, case_files
@@ -94,7 +95,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not config.option.collectonly:
         check_inputs(config)
     run.findings = _findings_of_hooks(config)
-    if config.args_source is not config.ArgsSource.ARGS:  # else the user named files
+    if config.args_source is config.ArgsSource.ARGS:  # the user named files
+        config.args = [packaged_path(argument, config.invocation_params.dir) for argument in config.args]
+    else:
         config.args = case_files(config, with_hooks=bool(run.findings))
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from syrupy.data import SnapshotCollections
+from syrupy.data import SnapshotCollection, SnapshotCollections
 from syrupy.extensions.json import JSONSnapshotExtension
 
 from phasebench.errors import InputError
+from phasebench.files import write_whole
 from phasebench.judge.drift.decision import Action, Decision, decide
 from phasebench.judge.drift.record import dump, parse_record
 from phasebench.plugin.run import Run, case_of, run_of
@@ -22,6 +23,9 @@ from phasebench.plugin.run import Run, case_of, run_of
 
 class BaselineExtension(JSONSnapshotExtension):
     """Storage in which the index of an assertion is its file's name, and ``decide`` compares records."""
+
+    write_immediately = True
+    """So that a case reports its own error; syrupy would write all files at the end of the session."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -62,6 +66,12 @@ class BaselineExtension(JSONSnapshotExtension):
     def discover_snapshots(self, *, test_location: Any, ignore_extensions: Any = None) -> SnapshotCollections:  # noqa: ARG002
         """None: syrupy deletes what it discovers and a run did not use."""
         return SnapshotCollections()
+
+    @classmethod
+    def write_snapshot_collection(cls, *, snapshot_collection: SnapshotCollection, **_: Any) -> None:
+        """Write the file atomically: syrupy empties it first."""
+        (snapshot,) = snapshot_collection
+        write_whole(Path(snapshot_collection.location), str(snapshot.data).encode())
 
     def serialize(self, data: Any, **_: Any) -> str:
         """The record as text (``judge.drift.record.dump``)."""

@@ -14,7 +14,7 @@ Row = Sequence[Any]
 CURVES = ("model", "dataset", "source", "curve", "layer", "mean", "se", "n")
 FINDINGS = (
     "model", "dataset", "finding", "control", "verdict", "value", "difference", "low", "high",
-    "differs", "margin", "images_needed", "recorded", "detail",
+    "differs", "margin", "images_needed", "recorded", "line", "detail",
 )  # fmt: skip
 PHASES = ("model", "dataset", "ends", "begins", "layer", "low", "high")
 DRIFT = ("model", "dataset", *COLUMNS["drift"])
@@ -61,11 +61,13 @@ def _findings(run: Mapping[str, Any]) -> Iterator[Row]:
     for name, entry in run["findings"].items():
         yield (
             *_names(run), name, "", entry["verdict"], entry["value"], None, entry["low"], entry["high"], None,
-            entry["margin"], entry["images_needed"], entry["recorded"], entry["detail"],
+            entry["margin"], entry["images_needed"], entry["recorded"], entry["line"],
+            entry["detail"],
         )  # fmt: skip
         for row in entry["controls"]:
             numbers = (row[key] for key in ("value", "difference", "low", "high", "differs"))
-            yield *_names(run), name, row["control"], "", *numbers, None, None, None, row["note"]
+            texts = (None, None, None, row["quantity"], row["note"])
+            yield *_names(run), name, row["control"], "", *numbers, *texts
 
 
 def _phases(run: Mapping[str, Any]) -> Iterator[Row]:

@@ -16,7 +16,8 @@ Table = Literal["curves", "findings", "drift"]
 COLUMNS: Mapping[Table, tuple[str, ...]] = {
     "curves": ("control", "curve", "layer", "depth", "mean", "se", "n"),
     "findings": (
-        "finding", "verdict", "value", "low", "high", "margin", "images_needed", "recorded", "detail",
+        "finding", "verdict", "value", "low", "high", "margin", "images_needed", "recorded", "line",
+        "detail",
     ),
     "drift": (
         "curve", "layer", "excess", "recorded", "measured", "low", "high", "effect", "shared", "images",

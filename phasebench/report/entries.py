@@ -1,15 +1,13 @@
 """Entries: the results that the cases of a run hand to the report, as typed plain data.
 
 An entry is attached to pytest's report of its case, and so also goes from a worker of pytest-xdist to the
-controller. It is sent as a dictionary that ``as_plain`` makes and ``from_plain`` reads. The results file, its
-schema and its page in the documentation are made from the same classes: the attributes' descriptions here
-are the text of that page. Arrays over layers are lists by layer 0..L.
+controller (``entry_forms`` has the plain data that are sent). The results file, its schema and its page in the
+documentation are made from the same classes: the attributes' descriptions here are the text of that page. Arrays over layers are lists by layer 0..L.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from typing_extensions import NotRequired, TypedDict
@@ -105,7 +103,8 @@ class Provenance(TypedDict):
 class ControlRow(TypedDict):
     """A finding's number in a control, and its difference from the measured number with an interval.
 
-    ``differs`` is None if the difference has no interval.
+    ``differs`` is None if the difference has no interval. ``quantity`` is the number's name, empty if it is
+    the finding's.
     """
 
     control: str
@@ -115,6 +114,7 @@ class ControlRow(TypedDict):
     high: Number
     differs: bool | None
     note: str
+    quantity: str
 
 
 @dataclass(kw_only=True)
@@ -207,9 +207,12 @@ class FindingEntry(Entry):
         margin: the distance from the deciding end of the interval to its bound, in standard errors; negative
             if the verdict is undecided.
         images_needed: the number of images that would decide an undecided verdict; null if no number would.
-        detail: a description of the number: its condition and layer.
+        subject: the name of the number, the condition that decided; empty if none did.
+        bound: the value that the number must exceed; null if it has no such bound.
+        line: the number in words, with its name, interval and bound; empty if there is no number.
+        detail: more about the verdict: other conditions, layers, the reason for a verdict without a number.
         controls: for each control the finding's number (`value`), the `difference` (measured minus control)
-            with its interval, and whether it `differs`.
+            with its interval, whether it `differs`, and the number's name (`quantity`) if it is another.
         recorded: the baseline's verdict; null if there is none, empty if it cannot be read.
         data: the finding's own data, such as `phases` of `four_phases`: `{pattern, layers, low, high}`.
     """
@@ -227,6 +230,9 @@ class FindingEntry(Entry):
     high: Number
     margin: Number
     images_needed: int | None
+    subject: str
+    bound: Number
+    line: str
     detail: str
     controls: list[ControlRow]
     recorded: str | None
@@ -313,47 +319,48 @@ class OwnCaseEntry(Entry):
 
 
 @dataclass(kw_only=True)
+class BaselineEntry(Entry):
+    """The two sides of a case's comparison, and what the case wrote.
+
+    Attributes:
+        name: the curve, or ``verdicts/<finding>``.
+        checkpoint: the measured checkpoint's digest.
+        prompt: the measured prompt.
+        baseline: the name of the model under which the baseline is recorded.
+        baseline_folder: the folder of its files; empty if there is none.
+        baseline_checkpoint: its checkpoint's digest; empty if it is not known.
+        baseline_prompt: its prompt; empty if it is not known.
+        written: the folder in which this run wrote the baseline; empty if it did not.
+        unwritten: the folder in which this run could not write it; empty if there was no such error.
+        error: why it could not be written.
+    """
+
+    kind: ClassVar[str] = "baseline"
+
+    name: str
+    checkpoint: str
+    prompt: str
+    baseline: str
+    baseline_folder: str = ""
+    baseline_checkpoint: str = ""
+    baseline_prompt: str = ""
+    written: str = ""
+    unwritten: str = ""
+    error: str = ""
+
+
+@dataclass(kw_only=True)
 class UncomparedEntry(Entry):
-    """A curve or verdict that could not be compared."""
+    """A curve or verdict that could not be compared.
+
+    Attributes:
+        name: the curve, or ``verdicts/<finding>``.
+        reason: why, in one line.
+        remedy: the option that would help; empty if none would.
+    """
 
     kind: ClassVar[str] = "uncompared"
 
-
-KINDS: dict[str, type[Entry]] = {
-    cls.kind: cls
-    for cls in (MeasurementEntry, FindingEntry, DriftEntry, TimingEntry, OwnCaseEntry, UncomparedEntry)
-}
-"""Kind in an entry's plain form -> class of the entry."""
-UNREPORTED = ("passed", "order")
-"""Fields that are in no output file."""
-
-
-def as_plain(entry: Entry) -> dict[str, Any]:
-    """The entry as a dictionary of plain data that can be sent between processes."""
-    return {"kind": entry.kind, **vars(entry)}
-
-
-def from_plain(plain: Mapping[str, Any]) -> Entry:
-    """The entry that ``as_plain`` turned into a dictionary."""
-    values = dict(plain)
-    return KINDS[values.pop("kind")](**values)
-
-
-def junit_properties(entry: Entry) -> list[tuple[str, str | int | float]]:
-    """The entry's texts and numbers as JUnit properties ``phasebench.<field>``, a finding's data included.
-
-    Empty for entries that are neither judged nor timings.
-    """
-    if not (entry.judged or isinstance(entry, TimingEntry)):
-        return []
-    values = {name: value for name, value in vars(entry).items() if name not in UNREPORTED}
-    values |= values.pop("data", {})
-    return [(f"phasebench.{name}", v) for name, v in values.items() if isinstance(v, str | int | float)]
-
-
-def reported(entry: Entry, *hidden: str) -> dict[str, Any]:
-    """The entry's fields in the form of the results file, without the fields named in ``hidden``."""
-    names = (entry_field.name for entry_field in fields(entry))
-    values = {name: getattr(entry, name) for name in names if name not in (*UNREPORTED, "run", *hidden)}
-    data: dict[str, Any] = values.pop("data", {})
-    return values | data
+    name: str
+    reason: str
+    remedy: str = ""

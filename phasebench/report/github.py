@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from phasebench.files import utf8
+from phasebench.report.compared import two_sides, written
 from phasebench.report.entries import DriftEntry, FindingEntry, OwnCaseEntry
 from phasebench.report.results import Failure, Results, short
 
@@ -43,6 +44,11 @@ def _worst(results: Results, run_id: str) -> float:
 def _section(results: Results, run_id: str) -> Iterator[str]:
     yield f"### {'❌' if _is_red(results, run_id) else '✅'} {run_id}\n"
     measured = results.measurement(run_id)
+    if measured:
+        yield f"checkpoint {measured.provenance['checkpoint']}  "
+    yield from (f"{label}: {text}  " for label, text in two_sides(results, run_id))
+    yield from (f"{line}  " for line in written(results, run_id, full=False))
+    yield ""
     for image, where in (measured.broken if measured else {}).items():
         yield f"Broken image {image}: {where}\n"
     for case in results.entries(run_id, OwnCaseEntry):
@@ -70,12 +76,11 @@ def _drift(entries: Sequence[DriftEntry]) -> Iterator[str]:
 
 
 def _findings(entries: Sequence[FindingEntry]) -> Iterator[str]:
-    yield "| finding | verdict | value | interval | recorded |"
-    yield "|---|---|---|---|---|"
+    yield "| finding | verdict | recorded | number |"
+    yield "|---|---|---|---|"
     for entry in sorted(entries, key=lambda entry: not entry.failed):
-        interval = f"{short(entry.low)} to {short(entry.high)}"
         verdict = f"**{entry.verdict}**" if entry.failed else entry.verdict
-        yield f"| `{entry.id}` | {verdict} | {short(entry.value)} | {interval} | {entry.recorded or '-'} |"
+        yield f"| `{entry.id}` | {verdict} | {entry.recorded or '-'} | {entry.line or entry.detail} |"
     yield ""
 
 

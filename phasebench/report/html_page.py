@@ -16,6 +16,7 @@ from PIL import Image
 from phasebench.datasets.pixels import open_rgb
 from phasebench.errors import InputError
 from phasebench.report import csv_tables, figures, plotly_figures
+from phasebench.report.compared import two_sides
 from phasebench.report.entries import FindingEntry, MeasurementEntry
 from phasebench.report.figure_model import Figure
 from phasebench.report.results import Results, short
@@ -85,7 +86,7 @@ def _run(results: Results, run_id: str) -> dict[str, Any]:
         "drifted": [entry for entry in drift if entry.failed],
         "figures": [_figure(run_id, figure) for figure in figures.run_figures(results, run_id)],
         "words": [] if measured is None else [_words(run_id, measured, image) for image in measured.words],
-        "about": [] if measured is None else _about(measured),
+        "about": [] if measured is None else [*two_sides(results, run_id), *_about(measured)],
     }
 
 

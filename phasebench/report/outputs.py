@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from phasebench.errors import InputError
 from phasebench.files import utf8, write_whole
-from phasebench.report.entries import Entry, junit_properties
+from phasebench.report.entries import Entry
+from phasebench.report.entry_forms import junit_properties
 
 if TYPE_CHECKING:
     from phasebench.report.results import Results

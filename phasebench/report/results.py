@@ -6,11 +6,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from phasebench.report.entries import DriftEntry, Entry, FindingEntry, MeasurementEntry, reported
+from phasebench.report.entries import (
+    BaselineEntry,
+    DriftEntry,
+    Entry,
+    FindingEntry,
+    MeasurementEntry,
+)
+from phasebench.report.entry_forms import reported
 
 SCHEMA = 1
 """Version of the results file, raised when a key is removed, renamed or gets another meaning."""
 Kind = TypeVar("Kind", bound=Entry)
+
+
+RECORDING = {
+    "model": "baseline",
+    "folder": "baseline_folder",
+    "checkpoint": "baseline_checkpoint",
+    "prompt": "baseline_prompt",
+}
+"""Key of ``compared_with`` in the results file -> field of ``BaselineEntry``, alike in one recording."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,11 @@ class Results:
         """The entries of the compared curves, worst first."""
         return sorted(self.entries(run_id, DriftEntry), key=lambda entry: entry.badness, reverse=True)
 
+    def baselines(self, run_id: str) -> list[list[BaselineEntry]]:
+        """The baselines that the run was compared with, in groups of one recording in one folder."""
+        entries = [entry for entry in self.entries(run_id, BaselineEntry) if entry.baseline_folder]
+        return grouped(entries, RECORDING.values())
+
     def measurements(self) -> dict[str, MeasurementEntry]:
         """The finished measurements by ``<model>/<dataset>``."""
         found = {run_id: self.measurement(run_id) for run_id in self.run_ids}
@@ -92,7 +113,26 @@ class Results:
             **(reported(measured) if measured else {}),
             "findings": {entry.id: reported(entry, "id") for entry in self.entries(run_id, FindingEntry)},
             "drift": {entry.curve: _drift(entry) for entry in self.entries(run_id, DriftEntry)},
+            "compared_with": [
+                {
+                    **{key: getattr(group[0], name) for key, name in RECORDING.items()},
+                    "names": [entry.name for entry in group],
+                }
+                for group in self.baselines(run_id)
+            ],
+            "written": {
+                entry.name: entry.written for entry in self.entries(run_id, BaselineEntry) if entry.written
+            },
         }
+
+
+def grouped(entries: Iterable[BaselineEntry], fields: Iterable[str]) -> list[list[BaselineEntry]]:
+    """The entries in groups that agree in ``fields``."""
+    groups: dict[Any, list[BaselineEntry]] = {}
+    names = tuple(fields)
+    for entry in entries:
+        groups.setdefault(tuple(getattr(entry, name) for name in names), []).append(entry)
+    return list(groups.values())
 
 
 def _drift(entry: DriftEntry) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from phasebench.catalog import BY_NAME, PARTS
-from phasebench.report.entries import FindingEntry, Layout, MeasurementEntry, Skip, TimingEntry
+from phasebench.report.compared import one_checkpoint_two_prompts, two_sides, written
+from phasebench.report.entries import (
+    FindingEntry,
+    Layout,
+    MeasurementEntry,
+    Skip,
+    TimingEntry,
+    UncomparedEntry,
+)
 from phasebench.report.figure_model import Boundary, Value
 from phasebench.report.figures import phases_and_boundaries
 from phasebench.report.results import Results, short
@@ -51,7 +59,8 @@ def screen(results: Results, run_id: str, width: int, *, full: bool) -> Iterator
     measured = results.measurement(run_id)
     verdicts = results.findings(run_id)
     parts: list[list[RenderableType]] = [
-        [_measured(measured)] if measured else [],
+        [_measured(measured, two_sides(results, run_id))] if measured else [],
+        [Text(line, "bold") for line in written(results, run_id, full=full)],
         list(finding_rows(verdicts, full=full)),
         list(drift_rows(results.drift(run_id), full=full)),
         list(_timing(measured, results.entries(run_id, TimingEntry))) if measured else [],
@@ -92,14 +101,27 @@ def _kinds(skipped: Sequence[Skip]) -> Iterator[str]:
         yield f"{count} {reason} ({first[reason]}{', ...' if count > 1 else ''})"
 
 
+def uncompared(results: Results) -> Iterator[str]:
+    """A line for each reason for which cases compared nothing, with their numbers and the remedy."""
+    groups: dict[tuple[str, str], dict[str, int]] = {}
+    for run_id in results.run_ids:
+        for entry in results.entries(run_id, UncomparedEntry):
+            counts = groups.setdefault((entry.reason, entry.remedy), {})
+            counts[run_id] = counts.get(run_id, 0) + 1
+    for (reason, remedy), counts in groups.items():
+        cases = ", ".join(f"{count} of {run_id}" for run_id, count in counts.items())
+        yield f"cases not compared: {cases}: {reason}{f'; {remedy}' if remedy else ''}"
+
+
 def notes(results: Results) -> Iterator[str]:
     """Events of the measurements that change no number, one line each."""
     for run_id, entry in results.measurements().items():
         yield from (f"{run_id}: {note}" for note in entry.notes)
+    yield from one_checkpoint_two_prompts(results.measurements())
 
 
-def _measured(entry: MeasurementEntry) -> Table:
-    """A table of model and revision, images, device and versions, and seconds."""
+def _measured(entry: MeasurementEntry, sides: Iterable[tuple[str, str]]) -> Table:
+    """A table of model, prompt and baselines, images, device and versions, seconds, and what is left out."""
     source = entry.provenance
     revision = f"{source['source']}, " if "source" in source else ""
     machine = f"{source['device']}, {source['dtype']}"
@@ -107,9 +129,11 @@ def _measured(entry: MeasurementEntry) -> Table:
     table.add_column(style="dim", no_wrap=True)
     for label, text in (
         ("model", f"{source['architecture']}, {revision}checkpoint {source['checkpoint']}"),
+        *sides,
         ("images", f"{source['images']}, {_layout(entry.layout)}"),
         ("ran on", f"{machine}, torch {source['torch']}, transformers {source['transformers']}"),
         ("took", _took(entry.timing["total"], entry.stored)),
+        *(("not measured", f"{part}: {reason}") for part, reason in source.get("unmeasured", {}).items()),
     ):
         table.add_row(label, Text(text))
     return table

@@ -17,25 +17,22 @@ STYLES = {"holds": "green", "does not hold": "red", "undecided": "magenta"}
 WORST = 6
 """The number of curves with drift that are shown without ``-v``."""
 INDENT = 2
-HEADER = "value [interval]"
 
 
 def finding_rows(entries: Sequence[FindingEntry], *, full: bool) -> Iterator[RenderableType]:
-    """A row for each finding: verdict, value with interval, recorded verdict; below it the details.
+    """A row for each finding: verdict and recorded verdict; below it the number with its bound, and details.
 
-    Without ``full``, the details are one line of description and the controls that do not differ; with
-    ``full``, also the other controls and the margin.
+    Without ``full``, the details are one line unless the claim holds, and the controls that do not differ.
+    With ``full``, also the claim, the other controls and the margin.
     """
     if not entries:
         return
     names = max(len("finding"), *(len(entry.id) for entry in entries))
-    values = max(len(HEADER), *(len(_interval_of_finding(entry)) for entry in entries))
-    yield Text(f"{'finding':<{names}} {'verdict':<13} {HEADER:<{values}}  recorded", style="bold")
+    yield Text(f"{'finding':<{names}}  {'verdict':<13}  recorded", style="bold")
     for entry in entries:
         yield Text.assemble(
-            (f"{entry.id:<{names}} ", "bold red" if entry.failed else ""),
-            (f"{entry.verdict:<13} ", STYLES[entry.verdict]),
-            f"{_interval_of_finding(entry):<{values}}  ",
+            (f"{entry.id:<{names}}  ", "bold red" if entry.failed else ""),
+            (f"{entry.verdict:<13}  ", STYLES[entry.verdict]),
             _recorded(entry),
         )
         yield from _all_details(entry) if full else _short_details(entry)
@@ -46,29 +43,36 @@ def interval(value: Number, low: Number, high: Number) -> str:
     return "-" if value is None else f"{short(value)} [{short(low)}, {short(high)}]"
 
 
-def _interval_of_finding(entry: FindingEntry) -> str:
-    return interval(entry.value, entry.low, entry.high)
-
-
 def _recorded(entry: FindingEntry) -> tuple[str, str]:
     if entry.recorded is None:
         return "-", ""
-    return ("same", "") if entry.recorded == entry.verdict else (entry.recorded, "bold")
+    changed = entry.recorded != entry.verdict
+    return entry.recorded or "unreadable", "bold" if changed else ""
 
 
 def _short_details(entry: FindingEntry) -> Iterator[RenderableType]:
-    yield _indented(Text(entry.detail, style="dim", no_wrap=True, overflow="ellipsis"))
-    alike = [control["control"] for control in entry.controls if control["differs"] is False]
+    if entry.line:
+        yield _indented(Text(entry.line))
+    if entry.detail and not (entry.line and entry.verdict == "holds"):
+        yield _indented(Text(entry.detail, style="dim", no_wrap=True, overflow="ellipsis"))
+    alike = [
+        f"{control['control']}{_other_quantity(control, ' ({})')}"
+        for control in entry.controls
+        if control["differs"] is False
+    ]
     if alike:
         yield _indented(Text(f"not distinguishable from control: {', '.join(alike)}"))
     yield from _images_needed(entry)
 
 
 def _all_details(entry: FindingEntry) -> Iterator[RenderableType]:
-    lines = [entry.detail, *map(control_line, entry.controls)]
-    if entry.margin is not None:
-        lines.append(f"margin: {short(entry.margin)}")
-    yield from (_indented(Text(line, style="dim")) for line in lines)
+    if entry.claim:
+        yield _indented(Text(f"claim: {entry.claim}", style="dim"))
+    if entry.line:
+        yield _indented(Text(entry.line))
+    margin = "" if entry.margin is None else f"margin: {short(entry.margin)} standard errors"
+    lines = (entry.detail, *map(control_line, entry.controls), margin)
+    yield from (_indented(Text(line, style="dim")) for line in lines if line)
     yield from _images_needed(entry)
 
 
@@ -82,15 +86,21 @@ def _indented(text: Text) -> Padding:
 
 
 def control_line(row: ControlRow) -> str:
-    """``control blank: 0.12, differs by 0.3 [0.2, 0.4]``."""
+    """``control blank, mean ratio: 0.12, differs by 0.3 [0.2, 0.4]``."""
     words = {True: "differs by", False: "not distinguishable:", None: "undecided:"}[row["differs"]]
     difference = f"{words} {interval(row['difference'], row['low'], row['high'])}"
     note = f" ({row['note']})" if row["note"] else ""
-    return f"control {row['control']}: {short(row['value'])}{note}, {difference}"
+    name = f"{row['control']}{_other_quantity(row, ', {}')}"
+    return f"control {name}: {short(row['value'])}{note}, {difference}"
+
+
+def _other_quantity(row: ControlRow, template: str) -> str:
+    """The name of the compared number in a template, if it is not the finding's; else empty."""
+    return template.format(row["quantity"]) if row["quantity"] else ""
 
 
 def drift_rows(entries: Sequence[DriftEntry], *, full: bool) -> Iterator[RenderableType]:
-    """A table of the curves with drift; without drift, the nearest curve and the baselines that were written.
+    """A table of the curves with drift; without drift, the nearest curve.
 
     Args:
         entries: the compared curves, worst first.
@@ -110,14 +120,13 @@ def drift_rows(entries: Sequence[DriftEntry], *, full: bool) -> Iterator[Rendera
     for cause in dict.fromkeys(entry.cause for entry in drifted if entry.cause):
         yield Text(f"likely cause: {cause}", style="bold")
     if full:
-        yield from (_indented(Text(line, style="dim")) for entry in drifted for line in entry.lines)
+        for entry in drifted:
+            yield Text(f"{entry.curve}:", style="dim")
+            yield from (_indented(Text(line, style="dim")) for line in entry.lines)
 
 
 def _without_drift(entries: Sequence[DriftEntry]) -> Iterator[Text]:
     """The lines in place of a table if nothing drifted."""
-    updated = [entry.curve for entry in entries if entry.updated]
-    if updated:
-        yield Text(f"baselines written: {', '.join(updated)}", style="bold")
     for reason in dict.fromkeys(entry.left for entry in entries if entry.left):
         yield Text(f"no baseline written: {reason}", style="bold")
     compared = [entry for entry in entries if entry.excess is not None and not entry.updated]

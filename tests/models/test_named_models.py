@@ -19,7 +19,7 @@ from transformers import LlavaForConditionalGeneration
 from phasebench.errors import InputError
 from phasebench.measurement.passes import probed_pass
 from phasebench.measurement.selftest import self_test
-from phasebench.models import hub
+from phasebench.models import hub, loading
 from phasebench.models.anatomy.adapter import dissect, forward
 from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.models.checks import check_folder, weight_files
@@ -172,6 +172,14 @@ def test_models_of_the_hub_may_have_a_revision() -> None:
         ("mine", Hub("owner/x", "v2")),
         ("llava", Hub("llava-hf/llava-1.5-13b-hf", "v1")),
     ]
+
+
+def test_a_prompt_that_the_processor_refuses_is_reported_before_weights_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_load_weights", lambda *_: pytest.fail("the weights were read"))
+    with pytest.raises(InputError, match="the processor refuses the prompt 'no image'"):
+        loading.load(ModelSpec("mine", folder), folder, Settings(prompt="no image"))
 
 
 def test_a_revision_of_a_known_model_keeps_its_prompt() -> None:

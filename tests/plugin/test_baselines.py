@@ -106,8 +106,8 @@ def test_a_verdict_in_a_curves_file_is_reported_and_replaced(run: Run, recorded:
     (recorded / "inter.json").write_text((recorded / "verdicts" / "four_phases.json").read_text())
     result = run("-m", "drift", "--lens-norm", "off")
     result.assert_outcomes(passed=DRIFT - 2, failed=2, deselected=8)
-    result.stdout.fnmatch_lines(["*pics inter: the baseline of inter holds a verdict; rewrite it with --*"])
-    result.stdout.fnmatch_lines(["*max_logit drifted*", "likely cause: final norm or output head*"])
+    result.stdout.fnmatch_lines(["the baseline of inter holds a verdict; rewrite it with --*"])
+    result.stdout.fnmatch_lines(["drifted at *", "likely cause: final norm or output head*"])
     assert run("-m", "drift", "--snapshot-update").ret == 0
     assert "layers" in json.loads((recorded / "inter.json").read_text())
 
@@ -121,7 +121,7 @@ def test_fewer_images_in_a_precision_without_tolerance_replace_nothing(
     refused = run("--dtype", "float16", "--images", "2", "--snapshot-update", "-m", "drift")
     assert refused.ret == FAILED
     refused.stdout.fnmatch_lines(
-        ["*inter differs from its baseline, but recorded on 4 images, measured on 2: raise --im*"]
+        ["differs from its baseline, but recorded on 4 images, measured on 2: raise --im*"]
     )
     refused.stdout.no_fnmatch_line("*likely cause*")
     assert recorded_images(folder) == {4}

@@ -8,19 +8,15 @@ from dataclasses import fields, replace
 import pytest
 
 from phasebench.report.entries import (
-    KINDS,
     DriftEntry,
     Entry,
     FindingEntry,
     MeasurementEntry,
     TimingEntry,
     UncomparedEntry,
-    as_plain,
-    from_plain,
-    junit_properties,
-    reported,
 )
-from tests.support.entries import COLUMNS, PHASES, drift, finding, measurement, own_case, timing
+from phasebench.report.entry_forms import KINDS, as_plain, from_plain, junit_properties, reported
+from tests.support.entries import COLUMNS, PHASES, baseline, drift, finding, measurement, own_case, timing
 
 ENTRIES: list[Entry] = [
     measurement(
@@ -30,14 +26,15 @@ ENTRIES: list[Entry] = [
     drift("inter", 1.5, passed=False, lines=["layer 7"], baseline=COLUMNS, cause="block 3"),
     timing("pass", 0.66, 0.6),
     own_case("test_mine[x]", passed=True),
-    UncomparedEntry(run="m/d"),
+    baseline("inter", written="/project/baselines/m/d"),
+    UncomparedEntry(run="m/d", name="inter", reason="nothing is recorded yet", remedy="record it"),
 ]
 KIND = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.kind)
 
 
 def test_the_examples_are_of_every_kind() -> None:
     assert [type(entry) for entry in ENTRIES] == list(KINDS.values())
-    assert list(KINDS) == ["measurement", "finding", "drift", "timing", "own", "uncompared"]
+    assert list(KINDS) == ["measurement", "finding", "drift", "timing", "own", "baseline", "uncompared"]
 
 
 @KIND
@@ -72,7 +69,7 @@ def test_drift_without_a_measure_is_the_worst() -> None:
     assert drift("inter", 2.0, passed=False).badness == 2.0
 
 
-@pytest.mark.parametrize("entry", [ENTRIES[0], ENTRIES[5]], ids=lambda entry: entry.kind)
+@pytest.mark.parametrize("entry", [ENTRIES[0], ENTRIES[6]], ids=lambda entry: entry.kind)
 def test_measurements_and_what_was_not_compared_have_no_junit_properties(entry: Entry) -> None:
     assert junit_properties(entry) == []
 
@@ -95,6 +92,14 @@ def test_the_junit_properties_of_a_curve_and_of_a_timing() -> None:
     assert junit_properties(timing("plain", 0.1, None)) == [
         ("phasebench.run", "m/d"), ("phasebench.route", "plain"), ("phasebench.seconds", 0.1),
     ]  # fmt: skip
+
+
+def test_the_junit_properties_of_a_baseline_name_both_sides_and_repeat_nothing_of_the_case() -> None:
+    properties = dict(junit_properties(baseline("inter", baseline_prompt="another")))
+    assert properties["phasebench.prompt"] == "USER: <image>"
+    assert properties["phasebench.baseline_prompt"] == "another"
+    assert properties["phasebench.baseline_folder"] == "/project/baselines/m/d"
+    assert not {"phasebench.run", "phasebench.name"} & set(properties)
 
 
 @KIND

@@ -19,7 +19,7 @@ from phasebench.errors import InputError
 from phasebench.report import results
 from phasebench.report.entries import FindingEntry, MeasurementEntry
 from phasebench.report.results import Failure, Results, short
-from tests.support.entries import COLUMNS, drift, finding, measurement, own_case
+from tests.support.entries import COLUMNS, baseline, drift, finding, measurement, own_case
 from tests.support.paths import ROOT
 from tests.support.runs import FINDING_IDS, Run
 
@@ -48,6 +48,20 @@ def test_runs_are_sorted_by_model_and_dataset_without_the_entries_own_keys() -> 
     assert not {"run", "id", "kind", "passed"} & set(runs[0]["findings"]["four_phases"])
     assert not {"run", "curve", "kind", "passed"} & set(runs[0]["drift"]["inter"])
     assert runs[0]["drift"]["inter"]["excess"] == 0.5
+
+
+def test_the_file_says_what_was_compared_with_what_and_where_it_was_written() -> None:
+    other = baseline("lift", baseline="teacher", baseline_folder="/else/teacher/d", baseline_prompt="else")
+    new = baseline("recall", baseline_folder="", baseline_checkpoint="", written="/project/baselines/m/d")
+    entries = (baseline("inter"), baseline("verdicts/four_phases"), other, new)
+    (run,) = Results.of(entries).as_dict()["runs"]
+    first, second = run["compared_with"]
+    assert first == {
+        "model": "m", "folder": "/project/baselines/m/d", "checkpoint": "ba3294baf371b48e",
+        "prompt": "USER: <image>", "names": ["inter", "verdicts/four_phases"],
+    }  # fmt: skip
+    assert (second["model"], second["prompt"], second["names"]) == ("teacher", "else", ["lift"])
+    assert run["written"] == {"recall": "/project/baselines/m/d"}
 
 
 def test_a_run_of_the_results_file_has_the_measurement_beside_verdicts_and_drift() -> None:

@@ -150,6 +150,15 @@ def test_a_curve_without_values_is_shown_as_dashes() -> None:
     assert not any(line.startswith("┌") for line in lines)
 
 
+def test_parts_that_are_not_measured_are_listed_with_the_reason() -> None:
+    provenance = {**PROVENANCE, "unmeasured": {"lens": "no readout", "attention": "not at layers 3-5"}}
+    text = screen(measurement(provenance=provenance))
+    assert [line for line in text if line.startswith(("left out", "not measured"))] == [
+        "not measured  lens: no readout",
+        "not measured  attention: not at layers 3-5",
+    ]
+
+
 def test_a_model_that_could_not_be_measured_has_no_curves() -> None:
     assert len(screen(finding())) == 3
 

@@ -25,32 +25,39 @@ def drift_text(*entries: DriftEntry, full: bool = False) -> str:
     return render(Group(*drift_rows(ordered, full=full)), 80, colour=False)
 
 
-def test_a_finding_has_verdict_interval_and_recorded_verdict() -> None:
-    head, row, detail = findings_text(finding()).splitlines()
-    assert head.split("  ")[0].strip().startswith("finding")
-    assert row.split() == ["four_phases", "holds", "0.0213", "[0.01,", "0.031]", "same"]
-    assert [head.index(word) for word in ("verdict", "value", "recorded")] == [
-        row.index(word) for word in ("holds", "0.0213", "same")
+def test_a_finding_has_both_verdicts_and_below_its_number_with_interval_and_bound() -> None:
+    entry = finding(verdict="undecided", recorded="holds")
+    head, row, number, detail = findings_text(entry).splitlines()
+    assert head.split() == ["finding", "verdict", "recorded"]
+    assert row.split() == ["four_phases", "undecided", "holds"]
+    assert [head.index(word) for word in ("verdict", "recorded")] == [
+        row.index(word) for word in ("undecided", "holds")
     ]
+    assert number == "  height of phase 4: 0.0213 [0.01, 0.031] (must be above 0.001)"
     assert detail == "  rise, fall, rise, fall"
+    assert len(findings_text(finding()).splitlines()) == 3
 
 
-@pytest.mark.parametrize(("recorded", "word"), [("holds", "same"), ("undecided", "undecided"), (None, "-")])
-def test_the_recorded_verdict_is_shown_where_it_differs(recorded: str | None, word: str) -> None:
+@pytest.mark.parametrize(("recorded", "word"), [("holds", "holds"), ("", "unreadable"), (None, "-")])
+def test_the_recorded_verdict_is_named_even_if_it_is_the_same(recorded: str | None, word: str) -> None:
     row = findings_text(finding(recorded=recorded)).splitlines()[1]
     assert row.split()[-1] == word
 
 
 def test_the_longest_words_fit_into_80_columns() -> None:
-    numbers = {"value": -0.0612, "low": -0.0632, "high": -0.0593}
-    entry = finding(id="attention_rise_and_drop", verdict="does not hold", recorded="undecided", **numbers)
-    (_, row, _) = findings_text(entry).splitlines()
+    entry = finding(id="attention_rise_and_drop", verdict="does not hold", recorded="undecided")
+    (_, row, _, _) = findings_text(entry).splitlines()
     assert row.endswith("undecided")
 
 
+def test_a_long_number_is_not_cut() -> None:
+    entry = finding(line=f"{'a subject of many words ' * 4}: 0.02 (must be above 0)", detail="")
+    assert findings_text(entry).rstrip().endswith("(must be above 0)")
+
+
 def test_a_long_detail_is_cut_to_one_line_and_under_v_shown_in_full() -> None:
-    entry = finding(detail="word " * 40)
-    assert len(findings_text(entry).splitlines()) == 3
+    entry = finding(verdict="undecided", detail="word " * 40)
+    assert len(findings_text(entry).splitlines()) == 4
     assert "…" in findings_text(entry)
     assert findings_text(entry, full=True).count("word") == 40
 
@@ -60,6 +67,18 @@ def test_a_control_that_does_not_differ_is_always_named(differs: bool | None) ->
     text = findings_text(finding(controls=[{**CONTROL, "differs": differs}, {**CONTROL, "control": "text"}]))
     assert ("not distinguishable from control: blank\n" in text) is (differs is False)
     assert "text" not in text
+
+
+def test_a_control_of_another_number_names_the_number() -> None:
+    entry = finding(controls=[{**CONTROL, "differs": False, "quantity": "mean ratio"}])
+    assert "  not distinguishable from control: blank (mean ratio)\n" in findings_text(entry)
+    assert "  control blank, mean ratio: 0.01 (rise), not dist" in findings_text(entry, full=True)
+
+
+def test_the_claim_is_shown_under_v() -> None:
+    entry = finding(claim="It rises.")
+    assert "  claim: It rises.\n" in findings_text(entry, full=True)
+    assert "It rises." not in findings_text(entry)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +94,7 @@ def test_the_images_needed_are_shown_and_under_v_the_margin() -> None:
     entry = finding(verdict="undecided", images_needed=240, margin=-0.3125)
     assert "  about 240 images would decide\n" in findings_text(entry)
     assert "margin" not in findings_text(entry)
-    assert "  margin: -0.312\n" in findings_text(entry, full=True)
+    assert "  margin: -0.312 standard errors\n" in findings_text(entry, full=True)
     assert "would decide" not in findings_text(finding(images_needed=None), full=True)
 
 
@@ -87,9 +106,9 @@ def test_findings_are_in_the_papers_order_and_the_users_own_behind_them() -> Non
     assert text.index("inter_below_intra") < text.index("lens_recall_peak") < text.index("a_of_ours")
 
 
-def test_a_finding_without_a_value_has_a_dash() -> None:
-    row = findings_text(finding(value=None, low=None, high=None)).splitlines()[1]
-    assert row.split() == ["four_phases", "holds", "-", "same"]
+def test_a_finding_without_a_number_has_its_reason() -> None:
+    _, *lines = findings_text(finding(line="", detail="no phase IV")).splitlines()
+    assert [line.split() for line in lines] == [["four_phases", "holds", "holds"], ["no", "phase", "IV"]]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
@@ -126,11 +145,10 @@ def test_the_line_for_no_drift_fits_into_80_columns() -> None:
     assert len(text.splitlines()) == 1
 
 
-def test_baselines_that_were_written_are_named() -> None:
+def test_other_images_are_named() -> None:
     first = drift("lift", None, passed=True, updated=True, layer=None, shared=0)
     text = drift_text(first, drift("inter", 0.2, passed=True, shared=0))
     assert text.splitlines() == [
-        "baselines written: lift",
         "no drift in 1 curves; nearest: inter, layer 7: 0.20 x allowed",
         "compared with other images or captions, within the sampling error: all",
     ]
@@ -163,7 +181,9 @@ def test_of_many_curves_that_drifted_the_worst_are_shown_and_under_v_all() -> No
     assert "c2 " not in brief
     assert brief.endswith("... and 3 more; -v shows all\n")
     assert "details" not in brief
-    assert all(f"c{number} " in whole and f"  details of {number}\n" in whole for number in range(9))
+    assert all(
+        f"c{number} " in whole and f"c{number}:\n  details of {number}\n" in whole for number in range(9)
+    )
     assert "unchanged" in whole
     assert "more" not in whole
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from phasebench.catalog import CURVES
 from phasebench.report.entries import (
+    BaselineEntry,
     Columns,
     ControlRow,
     DriftEntry,
@@ -19,7 +20,7 @@ from tests.support.synthetic import FOUR
 
 CONTROL: ControlRow = {
     "control": "blank", "value": 0.01, "difference": 0.0113, "low": 0.005, "high": 0.02,
-    "differs": True, "note": "rise",
+    "differs": True, "note": "rise", "quantity": "",
 }  # fmt: skip
 COLUMNS: Columns = {
     "layer": list(range(41)), "mean": [float(value) for value in FOUR], "se": [0.01] * 41, "n": [60] * 41,
@@ -47,6 +48,8 @@ def finding(**changes: Any) -> FindingEntry:
         "run": "m/d", "id": "four_phases", "verdict": "holds", "recorded": "holds",
         "value": 0.0213, "low": 0.01, "high": 0.031, "passed": True,
         "detail": "rise, fall, rise, fall", "controls": [CONTROL], "margin": 2.5, "images_needed": None,
+        "subject": "height of phase 4", "bound": 0.001,
+        "line": "height of phase 4: 0.0213 [0.01, 0.031] (must be above 0.001)",
     }  # fmt: skip
     return FindingEntry(**{**fields, **changes})
 
@@ -80,6 +83,16 @@ def measurement(**changes: Any) -> MeasurementEntry:
 def timing(route: str, seconds: float, stored: float | None) -> TimingEntry:
     """Durations of a route, ``pass`` or ``plain``, beside those of the stored benchmark."""
     return TimingEntry(run="m/d", passed=True, route=route, seconds=seconds, stored=stored)
+
+
+def baseline(name: str, **changes: Any) -> BaselineEntry:
+    """A curve or verdict compared with the same checkpoint under the same prompt."""
+    fields: dict[str, Any] = {
+        "run": "m/d", "name": name, "checkpoint": "ba3294baf371b48e", "prompt": "USER: <image>",
+        "baseline": "m", "baseline_folder": "/project/baselines/m/d",
+        "baseline_checkpoint": "ba3294baf371b48e", "baseline_prompt": "USER: <image>",
+    }  # fmt: skip
+    return BaselineEntry(**{**fields, **changes})
 
 
 def own_case(case: str, *, passed: bool, run: str = "m/d") -> OwnCaseEntry:

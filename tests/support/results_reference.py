@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from phasebench.catalog import CATALOG
-from phasebench.report.entries import UNREPORTED, DriftEntry, Entry, FindingEntry, MeasurementEntry
-from phasebench.report.results import SCHEMA
+from phasebench.report.entries import DriftEntry, Entry, FindingEntry, MeasurementEntry
+from phasebench.report.entry_forms import UNREPORTED
+from phasebench.report.results import RECORDING, SCHEMA
 from tests.support.paths import ROOT
 
 SCHEMA_PATH = ROOT / "phasebench" / "report" / "results.schema.json"
@@ -66,6 +67,17 @@ PHASES = {
 """What a finding adds is free; this is what the packaged one adds."""
 
 
+RECORDINGS = {
+    "description": "A recording that the run was compared with, and the names compared with it.",
+    **_object(
+        {
+            **{key: {"type": "string"} for key in RECORDING},
+            "names": {"type": "array", "items": {"type": "string"}},
+        }
+    ),
+}
+
+
 def results_schema() -> dict[str, Any]:
     """The JSON Schema of what ``--results`` writes."""
     definitions: dict[str, Any] = {}
@@ -79,6 +91,12 @@ def results_schema() -> dict[str, Any]:
         **measured,
         "findings": {"type": "object", "additionalProperties": {"$ref": "#/$defs/finding"}},
         "drift": {"type": "object", "additionalProperties": {"$ref": "#/$defs/drift"}},
+        "compared_with": {"type": "array", "items": RECORDINGS},
+        "written": {
+            "description": "Curves and `verdicts/<finding>` that this run recorded -> the folder.",
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+        },
     }
     definitions["run"] = {
         "description": "A model on a dataset; without the measurement's keys if it was not finished.",

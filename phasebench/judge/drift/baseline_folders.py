@@ -18,6 +18,10 @@ class Folders:
         paths = (self.own / relative, self.packaged / relative)
         return next((path for path in paths if path.is_file()), None)
 
+    def has(self, baseline_id: str) -> bool:
+        """Whether any curve or verdict of ``<model>/<dataset>`` is recorded."""
+        return any(any((root / baseline_id).rglob("*.json")) for root in (self.own, self.packaged))
+
     def datasets_by_model(self) -> dict[str, list[str]]:
         """For each model the datasets on which curves or verdicts are recorded."""
         datasets: dict[str, set[str]] = {}

@@ -93,9 +93,9 @@ def _without_record(measured: Record, mode: BaselineMode) -> Decision:
     if mode.strict:
         return Decision(Action.FAIL, Reason.NOT_RECORDED, ("no baseline",), "record")
     if "verdict" not in measured:
-        return Decision(Action.SKIP, Reason.NOT_RECORDED, ("no baseline",), "record")
+        return Decision(Action.SKIP, Reason.NOT_RECORDED, ("nothing is recorded yet",), "record")
     action = Action.ACCEPT if measured["verdict"] == HOLDS else Action.FAIL
-    return Decision(action, Reason.CLAIM, (f"{measured['verdict']}: {measured['detail']}",))
+    return Decision(action, Reason.CLAIM, _with_number(measured["verdict"], measured))
 
 
 def _decide_verdict(recorded: Record, measured: Record, mode: BaselineMode) -> Decision:
@@ -146,12 +146,18 @@ def _final_decision(
 
 def verdict_lines(recorded: Record, measured: Record) -> tuple[str, ...]:
     """Both verdicts, and the numbers of images if they differ, because fewer images decide less."""
-    lines = [f"recorded: {recorded.get('verdict')}; now: {measured['verdict']} ({measured['detail']})"]
+    lines = [*_with_number(f"recorded {recorded.get('verdict')}, now {measured['verdict']}", measured)]
     if _images(recorded) and _images(recorded) != _images(measured):
         needed = measured.get("images_needed")
         decides = f"; about {needed} would decide" if needed else ""
         lines.append(f"{image_counts(recorded, measured)}{decides}")
     return tuple(lines)
+
+
+def _with_number(outcome: str, measured: Record) -> tuple[str, ...]:
+    """The outcome with the number and its bound in a line, then the details; one line without a number."""
+    texts = [text for text in (measured.get("line"), measured["detail"]) if text]
+    return (": ".join([outcome, *texts[:1]]), *texts[1:])
 
 
 def fewer_images(recorded: Record, measured: Record) -> bool:

@@ -108,12 +108,12 @@ class Difference:
         """The drift in lines: a summary, the three worst layers, and the notes; empty without drift."""
         if self.layer_counts:
             before, after = self.layer_counts
-            return [f"{self.curve}: recorded with {before} layers, measured with {after}", *self.notes]
+            return [f"recorded with {before} layers, measured with {after}", *self.notes]
         layers = self.drifted
         if not layers:
             return []
         summary = f"drifted at {len(layers)} of {len(self.recorded)} layers; worst at layer {layers[0]}"
-        return [f"{self.curve} {summary}", *map(self._layer_line, layers[:3]), *self.notes]
+        return [summary, *map(self._layer_line, layers[:3]), *self.notes]
 
     def _layer_line(self, layer: int) -> str:
         old, new = self.recorded[layer], self.measured[layer]

@@ -32,12 +32,14 @@ class Contrast:
         value: the number there.
         difference: measured minus control, with its interval over images.
         note: a remark on the control.
+        quantity: the number's name, in words, as in ``Condition.subject``; empty if it is the verdict's.
     """
 
     control: str
     value: float
     difference: Estimate
     note: str = ""
+    quantity: str = ""
 
     @property
     def differs(self) -> bool | None:
@@ -46,8 +48,8 @@ class Contrast:
             return None
         return self.difference.low > ROUNDING or self.difference.high < -ROUNDING
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data; numbers to six digits, NaN as None."""
+    def as_dict(self, subject: str = "") -> dict[str, Any]:
+        """Plain data; numbers to six digits, NaN as None; without the quantity if it is ``subject``."""
         ends = {key: rounded_number(getattr(self.difference, key), 6) for key in ("low", "high")}
         return {
             "control": self.control,
@@ -56,6 +58,7 @@ class Contrast:
             **ends,
             "differs": self.differs,
             "note": self.note,
+            "quantity": "" if self.quantity == subject else self.quantity,
         }
 
 
@@ -65,14 +68,16 @@ def contrasts(
     names: tuple[str, ...],
     statistic: Statistic,
     note: Callable[[Curves], str] = lambda _: "",
+    quantity: str = "",
 ) -> tuple[Contrast, ...]:
     """The statistic [] of ``names``' means against every control that has these curves.
 
     If the control has some of the measured images, each is compared with itself and the rest is left out. A
-    control of other images adds its own error; a control of one image has no spread.
+    control of other images adds its own error; a control of one image has no spread. ``quantity`` names the
+    statistic; it is shown where it is not the number of the verdict.
     """
     return tuple(
-        _contrast(measured, control, curves, names, statistic, note(curves))
+        replace(_contrast(measured, control, curves, names, statistic, note(curves)), quantity=quantity)
         for control, curves in controls.items()
         if set(names) <= set(curves.names)
     )

@@ -54,7 +54,8 @@ def phases_in_controls(evidence: Evidence, phases: Phases) -> tuple[Contrast, ..
     def pattern(curves: Curves) -> str:
         return str(PhaseFit(curves).chosen)
 
-    return contrasts(evidence.curves, evidence.controls, ("inter",), height, pattern)
+    quantity = f"height of phase {smallest + 1}"
+    return contrasts(evidence.curves, evidence.controls, ("inter",), height, pattern, quantity)
 
 
 PAPER_DEPTHS = (3 / 40, 10 / 40, 33 / 40)

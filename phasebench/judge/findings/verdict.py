@@ -110,6 +110,8 @@ class Verdict:
             distance to another verdict; negative if undecided; NaN or infinite without an error.
         images_needed: for an undecided verdict, how many images would decide it if the number stayed the
             same; None if no number would.
+        subject: the deciding condition's name; empty if no condition decided.
+        bound: the value that the number must exceed; NaN if it has no such bound.
     """
 
     outcome: Outcome
@@ -121,6 +123,20 @@ class Verdict:
     data: Mapping[str, Any] = field(default_factory=dict)
     margin: float = math.nan
     images_needed: int | None = None
+    subject: str = ""
+    bound: float = math.nan
+
+    @property
+    def line(self) -> str:
+        """The number in words: ``late layers minus the last few: -0.2 [-0.3, -0.1] (must be above 0)``.
+
+        Empty without a number; ``detail`` then gives the reason.
+        """
+        if not self.subject or math.isnan(self.value):
+            return ""
+        interval = "" if math.isnan(self.low) else f" [{self.low:.3g}, {self.high:.3g}]"
+        bound = "" if math.isnan(self.bound) else f" (must be above {self.bound:.3g})"
+        return f"{self.subject}: {self.value:.3g}{interval}{bound}"
 
     def undecided(self, reason: str, margin: float, images_needed: int | None) -> Verdict:
         """The same number with the outcome undecided, for a reason that the conditions do not show."""
@@ -133,15 +149,18 @@ class Verdict:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; numbers to six digits, NaN and infinity as None."""
-        numbers = {key: rounded_number(getattr(self, key), 6) for key in ("value", "low", "high")}
+        """Plain data: numbers to six digits, None for NaN; ``detail`` does not repeat ``line``."""
+        numbers = {key: rounded_number(getattr(self, key), 6) for key in ("value", "low", "high", "bound")}
+        parts = [part for part in self.detail.split("; ") if not self.line or part != self.subject]
         return {
             "verdict": str(self.outcome),
             **numbers,
             "margin": rounded_number(self.margin, 3) if math.isfinite(self.margin) else None,
             "images_needed": self.images_needed,
-            "detail": self.detail,
-            "controls": [contrast.as_dict() for contrast in self.controls],
+            "subject": self.subject,
+            "line": self.line,
+            "detail": "; ".join(parts),
+            "controls": [contrast.as_dict(self.subject) for contrast in self.controls],
         }
 
 
@@ -177,6 +196,8 @@ def verdict(conditions: Sequence[Condition], detail: str, controls: tuple[Contra
         controls,
         margin=worst.margin,
         images_needed=images_needed,
+        subject=worst.subject,
+        bound=worst.bound,
     )
 
 

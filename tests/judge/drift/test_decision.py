@@ -98,6 +98,15 @@ def test_the_decision(
         assert decision.lines
 
 
+def test_a_changed_verdict_says_both_outcomes_number_and_bound_in_its_first_line() -> None:
+    measured = {**verdict("does not hold"), "line": "drop: -0.2 (must be above 0)"}
+    changed = decide(verdict("holds"), measured, COMPARE, REFERENCE)
+    assert changed.lines == (
+        "recorded holds, now does not hold: drop: -0.2 (must be above 0)", "a height",
+    )  # fmt: skip
+    assert decide(None, verdict("undecided"), COMPARE, REFERENCE).lines == ("undecided: a height",)
+
+
 @pytest.mark.parametrize(("before", "now", "remedy"), [(2, 2, "images"), (2, 3, "more_recorded")])
 @pytest.mark.parametrize(("mode", "action"), [(COMPARE, Action.SKIP), (STRICT, Action.FAIL)])
 def test_too_few_other_images_cannot_be_compared(

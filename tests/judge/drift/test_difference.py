@@ -85,7 +85,7 @@ def test_a_difference_past_the_tolerance_is_drift_with_its_layer() -> None:
     difference = compare(recorded(), shifted(recorded(), 5, 2e-3))
     assert difference.drifted == [5]
     assert difference.worst == 5
-    assert difference.describe()[0] == "inter drifted at 1 of 41 layers; worst at layer 5"
+    assert difference.describe()[0] == "drifted at 1 of 41 layers; worst at layer 5"
 
 
 def test_the_worst_layers_come_first_in_few_lines() -> None:
@@ -133,7 +133,7 @@ def test_another_number_of_layers_is_described_in_words() -> None:
     after = recorded()
     after["layers"] = after["layers"][:-1]
     assert not agree(recorded(), after)
-    assert compare(recorded(), after).describe() == ["inter: recorded with 40 layers, measured with 39"]
+    assert compare(recorded(), after).describe() == ["recorded with 40 layers, measured with 39"]
     assert entry(compare(recorded(), after)).excess is None
 
 

@@ -89,6 +89,12 @@ def test_a_contrast_is_plain_data() -> None:
     assert (data["differs"], data["note"], data["difference"]) == (True, "rise", 0.2)
 
 
+def test_a_quantity_that_is_the_verdicts_own_is_not_repeated() -> None:
+    contrast = Contrast("blank", 0.1, Estimate(0.2, 0.1, 0.3), quantity="drop")
+    assert contrast.as_dict()["quantity"] == "drop"
+    assert contrast.as_dict("drop")["quantity"] == ""
+
+
 @pytest.mark.parametrize(
     "finding", ["inter_below_intra", "four_phases", "attention_sinks", "attention_rise_and_drop"]
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import t
 
 from phasebench.judge.findings.finding import FINDINGS
-from phasebench.judge.findings.verdict import Condition, Outcome, verdict
+from phasebench.judge.findings.verdict import Condition, Outcome, Verdict, verdict
 from phasebench.judge.statistics import ROUNDING, Estimate, student_estimate
 from tests.support.synthetic import FOUR, RECALL, evidence, through
 
@@ -99,6 +100,22 @@ def test_the_condition_with_the_smallest_z_score_decides() -> None:
     wide = Condition("wide", student_estimate(5.0, 2.0, 50, 50))
     narrow = Condition("narrow", student_estimate(1.0, 0.1, 50, 50))
     assert verdict([narrow, wide], "").detail == "wide"
+
+
+def test_the_line_has_the_subject_the_number_its_interval_and_its_bound_once() -> None:
+    sure, unsure = Condition("rise", Estimate(2, 1, 3), 0.5), Condition("drop", Estimate(0.2, -1, 3), 0.25)
+    result = verdict([sure, unsure], "largest at layer 6")
+    assert (result.subject, result.bound) == ("drop", 0.25)
+    assert result.line == "drop: 0.2 [-1, 3] (must be above 0.25)"
+    plain = result.as_dict()
+    assert (plain["line"], plain["bound"], plain["detail"]) == (result.line, 0.25, "largest at layer 6")
+
+
+def test_a_verdict_without_a_number_or_a_condition_has_no_line() -> None:
+    result = verdict([Condition("drop", Estimate(math.nan, math.nan, math.nan))], "")
+    assert (result.line, result.as_dict()["detail"]) == ("", "drop")
+    assert Verdict(UNDECIDED, 0.5, 0, 1, "not measured").as_dict()["bound"] is None
+    assert replace(verdict([condition(2.0)], ""), bound=math.nan).line.endswith("]")
 
 
 def test_a_family_is_named_once() -> None:

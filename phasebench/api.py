@@ -37,10 +37,6 @@ class _InMemorySample(Sample):
         except OSError as error:
             raise InputError(f"image {self.id}: cannot be read: {error}") from error
 
-    def content(self) -> bytes:
-        picture = self.open()
-        return f"{picture.size}".encode() + picture.tobytes()
-
 
 def measure(
     model: Any,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import struct
 import threading
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from phasebench.errors import InputError
 
-PNG = b"\x89PNG\r\n\x1a\n"
 SIXTEEN_BITS = 65535
 SECONDS = 60.0
 """Time limit for reading one file."""
@@ -51,28 +48,6 @@ def open_rgb(path: Path) -> Image.Image:
         raise ImageError(error.reason, message) from error
     except Exception as error:  # a damaged file makes PIL's decoders raise anything
         raise _image_error(path, error) from error
-
-
-def unpack_png(data: bytes) -> bytes:
-    """The bytes of a PNG with its pixels decompressed; any other file unchanged.
-
-    Compression libraries give different bytes for the same pixels, and so may Pillow on two machines.
-    """
-    if not data.startswith(PNG):
-        return data
-    metadata, pixels, position = [], [], len(PNG)
-    try:
-        while position < len(data):
-            size, kind = struct.unpack_from(">I4s", data, position)
-            chunk = data[position + 8 : position + 8 + size]
-            position += size + 12  # the checksum at its end included
-            if kind == b"IDAT":
-                pixels.append(chunk)
-            else:
-                metadata.append(kind + chunk)
-        return b"".join(metadata) + zlib.decompress(b"".join(pixels))
-    except (struct.error, zlib.error):
-        return data
 
 
 def read_bytes(path: Path) -> bytes:

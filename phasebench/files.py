@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -65,9 +66,19 @@ def make_folder_once(
         except OSError:
             if not folder.is_dir():
                 raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise InputError(f"{unwritable}: {error}", remedy=remedy) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error, of any library, says that a disk is full or read-only."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return any(os.strerror(code) in str(error) for code in codes)  # safetensors has its own exceptions
 
 
 def utf8(text: str) -> bytes:

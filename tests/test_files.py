@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -66,3 +67,16 @@ def test_the_store_can_be_listed_while_a_run_writes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Path, "stat", vanished)
     (folder,) = store_folders(tmp_path)
     assert (folder.images, folder.size, folder.about) == (1, 4, {})
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, FULL), RuntimeError(f"I/O error: {FULL}")])
+def test_a_full_disk_is_an_input_error_and_leaves_no_folder(tmp_path: Path, error: Exception) -> None:
+    def make(_: Path) -> None:
+        raise error
+
+    with pytest.raises(InputError, match=rf"cannot write into the cache folder .* {FULL}"):
+        make_folder_once(tmp_path / "x", make)
+    assert list(tmp_path.iterdir()) == []

@@ -57,6 +57,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _write(path: Path, data: dict[str, Any]) -> None:
+    """Write the tolerances.
+
+    Raises:
+        InputError: they cannot be written; the file has its earlier content.
+    """
+    try:
+        write_whole(path, _dump(data).encode())
+    except OSError as error:
+        state = "its earlier content is unchanged" if path.is_file() else "nothing is there"
+        raise InputError(f"{path} could not be written ({error.strerror or error}); {state}") from error
+
+
 def _calibrate(arguments: argparse.Namespace) -> None:
     """Measure every model on every dataset; the file is written after each of them."""
     dtypes = sorted(set(arguments.dtype or DTYPES) | {"float32"}, key=DTYPES.index)
@@ -75,7 +88,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
             widened = [about for about in earlier_conditions if remaining & _spread_keys(about["dtypes"])]
             merged = {key: {**before.get(key, {}), **spreads.get(key, {})} for key in {**before, **spreads}}
             about = {**conditions, "widened": widened} if widened else conditions
-            write_whole(path, _dump({"about": about, "seen": Tolerances(merged).as_dict()}).encode())
+            _write(path, {"about": about, "seen": Tolerances(merged).as_dict()})
     sys.stdout.write(f"{_table(Tolerances(spreads))}\n\nwritten to {path}\n")
 
 

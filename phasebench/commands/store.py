@@ -90,8 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     Console(width=None if sys.stdout.isatty() else 140).print(_table(folders))
     rows, megabytes = sum(entry.images for entry in folders), sum(entry.size for entry in folders) / 1e6
     if arguments.clean:
-        for entry in folders:
-            shutil.rmtree(entry.folder)
+        try:
+            for entry in folders:
+                shutil.rmtree(entry.folder)
+        except OSError as error:
+            sys.stderr.write(f"--store {root}: not all of these could be removed: {error}\n")
+            return 2
     preposition = "removed from" if arguments.clean else "in"
     sys.stdout.write(f"{rows} rows, {megabytes:.2f} MB {preposition} {root}\n")
     return 0

@@ -185,6 +185,7 @@ def _finish_case(comparison: Comparison, baseline: Any, entry: Any, curves: Any 
 
     With ``curves`` a failure's message names the likely cause.
     """
+    from phasebench.judge.drift.decision import Action
     from phasebench.plugin.comparison import COMPARED
 
     entry.passed, message = False, "not written"
@@ -194,7 +195,8 @@ def _finish_case(comparison: Comparison, baseline: Any, entry: Any, curves: Any 
         entry.passed = not message
         if isinstance(entry, DriftEntry):
             entry.updated &= entry.passed
-    if message and curves is not None and comparison.decision.reason in COMPARED:
+    is_drift = comparison.decision.action is Action.FAIL and comparison.decision.reason in COMPARED
+    if message and curves is not None and is_drift:
         entry.cause = comparison.cause(curves)
         message = f"{message}\nlikely cause: {entry.cause}" if entry.cause else message
     if message:

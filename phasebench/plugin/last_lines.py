@@ -20,10 +20,12 @@ class LastLines:
 
     Attributes:
         lines: more lines to print at the very end.
+        unwritten: the message about a file that another plugin could not write; empty if there is none.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.unwritten = ""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
@@ -40,6 +42,20 @@ class LastLines:
             reporter.write_line(again(reporter.config))
         for line in self.lines:
             reporter.write_line(line, yellow=True)
+        if self.unwritten:
+            reporter.write_line(self.unwritten, red=True)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        """Report a file that another plugin cannot write; the error would end the run without results."""
+        try:
+            yield
+        except OSError as error:
+            path = session.config.getoption("xmlpath", None)
+            what = f"--junitxml {path}" if path else "another plugin's file"
+            self.unwritten = f"phasebench: {what} could not be written: {error}"
+            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _print_case(self, reporter: pytest.TerminalReporter, kind: str, report: pytest.TestReport) -> None:
         """One line if it has room for the id and the cause, else two."""

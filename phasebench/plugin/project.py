@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def baselines_folder(config: pytest.Config, mode: BaselineMode) -> Path:
         )
         raise pytest.UsageError(f"{source}: no such folder; --snapshot-update makes it")
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Check that baselines can be written there.
+
+    Raises:
+        pytest.UsageError: they cannot.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        remedy = "name another folder with --phasebench-baselines"
+        raise pytest.UsageError(f"--snapshot-update: {folder} cannot be written; {remedy}")
 
 
 def case_files(config: pytest.Config, *, with_hooks: bool) -> list[str]:

@@ -20,7 +20,7 @@ from phasebench.plugin import named
 from phasebench.plugin.case_ids import packaged_path
 from phasebench.plugin.inputs import check_inputs
 from phasebench.plugin.options import DEFAULT_DATASETS, parsed_mode, parsed_settings, usage
-from phasebench.plugin.project import baselines_folder, case_files
+from phasebench.plugin.project import baselines_folder, case_files, check_writable
 from phasebench.plugin.run import RUN, Run, run_of
 from phasebench.report import outputs
 from phasebench.settings import DEFAULT_MODELS
@@ -55,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     _shorten_benchmark_table(config)
     mode = parsed_mode(option)
     folders = Folders(baselines_folder(config, mode), packaged_folder("baselines"))
+    if mode.create:
+        check_writable(folders.own)
     config.stash[RUN] = Run(parsed_settings(option), mode, folders, against=option.against)
     functions = config.getini("python_functions")  # prefixes or patterns
     if not any("test_drift".startswith(name) or fnmatch("test_drift", name) for name in functions):

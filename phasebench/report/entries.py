@@ -1,9 +1,9 @@
-"""The entries that a run's cases attach to their reports, and that outputs are made of.
+"""Entries: the results that the cases of a run hand to the report, as typed plain data.
 
 An entry is attached to pytest's report of its case, and so also goes from a worker of pytest-xdist to the
-controller (``entry_forms`` has the plain data that are sent). The results file, its schema and its page in
-the documentation are made from the same classes: the attributes' descriptions here are the text of that
-page. Arrays over layers are lists by layer 0..L.
+controller, as plain data (``entry_forms``). The results file, its schema and its page in the documentation
+are made from the same classes: the attributes' descriptions here are the text of that page. Arrays over
+layers are lists by layer 0..L.
 """
 
 from __future__ import annotations

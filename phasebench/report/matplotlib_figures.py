@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from phasebench.files import write_whole
 from phasebench.report import figures
 from phasebench.report.figure_model import SOLID, Figure, Heat, Line
 from phasebench.report.results import Results
@@ -24,6 +26,7 @@ MARKERS = "osD^x*+p"
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 SETTINGS: Any = {"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 """Type 42 fonts (TrueType), because publishers require embedded fonts."""
+FORMATS: dict[str, Any] = {"png": {"dpi": 200}, "pdf": {"metadata": {"CreationDate": None}}}
 SIZE = (4.2, 3.1)
 """Width and height in inches; a column of a paper is a little over three inches wide."""
 
@@ -34,11 +37,11 @@ def write(folder: Path, results: Results) -> int:
     with rc_context(SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter of a name that the font lacks must not end the run
         for name, figure in _all(results):
-            within = folder / name
-            within.mkdir(parents=True, exist_ok=True)
-            canvas = draw(figure)
-            canvas.savefig(within / f"{figure.id}.png", dpi=200)
-            canvas.savefig(within / f"{figure.id}.pdf", metadata={"CreationDate": None})
+            path, canvas = folder / name / figure.id, draw(figure)
+            for suffix, options in FORMATS.items():
+                content = io.BytesIO()
+                canvas.savefig(content, format=suffix, **options)
+                write_whole(path.with_name(f"{path.name}.{suffix}"), content.getvalue())
             count += 1
     return count
 

@@ -127,6 +127,7 @@ def _measured(entry: MeasurementEntry, sides: Iterable[tuple[str, str]]) -> Tabl
     machine = f"{source['device']}, {source['dtype']}"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     for label, text in (
         ("model", f"{source['architecture']}, {revision}checkpoint {source['checkpoint']}"),
         *sides,

@@ -183,6 +183,24 @@ def test_another_dtype_is_added_to_the_file(tmp_path: Path, monkeypatch: pytest.
     assert json.loads(path.read_text())["about"]["dtypes"] == ["float32", "float16"]
 
 
+def test_a_full_disk_keeps_the_earlier_tolerances_and_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_spreads(monkeypatch, 1e-6)
+    assert main(["calibrate", "--baselines", str(tmp_path)]) == 0
+    before = (tmp_path / "tolerances.json").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    capsys.readouterr()
+    assert main(["calibrate", "--baselines", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "could not be written (No space left on device); its earlier content is unchanged" in line
+    assert (tmp_path / "tolerances.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [(["--model", "smol-lava"], "smol-lava"), (["--dataset", "secnes"], "secnes")],

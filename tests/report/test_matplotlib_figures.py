@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ class NamedCanvas:
 
     figure: Figure
 
-    def savefig(self, path: Path, **_: Any) -> None:
-        path.write_bytes({".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix])
+    def savefig(self, file: io.BytesIO, format: str, **_: Any) -> None:  # noqa: A002 (matplotlib's signature)
+        file.write({"png": b"\x89PNG", "pdf": b"%PDF"}[format])
 
 
 def test_every_figure_of_every_model_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ SAFE_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 
 def cache_folder() -> Path:
     """``$PHASEBENCH_CACHE``, or phasebench's folder in the user's cache folder on this platform."""
-    return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_cache_dir("phasebench"))
+    return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_cache_dir("phasebench")).expanduser()
 
 
 def store_folder(folder: Path | None) -> Path:

@@ -62,6 +62,7 @@ REMEDIES = {
     "max_memory": "spread the model with --max-memory, or see --dtype",
     "prompt": "see --prompt",
     "remote_code": "read it, then allow it with --trust-remote-code",
+    "timeout": "finished images are kept; --timeout 0 takes the limit away",
     "strict_data": "without --strict-data they are left out",
     "more_recorded": "record more of them",
     "record": "record it with --snapshot-update",

@@ -34,10 +34,15 @@ def pytest_load_initial_conftests(
     """Under ``--phasebench``, register the plugin; check options once conftest files have added theirs."""
     if not early_config.known_args_namespace.phasebench:
         return (yield)
-    from phasebench.plugin.options import refuse_mistyped
+    from phasebench.plugin.options import refuse_mistyped, same_option_message
 
     _register(early_config, parser, args)
-    yield
+    try:
+        yield
+    except ValueError as error:
+        if message := same_option_message(error):
+            raise pytest.UsageError(message) from error
+        raise
     if not early_config.known_args_namespace.help:
         refuse_mistyped(parser, args)
 
@@ -46,8 +51,10 @@ def _register(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> 
     """Add the other options and register the modules that do the work."""
     from phasebench.plugin import benchmarks, blocking, case_ids, fixtures, listing, ranks, reporter, session
     from phasebench.plugin.options import add_options
+    from phasebench.plugin.required import check_plugins
     from phasebench.plugin.rootdir import settle_rootdir
 
+    check_plugins(config)
     try:
         add_options(parser, html_taken=config.pluginmanager.has_plugin("html"))  # pytest-html's name
     except ValueError as error:

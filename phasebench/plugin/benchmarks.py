@@ -6,11 +6,13 @@ once. Instead a clock of our own replays the recorded seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
+LATENCY = "latency"
+"""The marker of cases that hand durations to pytest-benchmark."""
 COMPARED_FIELDS = ("device", "dtype", "batch_size", "data")
 """Fields in which two durations must agree to be compared; checkpoints may differ."""
 
@@ -60,6 +62,32 @@ def last_mean(config: pytest.Config, name: str, run_id: str, extra: dict[str, An
 
 def _fullname(name: str, run_id: str) -> str:
     return f"phasebench::{name}[{run_id}]"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give latency cases our clock; pytest-codspeed refuses pytest-benchmark's settings."""
+    if item.get_closest_marker(LATENCY):
+        timer = {} if item.config.getoption("codspeed", default=False) else {"timer": Clock.now}
+        item.add_marker(pytest.mark.benchmark(**timer))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Let ``--benchmark-only`` see that latency cases are benchmarks.
+
+    They ask for the fixture ``benchmark`` only as they run: in a skipped case it would warn of being unused.
+    """
+    names: dict[int, list[str]] = {}
+    if config.getoption("benchmark_only", default=False):
+        cases = [item for item in items if item.get_closest_marker(LATENCY)]
+        names = {id(item.fixturenames): item.fixturenames for item in cases}  # type: ignore[attr-defined]
+    for fixture_names in names.values():  # cases of one function share a list
+        fixture_names.append("benchmark")
+    try:
+        return (yield)
+    finally:
+        for fixture_names in names.values():
+            fixture_names.remove("benchmark")
 
 
 @pytest.hookimpl(optionalhook=True)

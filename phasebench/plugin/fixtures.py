@@ -17,7 +17,7 @@ from phasebench.files import packaged_folder
 from phasebench.plugin.blocking import block
 from phasebench.plugin.run import CASE, Case, Run, attach, case_of, run_of
 from phasebench.report.entries import DriftEntry, OwnCaseEntry
-from phasebench.settings import with_option
+from phasebench.settings import REMEDIES, with_option
 
 if TYPE_CHECKING:
     from phasebench.judge.findings.finding import Finding
@@ -60,6 +60,10 @@ def _blocking(run: Run, key: str, name: str, reason: str) -> Iterator[None]:
         block(run, key, reason)
         # With its cause, pytest would print the cause's traceback before the message.
         raise pytest.fail.Exception(f"{name}: {with_option(error)}", pytrace=False) from None
+    except pytest.fail.Exception as error:  # pytest-timeout fails whatever runs when the time is over
+        block(run, key, reason)
+        message = f"{name}: stopped: {str(error).strip()} All cases share this step; {REMEDIES['timeout']}"
+        raise pytest.fail.Exception(message, pytrace=False) from None
     except Exception:
         block(run, key, reason)
         raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,6 +159,19 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
 
 
+def same_option_message(error: ValueError) -> str:
+    """What to say of an option that a conftest.py declares as well; empty for another error."""
+    names = re.findall(r"--[\w-]+", str(error))
+    if "already" not in str(error) or not names:
+        return ""
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    source = next((path for path in reversed(frames) if path.endswith("conftest.py")), "a conftest.py")
+    return (
+        f"{source}: its option {names[0]} is one of phasebench's too; leave that file out with --noconftest, "
+        "or run phasebench in a folder of its own"
+    )
+
+
 def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
     """Check that no argument is almost an option's name; pytest itself refuses other unknown options.
 
@@ -179,7 +194,7 @@ def _text(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(_text(text))
+    return Path(_text(text)).expanduser()
 
 
 def _positive(text: str) -> int:

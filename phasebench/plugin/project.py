@@ -36,7 +36,7 @@ def baselines_folder(config: pytest.Config, mode: BaselineMode) -> Path:
     if not option and not ini:
         return _project(config) / "baselines"
     parent = config.invocation_params.dir if option or config.inipath is None else config.inipath.parent
-    folder = (parent / str(option or ini)).resolve()
+    folder = (parent / Path(str(option or ini)).expanduser()).resolve()
     if not folder.is_dir() and not mode.create:
         source = (
             f"--phasebench-baselines {option}" if option else f"{config.inipath}, phasebench_baselines {ini}"

@@ -21,6 +21,7 @@ from phasebench.plugin.case_ids import packaged_path
 from phasebench.plugin.inputs import check_inputs
 from phasebench.plugin.options import DEFAULT_DATASETS, parsed_mode, parsed_settings, usage
 from phasebench.plugin.project import baselines_folder, case_files, check_writable
+from phasebench.plugin.required import check_fixtures
 from phasebench.plugin.run import RUN, Run, run_of
 from phasebench.report import outputs
 from phasebench.settings import DEFAULT_MODELS
@@ -97,10 +98,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not config.option.collectonly:
         check_inputs(config)
     run.findings = _findings_of_hooks(config)
-    if config.args_source is config.ArgsSource.ARGS:  # the user named files
+    if _names_files(config):
         config.args = [packaged_path(argument, config.invocation_params.dir) for argument in config.args]
     else:
         config.args = case_files(config, with_hooks=bool(run.findings))
+
+
+def _names_files(config: pytest.Config) -> bool:
+    """Whether the user named files; paths in the ini file's ``addopts`` are those of the project's tests."""
+    if config.args_source is not config.ArgsSource.ARGS:
+        return False
+    return bool(config._parser.parse_known_args(list(config.invocation_params.args)).file_or_dir)
 
 
 def _findings_of_hooks(config: pytest.Config) -> dict[str, Finding]:
@@ -151,6 +159,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     pytest would separate cases that use only the model from those that also use a dataset.
     """
+    check_fixtures(items)
     order = {name: number for number, name in enumerate(run_of(config).models)}
 
     def model_number(item: pytest.Item) -> int:

@@ -54,7 +54,7 @@ def test_cases_have_readable_ids(run: Run) -> None:
         (("-m", "finding"), FINDING),
         (("-m", "drift"), DRIFT),
         (("-m", "latency"), LATENCY),
-        (("-k", "recall and drift"), 2),
+        (("-k", "recall and drift"), 3),
     ],
 )
 def test_selection_is_pytests_own(run: Run, selection: tuple[str, ...], count: int) -> None:

@@ -54,9 +54,11 @@ class BaselineMode:
 REMEDIES = {
     "allow_pickle": "allow pickled weights with --allow-pickle, or convert them",
     "cache": "name another folder: --phasebench-cache",
+    "calibrate": "measure them with python -m phasebench calibrate (see its --dtype)",
     "controls": "run without --controls",
     "data_dir": "name a local copy's folder with --data-dir",
     "device": "name one with --device",
+    "dtype": "measure in the recorded precision with --dtype",
     "float32": "see --dtype float32",
     "images": "raise --images",
     "max_memory": "spread the model with --max-memory, or see --dtype",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,13 @@ def gradient_image() -> Image.Image:
     return Image.merge("RGB", (across, down, across.point(lambda x: x // 2))).resize((width, height // 2))
 
 
-def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str | None = None) -> LoadedModel:
+def load(
+    spec: ModelSpec,
+    cache: Path,
+    settings: Settings,
+    recorded_prompt: str | None = None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> LoadedModel:
     """Load a checkpoint with stock transformers classes, from local safetensors only.
 
     A model larger than its device, or loaded with ``settings.max_memory``, is spread by accelerate over all
@@ -163,10 +169,13 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
             used.
         recorded_prompt: the prompt of the baseline to compare with. It is used if neither ``settings`` nor
             the model's family has a prompt, and if it has as many image tokens as the processor's own.
+        on_stage: called with the name of each stage that may take long, when it begins.
 
     Raises:
         InputError: the checkpoint cannot be loaded; the message names the file and the reason.
     """
+    if not isinstance(spec.source, Path):
+        on_stage("preparing its files")
     folder = spec.folder(cache, settings)
     check_folder(folder, settings)
     register_for(folder)
@@ -176,13 +185,20 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
     loaded = LoadedModel(spec.name, None, processor, prompt, "")
     if settings.prompt:
         loaded.check_prompt()  # before minutes of reading weights
+    weights = weight_files(folder, settings)
+    on_stage(f"loading {_size(weights)} of weights")
     loaded.model, loaded.unused_weights = _load_weights(folder, placement, cache, settings)
     check_image_token(loaded.model.config, processor.tokenizer, image_token_id(loaded.model))
-    loaded.checkpoint = digest(folder, weight_files(folder, settings))
+    loaded.checkpoint = digest(folder, weights)
     if isinstance(spec.source, Hub):
         loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
     try_out(loaded, spec.visual if settings.prompt is None else None)
     return loaded
+
+
+def _size(files: Sequence[Path]) -> str:
+    size = sum(path.stat().st_size for path in files)
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _load_weights(

@@ -28,6 +28,19 @@ CHAT_BLIP = "<|im_start|>user\nDescribe the picture.<|im_end|>\n<|im_start|>assi
 CHAT_LLAVA = "<|im_start|>user\n<image>\nDescribe the picture.<|im_end|>\n<|im_start|>assistant\n"
 TINY_PROMPT_LLAVA = "<s> user : <image> describe the picture . assistant :"
 TINY_PROMPT_BLIP = "<s> user : describe the picture . assistant :"
+SIZES = {
+    "instructblip": (14_192_093_952, 40),
+    "instructblip-7b": (7_913_726_720, 32),
+    "instructblip-flan-t5-xl": (3_957_170_944, 24),
+    "llava": (13_351_494_656, 40),
+    "llava-7b": (7_063_427_072, 32),
+    "llava-next": (7_063_431_168, 32),
+    "blip2": (3_744_761_856, 32),
+    "minigpt4": (14_110_926_336, 40),
+    "minigpt-v2": (7_748_530_176, 32),
+    "limber": (6_358_211_809, 28),
+}
+"""Parameters and layers of the named models; a test builds each model and compares."""
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """The name of a repository on the hub: owner/name."""
 
@@ -45,6 +58,7 @@ class ModelSpec:
         visual: number of image tokens of one image, if that is fixed.
         config: a file with its full-size configuration, which is available without the hub.
         note: one line for the list of models.
+        parameters, layers: the size of the model in ``config``, recorded here so that a list needs no torch.
     """
 
     name: str
@@ -53,6 +67,8 @@ class ModelSpec:
     visual: int | None = None
     config: Path | None = None
     note: str = ""
+    parameters: int | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         """Accept a folder as text."""
@@ -131,12 +147,12 @@ def named_models() -> list[ModelSpec]:
 def _hub(name: str, location: str, prompt: str, visual: int | None, note: str) -> ModelSpec:
     repository, _, revision = location.partition("@")
     hub = Hub(repository, revision or None)
-    return ModelSpec(name, hub, prompt, visual, CONFIGS / f"{name}.json", note)
+    return ModelSpec(name, hub, prompt, visual, CONFIGS / f"{name}.json", note, *SIZES[name])
 
 
 def _official(name: str, visual: int) -> ModelSpec:
     note = f"convert its official files first (python -m phasebench convert {name} --help)"
-    return ModelSpec(name, None, None, visual, CONFIGS / f"{name}.json", note)
+    return ModelSpec(name, None, None, visual, CONFIGS / f"{name}.json", note, *SIZES[name])
 
 
 def _bundled(name: str, cache: Path) -> Path:

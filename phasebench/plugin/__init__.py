@@ -13,7 +13,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Claim ``--phasebench`` and nothing else."""
-    parser.getgroup("phasebench", "inside vision large language models").addoption(
+    parser.getgroup("phasebench").addoption(
         "--phasebench",
         action="store_true",
         help="Measure models and judge the findings, drift and latency (see --phasebench --help).",

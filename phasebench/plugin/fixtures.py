@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,21 +31,24 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def loaded(request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
     """A loaded model; it is freed before the next one is loaded."""
+    from phasebench.plugin.progress import Progress
+
+    config = request.config
+    run = run_of(config)
+    spec = run.models[request.param]
+    progress = Progress(config, spec.name)
+    if "transformers" not in sys.modules:
+        progress.show("importing torch and transformers")
     from transformers.utils.logging import disable_progress_bar
 
     from phasebench.files import cache_folder
     from phasebench.models.loading import load
     from phasebench.models.memory import empty_caches
-    from phasebench.plugin.progress import Progress
 
     disable_progress_bar()  # its bars would appear in the first failure, as captured output
-    config = request.config
-    run = run_of(config)
     _share_cores(config)
-    spec = run.models[request.param]
-    Progress(config, spec.name).show("loading")
     with _blocking(run, spec.name, f"--model {spec.name}", f"{spec.name} could not be loaded"):
-        model = load(spec, cache_folder(), run.settings, _recorded_prompt(run))
+        model = load(spec, cache_folder(), run.settings, _recorded_prompt(run), progress.show)
     yield model
     model.model = None  # pytest keeps the fixture's value for a while; the weights must be freed now
     gc.collect()

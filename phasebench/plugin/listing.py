@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COLUMNS = ("model", "from", "parameters", "bfloat16", "layers", "visual", "verdicts", "note")
 NARROW = ("model", "parameters", "layers", "visual", "verdicts")
 """The columns that are printed if there is no room for all."""
-WIDE = 160
+WIDE = 240
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,10 +51,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def _console() -> Console:
-    """The terminal; for output into a file or pipe, a console as wide as the widest table."""
+    """The terminal; for output into a file or pipe a console as wide as the widest table, or ``$COLUMNS``."""
     from rich.console import Console
 
-    return Console(width=None if Console().is_terminal else WIDE)
+    return Console(width=None if Console().is_terminal or "COLUMNS" in os.environ else WIDE)
 
 
 def _models_table(config: pytest.Config, width: int) -> Table:
@@ -66,12 +66,11 @@ def _models_table(config: pytest.Config, width: int) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=column != columns[-1])
     for spec in named.models(config).values():
-        size = _size(spec, run_of(config).settings)
-        cells = (spec.name, _origin(spec), *size, _verdicts(config, spec), spec.note)
+        cells = (spec.name, _origin(spec), *_size(spec), _verdicts(config, spec), spec.note)
         row = dict(zip(COLUMNS, cells, strict=True))
         table.add_row(*(row[column] for column in columns))
     if columns is NARROW:
-        table.caption = f"in {WIDE} columns, or through a pipe, also where they come from"
+        table.caption = "a wider terminal, or a pipe, also shows where they come from"
     return table
 
 
@@ -83,17 +82,12 @@ def _origin(spec: ModelSpec) -> str:
     return "converted" if spec.source is None else "bundled"
 
 
-def _size(spec: ModelSpec, settings: Settings) -> list[str]:
-    """Cells for parameters, memory, layers, visual tokens; empty without a configuration at hand."""
+def _size(spec: ModelSpec) -> list[str]:
+    """Cells for parameters, memory, layers, visual tokens; empty where they are not recorded."""
     visual = "varies" if spec.visual is None else str(spec.visual)
-    if spec.config is None:
-        return ["", "", "", visual]
-    from phasebench.models.anatomy.parts import find_layers, sequence_model
-    from phasebench.models.sizes import empty_model, gibibytes, parameters
-
-    model = empty_model(spec.config, remote_code=settings.remote_code)
-    count, layers = parameters(model), len(find_layers(sequence_model(model)))
-    return [_billions(count), f"{gibibytes(2 * count):.1f} GiB", str(layers), visual]
+    count = spec.parameters
+    numbers = ["", ""] if count is None else [_billions(count), f"{2 * count / 2**30:.1f} GiB"]
+    return [*numbers, "" if spec.layers is None else str(spec.layers), visual]
 
 
 def _verdicts(config: pytest.Config, spec: ModelSpec) -> str:

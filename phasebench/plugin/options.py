@@ -19,6 +19,8 @@ from phasebench.report.outputs import OUTPUTS
 from phasebench.settings import DEFAULT_IMAGES, DEFAULT_MODELS, BaselineMode, Settings, with_option
 
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
+HELP_TITLE = "phasebench"
+"""Title of phasebench's options in pytest's help."""
 DEFAULT_EFFECT = 0.5
 """Half a standard deviation over images: Cohen's 'medium' effect."""
 
@@ -157,6 +159,14 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         help="Folder in which bundled models and data are assembled.",
     )
     parser.addini("phasebench_baselines", "folder of the recorded curves and verdicts", default=None)
+    _show_first(parser)
+
+
+def _show_first(parser: pytest.Parser) -> None:
+    """Let ``--help`` begin with the options of phasebench; pytest has more than a hundred others."""
+    # argparse has no public way to order groups, as pytest says in Parser.getgroup; a test checks this.
+    groups = parser.optparser._action_groups
+    groups.sort(key=lambda group: group.title != HELP_TITLE)
 
 
 def same_option_message(error: ValueError) -> str:

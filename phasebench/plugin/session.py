@@ -20,6 +20,7 @@ from phasebench.plugin import named
 from phasebench.plugin.case_ids import packaged_path
 from phasebench.plugin.inputs import check_inputs
 from phasebench.plugin.options import DEFAULT_DATASETS, parsed_mode, parsed_settings, usage
+from phasebench.plugin.progress import Progress
 from phasebench.plugin.project import baselines_folder, case_files, check_writable
 from phasebench.plugin.required import check_fixtures
 from phasebench.plugin.run import RUN, Run, run_of
@@ -82,10 +83,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     Raises:
         pytest.UsageError: a name is unknown (the message lists all names), or an input cannot be read.
     """
+    config = session.config
+    # Numpy, scipy and Pillow take a second to be imported.
+    Progress(config, "phasebench").show("checking models, datasets and baselines")
     from phasebench.datasets.named_datasets import resolve_datasets
     from phasebench.models.named_models import resolve_models
 
-    config = session.config
     run = run_of(config)
     with usage():
         model_specs, dataset_specs = named.models(config), named.datasets(config)

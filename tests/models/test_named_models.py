@@ -21,11 +21,20 @@ from phasebench.measurement.passes import probed_pass
 from phasebench.measurement.selftest import self_test
 from phasebench.models import hub, loading
 from phasebench.models.anatomy.adapter import dissect, forward
+from phasebench.models.anatomy.parts import find_layers, sequence_model
 from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.models.checks import check_folder, weight_files
 from phasebench.models.hub import Hub
 from phasebench.models.loading import LoadedModel, digest, load
-from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
+from phasebench.models.named_models import (
+    DEFAULT_PROMPT,
+    SIZES,
+    ModelSpec,
+    known_models,
+    named_models,
+    resolve_models,
+)
+from phasebench.models.sizes import empty_model, parameters
 from phasebench.settings import Settings
 
 
@@ -403,3 +412,12 @@ def test_a_loaded_model_of_the_hub_names_its_commit(
     monkeypatch.setattr(hub, "_snapshot", lambda *_: snapshot)
     assert load(ModelSpec("mine", Hub("owner/x", "main")), tmp_path, Settings()).source == "owner/x@0123abc"
     assert load(ModelSpec("mine", snapshot), tmp_path, Settings()).source is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
+def test_the_recorded_size_is_that_of_the_model(name: str) -> None:
+    (spec,) = [spec for spec in named_models() if spec.name == name]
+    assert spec.config is not None
+    model = empty_model(spec.config, remote_code=False)
+    assert (spec.parameters, spec.layers) == (parameters(model), len(find_layers(sequence_model(model))))

@@ -29,6 +29,18 @@ def test_help_has_one_line_without_the_flag_and_all_with_it(pytester: pytest.Pyt
     result.stdout.fnmatch_lines(["*--model=*", "*--dataset=*", "*--lens-norm=*", "*--results=*"])
 
 
+def test_help_begins_with_phasebenchs_options_in_80_columns(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = pytester.runpytest_inprocess("-p", "phasebench.plugin", "--phasebench", "--help").outlines
+    first = next(number for number, line in enumerate(lines) if line.endswith(":") and line[0] != " ")
+    end = next(number for number, line in enumerate(lines) if line.startswith("positional arguments"))
+    assert lines[first] == "phasebench:"
+    assert any("--phasebench-cache" in line for line in lines[first:end])
+    assert max(map(len, lines[:end])) <= 80
+
+
 def test_hooks_may_be_implemented_without_the_flag(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_phasebench_models(config): return []")
     pytester.makepyfile("def test_x(): pass")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -182,6 +184,38 @@ def test_a_run_prints_its_progress(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("phasebench.plugin.progress.LOG_INTERVAL", 0.0)
     result = run("-m", "finding", "--snapshot-update")
     result.stdout.fnmatch_lines(
-        ["*tiny-llava: loading", "*tiny-llava on pics: self-test", "*on pics: 1/4 images, */s, * s left"]
+        [
+            "*tiny-llava: loading * MB of weights",
+            "*tiny-llava on pics: self-test",
+            "*on pics: 1/4 images, */s, * s left",
+        ]
     )
     result.stdout.fnmatch_lines(["*tiny-llava on pics: 4/4 images, */s"])
+
+
+STAGES = """
+import sys, pytest
+from phasebench.plugin.progress import Progress
+def show(progress, stage):
+    heavy = sorted({"torch", "transformers", "numpy"} & {*sys.modules})
+    with open("stages", "a") as file:
+        print(f"{progress._label}: {stage} {heavy}", file=file)
+Progress.show = show
+pytest.main(["--phasebench", "-p", "no:cacheprovider", "--store", "store", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_every_stage_is_shown_before_it_begins(tmp_path: Path, cache: Path) -> None:
+    """Imports take most of the time until the first image."""
+    options = ("--model", "tiny-llava", "--dataset", "scenes", "--images", "1", "-k", "four_phases")
+    command = [sys.executable, "-c", STAGES, *options, "--phasebench-cache", str(cache)]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    first, second, *others = (tmp_path / "stages").read_text().splitlines()
+    assert first == "phasebench: checking models, datasets and baselines []"
+    assert second == "tiny-llava: importing torch and transformers ['numpy']"
+    assert [line.partition(" [")[0] for line in others] == [
+        "tiny-llava: preparing its files",
+        "tiny-llava: loading 1.3 MB of weights",
+        "tiny-llava on scenes: self-test",
+    ]

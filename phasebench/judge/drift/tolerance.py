@@ -117,9 +117,7 @@ class Tolerances:
                 }
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"tolerances {path} cannot be read ({error!r}); python -m phasebench calibrate writes them"
-            ) from error
+            raise InputError(f"tolerances {path} cannot be read ({error!r})", remedy="calibrate") from error
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the file; to three digits, rounded up."""
@@ -137,16 +135,13 @@ class Tolerances:
         dtypes = dtype_pair(before, after)
         spreads = self.spreads.get(dtypes, {})
         if curve not in spreads:
-            raise InputError(f"no tolerance of {curve} for {dtypes} in {FILE}; {_remedy(before, after)}")
+            # A calibration compares each precision with itself and with float32.
+            two_of_16_bits = len({before, after} - {"float32"}) > 1
+            reason = f"no tolerance of {curve} for {dtypes} in {FILE}"
+            if two_of_16_bits:
+                reason += f": two 16-bit precisions are not compared, and {before} is recorded"
+            raise InputError(reason, remedy="dtype" if two_of_16_bits else "calibrate")
         return spreads[curve]
-
-
-def _remedy(before: str, after: str) -> str:
-    """The way to a tolerance; calibration compares each precision with itself and with float32."""
-    measured = {before, after} - {"float32"} or {"float32"}
-    if len(measured) > 1:
-        return f"two 16-bit precisions are not compared: measure with --dtype {before}, as recorded"
-    return f"measure one: python -m phasebench calibrate --dtype {measured.pop()}"
 
 
 def _round_up(value: float) -> float:

@@ -23,6 +23,8 @@ class Settings:
     batch_size: int | None = 1
     """Images per pass; None for as many as fit."""
     lens_norm: bool = True
+    normed_last_layer: bool = False
+    """Whether similarity compares the last layer's states after the final norm."""
     prompt: str | None = None
     controls: bool = False
     max_memory: str | None = None

@@ -53,7 +53,7 @@ class PassRunner:
         loaded: the model with its processor and prompt.
         anatomy: the model's parts.
         store: the store of rows.
-        lens_norm: whether the lens applies the final norm.
+        choices: the choices of ``passes.watch``: ``lens_norm``, ``normed_last_layer``.
         batch_limit: the largest number of images per pass since memory ran out; None if it has not.
         halved_batches: the batch sizes that did not fit into memory.
         measured: the number of images that went through a pass so far.
@@ -65,7 +65,7 @@ class PassRunner:
     loaded: LoadedModel
     anatomy: Anatomy
     store: Store
-    lens_norm: bool = True
+    choices: dict[str, bool] = field(default_factory=dict)
     batch_limit: int | None = None
     halved_batches: list[int] = field(default_factory=list)
     measured: int = 0
@@ -119,7 +119,7 @@ class PassRunner:
             plain_seconds = run_if_it_fits(lambda: plain_pass(self.anatomy, inputs), images)
             if plain_seconds is None:
                 return None
-        rows = run_if_it_fits(lambda: probed_pass(self.anatomy, inputs, lens_norm=self.lens_norm), images)
+        rows = run_if_it_fits(lambda: probed_pass(self.anatomy, inputs, **self.choices), images)
         return rows and [replace(row, plain_seconds=plain_seconds) for row in rows]
 
 

@@ -25,6 +25,7 @@ def row_conditions(loaded: LoadedModel, anatomy: Anatomy, settings: Settings) ->
         "code": model_code(loaded.model),
         "matmul": torch.get_float32_matmul_precision(),
         "lens_norm": settings.lens_norm,
+        "last_layer": _last_layer(settings),
         "attention": getattr(loaded.model.config, "_attn_implementation", None),
         "unmeasured": anatomy.unmeasured,
         **machine(loaded),
@@ -46,9 +47,15 @@ def run_conditions(
         "layout": layouts[0] if len(layouts) == 1 else list(layouts),
         "seed": settings.seed,
         "lens_norm": settings.lens_norm,
+        "last_layer": _last_layer(settings),
         **machine(loaded),
         **source,
     }
+
+
+def _last_layer(settings: Settings) -> str:
+    """The state of the last layer that similarity compares: before the final norm, or after it."""
+    return "normed" if settings.normed_last_layer else "raw"
 
 
 def machine(loaded: LoadedModel) -> dict[str, str]:

@@ -91,7 +91,7 @@ def text_against_text(passes: PassRunner, samples: Sequence[Sample], *, seed: in
         names = row_names("text", {"input_ids": ids_BN, "visual": positions.visual_BN})
         rows = passes.store.read_batch(names)
         if rows is None:
-            rows = passes.keep(names, watch(anatomy, positions, forward, lens_norm=passes.lens_norm))
+            rows = passes.keep(names, watch(anatomy, positions, forward, **passes.choices))
         yield from rows
 
 

@@ -23,7 +23,7 @@ from phasebench.measurement.batches import (
 from phasebench.measurement.conditions import row_conditions, run_conditions
 from phasebench.measurement.passes import Row
 from phasebench.measurement.patches import patches
-from phasebench.measurement.recall import RecallScorer
+from phasebench.measurement.recall import RecallScorer, tokens_digest
 from phasebench.measurement.row_store import Store
 from phasebench.measurement.screen import forget
 from phasebench.measurement.selftest import NotFiniteError, SelfTest, self_test
@@ -115,6 +115,7 @@ def measure(
     provenance = {
         **run_conditions(loaded, dataset, settings, accumulator.layouts),
         "data": digest(contents.values()),
+        "tokens": tokens_digest(loaded.processor.tokenizer, samples),
         "images": len(samples),
         "batch_size": min(size, passes.batch_limit or size),
         **({"unmeasured": outcome.unmeasured} if outcome.unmeasured else {}),
@@ -173,7 +174,8 @@ def _pass_runner(
     root = settings.store if loaded.checkpoint else None
     about = row_conditions(loaded, anatomy, settings)
     store = Store(root, about, fresh=settings.fresh, carry=settings.shared, run_rows=run_rows)
-    return PassRunner(loaded, anatomy, store, lens_norm=settings.lens_norm)
+    choices = {"lens_norm": settings.lens_norm, "normed_last_layer": settings.normed_last_layer}
+    return PassRunner(loaded, anatomy, store, choices)
 
 
 def _controls(

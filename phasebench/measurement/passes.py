@@ -57,11 +57,11 @@ def plain_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> float:
         return (_synchronised_time(device) - start) / len(inputs["input_ids"])
 
 
-def probed_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor], *, lens_norm: bool = True) -> list[Row]:
-    """The rows of a batch of prepared inputs, from one pass with the probe."""
+def probed_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor], **choices: bool) -> list[Row]:
+    """The rows of a batch of prepared inputs, from one pass with the probe; ``choices`` as for ``watch``."""
     positions = Positions.from_inputs(inputs, anatomy.image_token)
     options = _options(anatomy, inputs)
-    return watch(anatomy, positions, lambda: anatomy.model(**inputs, **options), lens_norm=lens_norm)
+    return watch(anatomy, positions, lambda: anatomy.model(**inputs, **options), **choices)
 
 
 def _options(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -71,7 +71,14 @@ def _options(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     return {**options, **({"logits_to_keep": 1} if "logits_to_keep" in parameters else {})}
 
 
-def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm: bool = True) -> list[Row]:
+def watch(
+    anatomy: Anatomy,
+    positions: Positions,
+    forward: Forward,
+    *,
+    lens_norm: bool = True,
+    normed_last_layer: bool = False,
+) -> list[Row]:
     """The rows of the images that ``forward`` passes through the language model.
 
     Args:
@@ -79,8 +86,9 @@ def watch(anatomy: Anatomy, positions: Positions, forward: Forward, *, lens_norm
         positions: the visual and text positions of the images.
         forward: a function that runs one forward pass.
         lens_norm: whether the lens applies the final norm.
+        normed_last_layer: whether similarity compares the last layer's states after the final norm.
     """
-    probe = Probe(anatomy, positions, lens_norm=lens_norm)
+    probe = Probe(anatomy, positions, lens_norm=lens_norm, normed_last_layer=normed_last_layer)
     start = _synchronised_time(positions.last_B.device)
     with probe.watching():
         forward()

@@ -48,12 +48,21 @@ class Probe:
         norms_by_layer: layer 1..L -> the norms a_j [B, N]; without layers whose attention is not measured.
     """
 
-    def __init__(self, anatomy: Anatomy, positions: Positions, *, lens_norm: bool = True) -> None:
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        positions: Positions,
+        *,
+        lens_norm: bool = True,
+        normed_last_layer: bool = False,
+    ) -> None:
         self.anatomy = anatomy
         self.positions = positions
         self.norms_by_layer: dict[int, Tensor] = {}
         self._similarity: list[dict[str, Tensor]] = []
         self._buffer: list[Tensor] = []
+        self._norm_of_last = anatomy.final_norm if normed_last_layer else None
+        self._layers_seen = 0
         self._call: _AttentionCall | None = None
         self._decoder: lens.Decoder | None = None
         if anatomy.head is not None and "lens" not in anatomy.unmeasured:
@@ -130,9 +139,15 @@ class Probe:
 
     def _see_states(self, hidden_BND: Tensor) -> None:
         if "similarity" not in self.anatomy.unmeasured:
-            self._collect(self.positions.clear_padding(hidden_BND))
+            self._collect(self.positions.clear_padding(self._compared_states(hidden_BND)))
         if self._decoder:
             self._decoder.add(hidden_BND[self._masks(hidden_BND.device)[0]])
+
+    def _compared_states(self, hidden_BND: Tensor) -> Tensor:
+        """The states that similarity compares: the last layer's after the final norm, if that is wanted."""
+        self._layers_seen += 1
+        is_last = self._layers_seen == len(self.anatomy.layers) + 1
+        return self._norm_of_last(hidden_BND) if is_last and self._norm_of_last else hidden_BND
 
     def _collect(self, hidden_BND: Tensor) -> None:
         """Collect a layer's states: comparing several layers at once is faster than each by itself."""

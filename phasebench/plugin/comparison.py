@@ -11,6 +11,7 @@ import pytest
 
 from phasebench.errors import InputError
 from phasebench.judge.drift.decision import Action, Decision, Reason, decide, image_counts
+from phasebench.judge.drift.provenance import DEFINITIONS, notes
 from phasebench.judge.drift.record import Record
 from phasebench.judge.drift.reference import read_record
 from phasebench.plugin.blocking import block
@@ -142,6 +143,7 @@ class Comparison:
             baseline_folder=str(self.path.parents[self.name.count("/")]) if self.path else "",
             baseline_checkpoint=before.get("checkpoint", ""),
             baseline_prompt=before.get("prompt", ""),
+            definitions="; ".join(notes(before, now, DEFINITIONS)) if before else "",
             written="" if error else own,
             unwritten=own if error else "",
             error=str(error.strerror or error) if error else "",

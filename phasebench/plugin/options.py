@@ -110,6 +110,12 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         default="on",
         help="Final norm before the output head in the LogitLens (default on).",
     )
+    add(
+        "--last-layer",
+        choices=("raw", "normed"),
+        default="raw",
+        help="State of the last layer for similarity: before (default raw) or after the final norm.",
+    )
     add("--prompt", type=_text, help="Prompt to use instead of the model family's.")
     add(
         "--controls",
@@ -245,6 +251,7 @@ def parsed_settings(option: argparse.Namespace) -> Settings:
         dtype=option.dtype,
         batch_size=option.batch_size,
         lens_norm=option.lens_norm == "on",
+        normed_last_layer=option.last_layer == "normed",
         prompt=option.prompt,
         controls=option.controls,
         max_memory=option.max_memory,

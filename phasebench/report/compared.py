@@ -26,6 +26,10 @@ def _recorded(entry: BaselineEntry) -> str:
     folder = f"in {shown(entry.baseline_folder)}"
     if not entry.baseline_checkpoint:
         return f"{entry.baseline}, {folder}, cannot be read"
+    return "; ".join(filter(None, (_checkpoint_and_prompt(entry, folder), entry.definitions)))
+
+
+def _checkpoint_and_prompt(entry: BaselineEntry, folder: str) -> str:
     same_checkpoint = entry.checkpoint == entry.baseline_checkpoint
     checkpoint = "the same checkpoint" if same_checkpoint else f"checkpoint {entry.baseline_checkpoint}"
     if entry.prompt != entry.baseline_prompt:

@@ -89,9 +89,11 @@ class Provenance(TypedDict):
     images: int
     prompt: str
     processing: NotRequired[str]
+    tokens: NotRequired[str]
     layout: Layout | list[Layout]
     seed: int
     lens_norm: bool
+    last_layer: NotRequired[str]
     batch_size: int
     device: str
     dtype: str
@@ -331,6 +333,7 @@ class BaselineEntry(Entry):
         baseline_folder: the folder of its files; empty if there is none.
         baseline_checkpoint: its checkpoint's digest; empty if it is not known.
         baseline_prompt: its prompt; empty if it is not known.
+        definitions: other definitions or inputs of the two sides, in words; empty if there are none.
         written: the folder in which this run wrote the baseline; empty if it did not.
         unwritten: the folder in which this run could not write it; empty if there was no such error.
         error: why it could not be written.
@@ -345,6 +348,7 @@ class BaselineEntry(Entry):
     baseline_folder: str = ""
     baseline_checkpoint: str = ""
     baseline_prompt: str = ""
+    definitions: str = ""
     written: str = ""
     unwritten: str = ""
     error: str = ""

@@ -19,6 +19,7 @@ from phasebench.measurement.positions import Positions
 from phasebench.measurement.probe import Probe
 from phasebench.measurement.recall import RecallScorer
 from phasebench.measurement.selftest import self_test
+from phasebench.measurement.similarity import similarity
 from phasebench.models.anatomy.adapter import Anatomy, dissect, forward_options
 from phasebench.models.bundled.tiny import word_tokenizer
 from phasebench.models.loading import LoadedModel
@@ -326,3 +327,24 @@ def test_states_that_are_nan_are_noticed_without_similarity() -> None:
     heatmap = accumulator.heatmap()
     assert heatmap is not None
     assert np.isfinite(heatmap).all()
+
+
+def test_the_last_layer_may_be_compared_after_the_final_norm(tiny: LoadedModel, pictures: Pictures) -> None:
+    """transformers' own ``hidden_states[-1]`` is after the norm."""
+    inputs = tiny.inputs(pictures[:2])
+    anatomy = dissect(copy.deepcopy(tiny.model), inputs)
+    states: list[torch.Tensor] = []
+    assert anatomy.final_norm is not None
+    with torch.no_grad():  # with equal weights a norm changes no cosine
+        anatomy.final_norm.weight.copy_(torch.linspace(-3, 3, 64))  # type: ignore[operator, union-attr]
+    hook = anatomy.final_norm.register_forward_hook(lambda *args: states.append(args[2]))
+    with torch.no_grad():
+        anatomy.model(**inputs)
+    hook.remove()
+    positions = Positions.from_inputs(inputs, anatomy.image_token)
+    expected = similarity(states[0], positions.visual_BN, positions.text_BN)["inter"]
+    raw, normed = (probed_pass(anatomy, inputs, normed_last_layer=choice) for choice in (False, True))
+    assert [row.curves["inter"][-1] for row in normed] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert [row.curves["inter"][-1] for row in raw] != pytest.approx(expected.tolist(), abs=1e-4)
+    assert np.array_equal(raw[0].curves["inter"][:-1], normed[0].curves["inter"][:-1])
+    assert np.array_equal(raw[0].tokens, normed[0].tokens)

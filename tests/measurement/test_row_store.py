@@ -97,7 +97,7 @@ def test_controls_are_stored_too(
     assert not first.curves.table.equals(first.controls["projector"].table)
 
 
-@pytest.mark.parametrize("changed", [{"lens_norm": False}, {"batch_size": 5}])
+@pytest.mark.parametrize("changed", [{"lens_norm": False}, {"normed_last_layer": True}, {"batch_size": 5}])
 def test_other_settings_are_other_rows(
     tiny_llava: LoadedModel,
     samples: list[Sample],

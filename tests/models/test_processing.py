@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from phasebench.models.loading import load
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import TINY_PROMPT_LLAVA, ModelSpec
 from phasebench.settings import Settings
 
@@ -41,3 +42,19 @@ def test_a_processor_that_takes_no_image_has_an_empty_digest(
     loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), Path(), Settings())
     monkeypatch.setattr(loaded, "_processed", refuse)
     assert loaded.processing_digest() == ""
+
+
+def test_the_digest_follows_the_query_formers_tokens(tiny_instructblip: LoadedModel) -> None:
+    """As of one that lost [CLS] and [SEP]: the language model's prompt stays the same."""
+    before = tiny_instructblip.processing_digest()
+    processor = copy.deepcopy(tiny_instructblip.processor)
+    tokenizer = processor.qformer_tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[NEW]"]})
+    tokenize = tokenizer.__class__.__call__
+
+    class Longer(tokenizer.__class__):  # type: ignore[misc, name-defined]
+        def __call__(self, text: object, **options: object) -> object:
+            return tokenize(self, [f"[NEW] {line}" for line in text], **options)  # type: ignore[attr-defined]
+
+    tokenizer.__class__ = Longer
+    assert replace(tiny_instructblip, processor=processor).processing_digest() != before

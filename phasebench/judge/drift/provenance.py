@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COMPARED_FIELDS = (
-    "checkpoint", "prompt", "processing", "layout", "lens_norm", "dtype", "device", "torch", "transformers",
+    "checkpoint", "prompt", "processing", "tokens", "layout", "lens_norm", "last_layer", "dtype", "device",
+    "torch", "transformers",
 )  # fmt: skip
 """Fields of the provenance whose difference is named beside a drift."""
+DEFINITIONS = ("processing", "tokens", "lens_norm", "last_layer")
+"""Fields whose difference is named even where nothing drifted: the two sides measured different things."""
+OPTIONAL = ("processing", "tokens", "last_layer")
+"""Fields that old baselines lack; they are not compared then."""
 
 
-def notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line for each field that differs; old baselines lack ``processing``, which is then not compared."""
-    keys = [key for key in COMPARED_FIELDS if key != "processing" or (key in before and key in after)]
+def notes(
+    before: Mapping[str, Any], after: Mapping[str, Any], fields: Sequence[str] = COMPARED_FIELDS
+) -> tuple[str, ...]:
+    """One line for each of the fields that differs."""
+    keys = [key for key in fields if key not in OPTIONAL or (key in before and key in after)]
+    if before.get("data") != after.get("data"):
+        keys = [key for key in keys if key != "tokens"]  # those of other captions
     pairs = [(key, before.get(key), after.get(key)) for key in keys]
     return tuple(_describe(key, old, new) for key, old, new in pairs if old != new)
 
@@ -23,6 +32,8 @@ def _describe(key: str, before: Any, after: Any) -> str:
         return f"layout differs: {layout(before, after)}"
     if key == "processing":
         return "processing differs: the same picture and prompt give other pixels or tokens"
+    if key == "tokens":
+        return "tokens differ: the tokenizer splits the same captions otherwise (its vocabulary or merges)"
     return f"{key} differs: {before} recorded, {after} now"
 
 

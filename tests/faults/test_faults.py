@@ -14,7 +14,7 @@ from tests.faults import benign, corpus, table
 from tests.faults.benign import VariationResult, harmless_variations
 from tests.faults.catalogue import FAULTS, MODULES
 from tests.faults.harness import Outcome, SoundModel, apply_fault, measure_until_drift, scenes
-from tests.faults.kinds import BLIP, LLAVA, Fault
+from tests.faults.kinds import ALL_BLOCKS, BLIP, EVERYWHERE, FIRST, LLAVA, Fault, names
 from tests.faults.patient import (
     Patient,
     block_number,
@@ -24,6 +24,7 @@ from tests.faults.patient import (
     random_weights_like,
     set_value,
 )
+from tests.faults.small import round_mantissa
 
 CAUGHT = (
     "image mean wrong or dropped", "channels in another order (BGR)", "turned, as by a lost EXIF mark",
@@ -106,15 +107,55 @@ def test_the_catalogue_is_complete() -> None:
     keys = [(fault.family, fault.name) for fault in FAULTS]
     assert len(set(keys)) == len(keys) >= 40
     assert all(2 <= len(fault.severities) <= 3 for fault in FAULTS)
-    assert len(MODULES) == 5
+    assert len(MODULES) == 6
     labels = [[fault.label(k) for k in range(len(fault.severities))] for fault in FAULTS]
     assert all(len(set(group)) == len(group) for group in labels)
 
 
 def test_blocks_are_counted_from_one() -> None:
     assert [block_number(depth, 30) for depth in (0.0, 0.5, 1.0)] == [1, 15, 30]
-    assert find_fault("a block skipped").expected_part(0, 30) == "block 30"
-    assert find_fault("two blocks swapped").expected_part(2, 30) == "block 7"
+    assert find_fault("a block skipped").expected_parts(0, 30) == ("block 30",)
+    assert find_fault("two blocks swapped").expected_parts(2, 30) == ("block 7",)
+
+
+@pytest.mark.parametrize(
+    ("cause", "part", "right"),
+    [
+        ("block 15, its attention or what it reads", "block 15", True),
+        ("block 15, its attention or what it reads", "block 1", False),
+        ("at or before block 18 (the difference there is only 2 x allowed)", "block 15", True),
+        ("at or before block 18 (the difference there is only 2 x allowed)", "block 1", False),
+        ("at or before block 14 (the difference there is only 2 x allowed)", "block 15", False),
+        ("at or before block 4 (the difference there is only 2 x allowed)", FIRST, True),
+        ("everywhere: precision, or a change of all blocks", FIRST, False),
+        ("everywhere: precision, or a change of all blocks", EVERYWHERE, True),
+    ],
+)
+def test_a_cause_at_or_before_a_block_is_right_if_the_block_is_near(
+    cause: str, part: str, right: bool
+) -> None:
+    assert names(cause, part) == right
+
+
+def test_a_fault_of_all_blocks_may_be_named_everywhere() -> None:
+    lost_mask = find_fault("causal mask lost")
+    assert [lost_mask.expected_parts(k, 30) for k in range(3)] == [(FIRST,), (FIRST,), ALL_BLOCKS]
+
+
+def test_a_kept_outcome_is_judged_again_without_measuring(sound_models: dict[str, SoundModel]) -> None:
+    """Its differences survive the file; the cause and what is expected come from the present rule."""
+    fault = find_fault("a block skipped")
+    result = apply_fault(sound_models[LLAVA], fault, 1)
+    kept = replace(Outcome(**json.loads(json.dumps(result.as_dict()))), cause="another", expected=["another"])
+    again = kept.judged_again(fault.expected_parts)
+    assert (again.cause, tuple(again.expected)) == (result.cause, result.expected)
+    assert result.has_right_cause
+
+
+def test_inputs_are_rounded_as_in_a_narrow_format() -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(round_mantissa(values, 7), values.bfloat16().float(), rtol=2**-8)
+    assert set((round_mantissa(values, 10).view(torch.int32) & 0x1FFF).tolist()) == {0}
 
 
 def test_noise_has_its_norm_and_a_random_weight_its_standard_deviation() -> None:
@@ -167,7 +208,7 @@ def outcome(**changes: object) -> Outcome:
         "label": "much",
         "severity": 1,
         "severities": 3,
-        "expected": "block 3",
+        "expected": ["block 3"],
     }
     return Outcome(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -114,7 +114,7 @@ def of_first_blocks(share: Any, _blocks: int) -> Sequence[str]:
 
 def names(cause: str, part: str) -> bool:
     """Whether a cause names this part: contains it, or says "at or before" a block that is near to it."""
-    block, last = (re.match(pattern, text) for pattern, text in ((BLOCK, part), (AT_OR_BEFORE, cause)))
+    block, last = re.match(BLOCK, part), re.search(AT_OR_BEFORE, cause)
     if block and last:
         return 0 <= int(last[1]) - int(block[1]) <= NEAR
     return re.search(rf"{re.escape(part)}(?!\d)", cause) is not None

@@ -32,7 +32,7 @@ EVERYWHERE = "everywhere: precision, or a change of all blocks"
 STEP = 100.0
 """The first drifted layer is certain if its difference, as a multiple of the allowed one, is so many times
 the largest before it (at layer 0, which has none before it: so many times the allowed one). Attention may
-move a hundred times as much as the states that it reads: a smaller step may show what an earlier block did."""
+move a hundred times as much as the states that it reads: a smaller step may show an earlier block's fault."""
 GROWTH = 5.0
 """A small difference at layer 0 or 1 comes from everywhere if the median of the layers after it is so many
 times as large: blocks that are as recorded pass a difference on, but changes of all blocks add up."""

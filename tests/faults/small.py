@@ -102,6 +102,12 @@ def _linear_layers(patient: Patient) -> Iterator[nn.Linear]:
             yield module
 
 
+@memory("weights decayed", "by {:g} of each", (1e-6, 1e-5, 1e-4), ALL_BLOCKS)
+def decay_weights(patient: Patient, share: float) -> None:
+    for layer in _linear_layers(patient):
+        patient.set_parameter(layer.weight, (1 - share) * layer.weight)
+
+
 @memory("small weights pruned", "{:.1%} of every matrix", (0.001, 0.01, 0.1), ALL_BLOCKS, BLIP)
 @memory("small weights pruned", "{:.1%} of every matrix", (0.001, 0.01, 0.1), ALL_BLOCKS)
 def prune_weights(patient: Patient, share: float) -> None:

@@ -227,7 +227,25 @@ def test_the_tables_have_what_was_caught_refused_and_missed() -> None:
     assert lines[3].endswith("| 16 images | `recall`, layer 2 | 1.2 | wrong: final norm |")
     assert table.missed(outcomes) == "- f, much"
     assert "| middle | 4 | 3 | 75.0% | 1 |" in table.shares(outcomes)
-    assert "right for 1 of them (50.0%), wrong for 1, and missing for 0" in table.causes(outcomes)
+
+
+def test_causes_are_counted_by_place_and_by_how_sure_they_are() -> None:
+    place = {"images": 1, "excess": 2.0}
+    outcomes = [
+        outcome(**place, cause="block 3, its attention"),
+        outcome(**place, cause="at or before block 4 (the difference there is 2 x allowed)"),
+        outcome(**place, cause="final norm or output head: no"),
+        outcome(**place, cause=""),
+        outcome(
+            **place, cause="everywhere: precision; or only before", expected=["block 1, or", "everywhere"]
+        ),
+        outcome(**place, cause="no place is expected", expected=[]),
+        outcome(images=0, refusal="states are not finite"),
+    ]
+    text = table.causes(outcomes)
+    assert "| every block | 1 | 1 | 100.0% | 1 | 0 | 0 |" in text
+    assert "| one block, the first blocks, positions | 4 | 2 | 50.0% | 1 | 1 | 1 |" in text
+    assert "| all | 5 | 3 | 60.0% | 2 | 1 | 1 |" in text
 
 
 def test_of_two_severities_the_milder_is_the_middle_one() -> None:

@@ -45,11 +45,17 @@ def relative_rise(means: Means) -> Array:
     """Mean of the middle and deep layers minus that of the early ones, divided by the mean of all [...]."""
     total = means["total"]
     gain = mean_between(total, MIDDLE, LAST_FEW) - mean_between(total, 0, MIDDLE)
-    return np.asarray(gain / mean_between(total, 0, np.inf))
+    return _relative(gain, total)
 
 
 def relative_drop(means: Means) -> Array:
     """Mean of the layers before the last few minus that of the last few, divided by the mean of all [...]."""
     total = means["total"]
     loss = mean_between(total, LATE, LAST_FEW) - mean_between(total, LAST_FEW, np.inf)
-    return np.asarray(loss / mean_between(total, 0, np.inf))
+    return _relative(loss, total)
+
+
+def _relative(change: Array, total: Array) -> Array:
+    """A change divided by the mean of all layers [...]; NaN where there is no attention at all."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(change / mean_between(total, 0, np.inf))

@@ -19,11 +19,11 @@ from phasebench import (
     resampled_means,
     verdict,
 )
-from phasebench.judge.findings.layers import NEAR, largest_layers, nearness
+from phasebench.judge.findings.layers import NEAR, largest_layers, nearness, peak_in_words
 from phasebench.judge.findings.phase_fit import REFITS, PhaseFit, boundary_replicates
 from phasebench.judge.findings.phase_verdict import four_phases_verdict
 from phasebench.judge.findings.phases import FOUR
-from phasebench.judge.statistics import bootstrap_weights, percentile_estimate
+from phasebench.judge.statistics import ROUNDING, bootstrap_weights, percentile_estimate
 
 
 @finding(
@@ -47,18 +47,20 @@ def test_lens_follows_phases(evidence: Evidence) -> Verdict:
             phases.outcome, math.nan, math.nan, math.nan, detail,
             margin=phases.margin, images_needed=phases.images_needed,
         )  # fmt: skip
-    peak, boundary = int(np.nanargmax(curves.mean("recall"))), fit.chosen.boundaries[2]
+    recall, boundary = curves.mean("recall"), fit.chosen.boundaries[2]
+    peak = int(np.nanargmax(recall))
     distance = peak_minus_boundary(curves, peak, boundary)
     lift = estimate(curves, ("lift",), lambda means: means["lift"][..., peak])
     # The limit lies between two layers, so that no layer is on it; at least one layer counts as near.
     near = (max(1, math.floor(NEAR * curves.last)) + 0.5) / curves.last
-    conditions = [
-        Condition("nearness of the peak to the boundary", nearness(distance, 0.0, near)),
-        Condition("lift at the peak", lift),
-    ]
-    detail = f"recall peaks at layer {peak}, phase IV begins at layer {boundary}; lift {lift.value:+.3f}"
-    by_distance = verdict(conditions, detail)
-    by_distance = replace(by_distance, value=distance.value, low=distance.low, high=distance.high)
+    nearby = Condition("nearness of the peak to the boundary", nearness(distance, 0.0, near))
+    lifted = Condition("lift at the peak", lift)
+    detail = f"{peak_in_words(recall, 'recall')}, phase IV begins at layer {boundary}; lift {lift.value:+.3f}"
+    if np.nanmax(recall) <= ROUNDING:  # there is no peak to be near
+        by_distance = verdict([lifted], detail)
+    else:
+        by_distance = verdict([nearby, lifted], detail)
+        by_distance = replace(by_distance, value=distance.value, low=distance.low, high=distance.high)
     if by_distance.outcome is not Outcome.HOLDS or phases.outcome is Outcome.HOLDS:
         return by_distance
     return by_distance.undecided("the four phases are not sure", phases.margin, phases.images_needed)

@@ -7,18 +7,26 @@ import numpy as np
 from phasebench import (
     Condition,
     Contrast,
+    Curves,
     Estimate,
     Evidence,
     Verdict,
     contrasts,
     estimate,
-    estimates,
     finding,
     resampled_means,
     verdict,
 )
-from phasebench.judge.findings.layers import NEAR, largest_layers, mean_near, nearness
-from phasebench.judge.statistics import ROUNDING, percentile_estimate
+from phasebench.judge.findings.layers import (
+    interval_in_words,
+    largest_layers,
+    mean_near,
+    near_limit,
+    nearness,
+    peak_above,
+    peak_in_words,
+)
+from phasebench.judge.statistics import percentile_estimate
 
 PEAK = 33 / 40
 """Depth of the paper's peak: layer 33 of 40."""
@@ -31,32 +39,31 @@ PEAK = 33 / 40
     order=5,
 )
 def test_lens_recall_peak(evidence: Evidence) -> Verdict:
-    """Near depth 0.825 there is lift, and more recall than at a quarter of the depth and at the last layer.
+    """Near depth 0.825 there is lift; the peak lies there, above a quarter of the depth and the last layer.
 
-    'Near' is the mean over the layers within ``NEAR``, fixed beforehand: a peak chosen on the same images
-    would look higher than it is. The peak itself must lie within ``NEAR`` plus half a layer of 0.825.
+    The lift is the mean over the layers within ``NEAR``. The peak's height is measured on other images than
+    those on which its layer is chosen. Its depth must lie within ``NEAR`` plus half a layer of 0.825.
     """
     curves = evidence.curves
     last, mean = curves.last, curves.mean("recall")
-    peak, quarter = int(np.nanargmax(mean)), round(last / 4)
-    peaks = largest_layers(resampled_means(curves, "recall"))
-    depth = percentile_estimate(peak / last, peaks / last, 1 / last)
+    depth = peak_depth(curves)
     lift = estimate(curves, ("lift",), lambda means: mean_near(means["lift"], PEAK))
-    rise, fall = estimates(
-        curves,
-        ("recall",),
-        lambda means: mean_near(means["recall"], PEAK)[..., None] - means["recall"][..., [quarter, last]],
-    )
-    limit = NEAR + 0.5 / last + 2 * ROUNDING  # a layer exactly at the limit counts as near
+    rise, fall = peak_above(curves, "recall", (round(last / 4), last))
     conditions = [
         Condition("lift near depth 0.825", lift),
-        Condition("recall near depth 0.825 above a quarter of the depth", rise),
-        Condition("recall near depth 0.825 above the last layer", fall),
-        Condition("nearness of the peak to depth 0.825", nearness(depth, PEAK, limit)),
+        Condition("recall at its peak above a quarter of the depth", rise),
+        Condition("recall at its peak above the last layer", fall),
+        Condition("nearness of the peak to depth 0.825", nearness(depth, PEAK, near_limit(last))),
     ]
-    interval = f"{depth.value:.2f} [{depth.low:.2f}, {depth.high:.2f}]"
-    detail = f"recall {mean[peak]:.3f} at layer {peak} of {last} (depth {interval})"
+    detail = f"{peak_in_words(mean, 'recall')} (depth {depth.value:.2f}{interval_in_words(depth, 2)})"
     return verdict(conditions, detail, recall_in_controls(evidence, lift))
+
+
+def peak_depth(curves: Curves) -> Estimate:
+    """The relative depth of recall's largest mean, with its interval from the peaks of resamples."""
+    peaks = largest_layers(resampled_means(curves, "recall")) / curves.last
+    peak = int(np.nanargmax(curves.mean("recall"))) / curves.last
+    return percentile_estimate(peak, peaks, 1 / curves.last)
 
 
 def recall_in_controls(evidence: Evidence, lift: Estimate) -> tuple[Contrast, ...]:

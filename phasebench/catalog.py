@@ -154,6 +154,10 @@ CATALOG: tuple[Curve, ...] = (
         models_figure=ModelsFigure("Figure 5", "Caption words that the image tokens decode to", "recall"),
     ),
     Curve(
+        "recall_whole", "lens", "R_w", _RECALL, "`recall` without hits by a word's first piece",
+        "own captions, whole words", step=WORD, captions=Captions.OWN, figures=("figure-5",),
+    ),
+    Curve(
         "recall_other", "lens", "R'", _RECALL, "the same share of another image's caption words",
         "another image's captions", step=WORD, captions=Captions.OTHERS, figures=("figure-5",),
     ),

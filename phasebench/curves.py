@@ -11,6 +11,7 @@ has the details of each):
 ``total``                                    sum of the norms, in units of the hidden states' norm
 ``max_logit``                                mean logit of the tokens that the LogitLens decodes (section 3.3)
 ``recall``, ``recall_other``                 recall of the image's own and another image's captions, 0..1
+``recall_whole``                             recall of its own captions by whole words alone, 0..1
 ``lift``                                     ``recall`` minus ``recall_other``, -1..1
 ==========================================  ==========================================================
 """

@@ -228,13 +228,14 @@ def percentile_estimate(value: float, resampled: Array, step: float = 0.0) -> Es
     """An estimate with a percentile interval from bootstrap replicates [R].
 
     It is for numbers that are layers, ``step`` apart: a layer is uncertain by the step, however many
-    resamples agree on it.
+    resamples agree on it. The interval is widened to the value if no resample reaches it.
     """
     finite_values = resampled[np.isfinite(resampled)]
     if not len(finite_values):
         return Estimate(float(value), math.nan, math.nan)
     low, high = np.quantile(finite_values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(value), float(low), float(high), float(finite_values.std()), step / math.sqrt(12))
+    ends = float(min(low, value)), float(max(high, value))
+    return Estimate(float(value), *ends, float(finite_values.std()), step / math.sqrt(12))
 
 
 def bootstrap_weights(items: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> Array:

@@ -1,7 +1,8 @@
 """Recall of caption words by the tokens that the LogitLens decodes (paper section 3.3).
 
 A caption's words are its runs of letters, without stop-words. A word is recalled if a decoded token is the
-whole word or, if the tokenizer splits the word, its first piece. Shapes: L + 1 layers, P visual positions.
+whole word or, if the tokenizer splits the word, its first piece of at least ``PIECE_LETTERS`` letters. Tokens
+that continue a word are no words. Shapes: L + 1 layers, P visual positions.
 """
 
 from __future__ import annotations
@@ -18,20 +19,31 @@ from phasebench.curves import Array
 from phasebench.datasets.sample import Sample
 from phasebench.measurement.passes import Row
 
+PIECE_LETTERS = 3
+"""Letters that a split word's first piece needs. Shorter ones begin so many words that they are decoded by
+chance: with LLaMA's tokenizer the one-letter tokens alone give a recall of 0.08."""
+MARKED_SHARE = 0.01
+"""If fewer entries of a vocabulary have a word-start mark, its tokenizer has no such mark."""
 _WORD_START = regex.compile("^[\u0120\u2581 ]")
+_CONTINUATION = "##"
+"""What WordPiece puts before pieces that continue a word; word starts have no mark there."""
 _LETTERS = regex.compile(r"\p{L}[\p{L}\p{M}]*")
 """A run of letters with their marks, such as the vowels of Hindi and Thai."""
 _STOPWORD_TEXT = """
 a about above across after all along also an and another any are around as at away back be because
 been before behind being below beneath beside between both but by can could did do does doing down
 each either for from further had has have having he her here hers him his how i if in inside into is
-it its itself just like many may more most much near next no nor not now of off on once one only
+it its itself just like many may more most much near next no nor not now of off on once only
 onto or other out outside over own per s she should so some such t than that the their theirs them
-then there these they this those through to too toward towards two under until up upon very was we
+then there these they this those through to too toward towards under until up upon very was we
 were what when where which while who whose why will with within without would you your
 """
-STOPWORDS = frozenset(_STOPWORD_TEXT.split())
-"""English words without image content; fixed here, so that no update of a library changes a recall."""
+_NUMERALS = """
+zero one two three four five six seven eight nine ten eleven twelve twenty hundred thousand
+"""
+STOPWORDS = frozenset([*_STOPWORD_TEXT.split(), *_NUMERALS.split()])
+"""English words without image content; fixed here, so that no update of a library changes a recall. Numerals
+are left out as words just as the digits in ``2 dogs`` are."""
 
 
 def words(text: str) -> list[str]:
@@ -61,45 +73,72 @@ def _letters(text: str) -> list[str]:
     return list(_LETTERS.findall(unicodedata.normalize("NFC", text.lower())))
 
 
+def entry_words(entries: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """The word of each vocabulary entry; empty for an entry that continues a word, or that has no letters.
+
+    Args:
+        entries: the entries as the tokenizer spells them, with their marks.
+        texts: the entries as text (``token_text``).
+    """
+    begins = _begin_words(entries)
+    return [token_word(text) if begin else "" for text, begin in zip(texts, begins, strict=True)]
+
+
+def _begin_words(entries: Sequence[str]) -> list[bool]:
+    """Whether each entry begins a word; all do if the tokenizer marks neither starts nor continuations."""
+    if any(entry.startswith(_CONTINUATION) for entry in entries):
+        return [not entry.startswith(_CONTINUATION) for entry in entries]
+    marked = [bool(_WORD_START.match(entry)) for entry in entries]
+    return marked if sum(marked) >= MARKED_SHARE * len(entries) else [True] * len(entries)
+
+
 class Vocabulary:
-    """A tokenizer's entries as words, and the first pieces of reference words that it splits.
+    """A tokenizer's entries as words, and the tokens of the reference words.
 
     Attributes:
-        pieces: reference word -> the token id of its first piece; -1 if it is a single token.
+        whole: reference word -> its token, for words that are a single token.
+        pieces: reference word -> the token of its first piece, for words that the tokenizer splits; without
+            those whose first piece has fewer than ``PIECE_LETTERS`` letters.
     """
 
-    def __init__(self, tokens: Sequence[str], pieces: dict[str, int] | None = None) -> None:
-        self._words = [token_word(token or "") for token in tokens]
-        self.pieces = pieces or {}
+    def __init__(self, words: Sequence[str]) -> None:
+        """``words``: the word of each token (``entry_words``)."""
+        self._words = words
+        self.whole: dict[str, int] = {}
+        self.pieces: dict[str, int] = {}
 
     def decode(self, token_ids: Iterable[int]) -> set[str]:
         """The words among these token ids."""
         return {self._words[i] for i in set(token_ids) if i < len(self._words)} - {""}
 
-    def learn(self, tokenizer: object, reference: Iterable[str]) -> None:
-        """Look up the first piece of every reference word that is not a single token."""
-        for word in reference:
-            if word not in self.pieces:
-                self.pieces[word] = _first_piece(tokenizer, word)
+    def learn(self, tokenizer: Any, reference: Iterable[str]) -> None:
+        """Look up the tokens of the reference words within a sentence."""
+        for word in set(reference) - self.whole.keys() - self.pieces.keys():
+            ids = tokenizer(" " + word, add_special_tokens=False)["input_ids"]
+            texts = {i: token_word(token_text(tokenizer, tokenizer.convert_ids_to_tokens(i))) for i in ids}
+            with_letters = [i for i in ids if texts[i]]
+            if len(with_letters) == 1:
+                self.whole[word] = with_letters[0]
+            elif with_letters and len(texts[with_letters[0]]) >= PIECE_LETTERS:
+                self.pieces[word] = with_letters[0]
 
-    def count_hits(self, token_ids: Sequence[int], reference: Collection[str]) -> int:
-        """The number of reference words that were decoded, whole or by their first piece."""
+    def count_hits(self, token_ids: Sequence[int], reference: Collection[str]) -> tuple[int, int]:
+        """How many reference words were decoded whole or by their first piece, and how many whole."""
         decoded, ids = self.decode(token_ids), set(token_ids)
-        return sum(word in decoded or self.pieces.get(word, -1) in ids for word in reference)
-
-
-def _first_piece(tokenizer: object, word: str) -> int:
-    """The first token with letters of ' word', or -1 if the word is a single token."""
-    ids = tokenizer(" " + word, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
-    bare = [i for i in ids if token_word(str(tokenizer.convert_ids_to_tokens(i)))]  # type: ignore[attr-defined]
-    return int(bare[0]) if len(bare) > 1 else -1
+        whole = {word for word in reference if word in decoded or self.whole.get(word, -1) in ids}
+        by_piece = {word for word in reference if self.pieces.get(word, -1) in ids}
+        return len(whole | by_piece), len(whole)
 
 
 def recall(vocabulary: Vocabulary, tokens_LP: Sequence[Sequence[int]], reference: Collection[str]) -> Array:
-    """The share of reference words that are hits at each layer [L + 1]; NaN without reference words."""
+    """The shares of reference words that are hits, and that are hit whole, at each layer [2, L + 1].
+
+    NaN without reference words.
+    """
     if not reference:
-        return np.full(len(tokens_LP), np.nan)
-    return np.array([vocabulary.count_hits(ids, reference) / len(reference) for ids in tokens_LP])
+        return np.full((2, len(tokens_LP)), np.nan)
+    hits = np.array([vocabulary.count_hits(ids, reference) for ids in tokens_LP], dtype=np.float64)
+    return hits.T / len(reference)
 
 
 def derangement(items: Sequence[str]) -> list[int | None]:
@@ -129,36 +168,37 @@ class RecallScorer:
     """
 
     def __init__(self, tokenizer: Any, samples: Sequence[Sample]) -> None:
-        entries = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        entries = [entry or "" for entry in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
         self.texts = [token_text(tokenizer, entry) for entry in entries]
-        tokens = list(self.texts)
+        token_words = entry_words(entries, self.texts)
         for special in tokenizer.all_special_ids:  # <image> is not the word 'image'
-            tokens[special] = ""
-        self.vocabulary = Vocabulary(tokens)
+            token_words[special] = ""
+        self.vocabulary = Vocabulary(token_words)
         self.references = [reference_words(sample.captions) for sample in samples]
         self.vocabulary.learn(tokenizer, set().union(*self.references))
         self.partners = derangement([sample.item for sample in samples])
 
     def score(self, row: Row, index: int) -> dict[str, Array]:
-        """``recall``, ``recall_other`` and ``lift``, [L + 1] each, of the image with the number ``index``."""
+        """The curves that count caption words, [L + 1] each, of the image with the number ``index``."""
         partner = self.partners[index]
         references = self.references[index], self.references[partner] if partner is not None else ()
-        own, other = self._recalls(row, references)
-        return {"recall": own, "recall_other": other, "lift": own - other}
+        (own, whole), (other, _) = self._recalls(row, references)
+        return {"recall": own, "recall_whole": whole, "recall_other": other, "lift": own - other}
 
     def score_blank(self, row: Row) -> dict[str, Array]:
-        """``recall`` [L + 1] of a blank image: the mean over the captions of all images."""
+        """``recall`` and ``recall_whole`` [L + 1] of a blank image: means over the captions of all images."""
         recalls = self._recalls(row, self.references)
         finite = [values for values in recalls if np.isfinite(values).all()]
-        return {"recall": np.mean(finite, axis=0) if finite else recalls[0]}
+        own, whole = np.mean(finite, axis=0) if finite else recalls[0]
+        return {"recall": own, "recall_whole": whole}
 
     def decoded_texts(self, row: Row) -> list[list[str]]:
         """The decoded tokens as text, [L + 1][P]."""
         return [[self.texts[i] if i < len(self.texts) else "" for i in ids] for ids in row.tokens.tolist()]
 
     def _recalls(self, row: Row, references: Sequence[Collection[str]]) -> list[Array]:
-        """The recall of each collection of reference words [L + 1]; NaN if the lens is not measured."""
+        """``recall`` of each collection of reference words [2, L + 1]; NaN if the lens is not measured."""
         if not row.tokens.size:
-            return [np.full_like(row.curves["inter"], np.nan) for _ in references]
+            return [np.full((2, len(row.curves["inter"])), np.nan) for _ in references]
         tokens_LP = row.tokens.tolist()
         return [recall(self.vocabulary, tokens_LP, reference) for reference in references]

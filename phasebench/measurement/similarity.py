@@ -37,8 +37,11 @@ def similarity(hidden_BND: Tensor, visual_BN: Tensor, text_BN: Tensor) -> dict[s
 
 
 def _sinks(norm_BN: Tensor, modality_BN: Tensor) -> Tensor:
-    median_B1 = norm_BN.masked_fill(~modality_BN, torch.nan).nanmedian(dim=1, keepdim=True).values
-    return modality_BN & (norm_BN > SINK_RATIO * median_B1)
+    """The sinks of one modality; torch's own median of an even number is the lower of the middle two."""
+    sorted_BN = norm_BN.masked_fill(~modality_BN, torch.inf).sort(dim=1).values
+    count_B1 = modality_BN.sum(dim=1, keepdim=True).clamp_min(1)
+    lower_B1, upper_B1 = sorted_BN.gather(1, (count_B1 - 1) // 2), sorted_BN.gather(1, count_B1 // 2)
+    return modality_BN & (norm_BN > SINK_RATIO * (lower_B1 + upper_B1) / 2)
 
 
 def _means(sums_B2D: Tensor, counts_B2: Tensor, selves_B2: Tensor) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from phasebench.measurement.recall import (
     Vocabulary,
     derangement,
+    entry_words,
     recall,
     reference_words,
     token_text,
@@ -59,36 +60,88 @@ def test_marks_belong_to_their_letters(caption: str, expected: list[str]) -> Non
     assert [token_word(f"▁{word}") for word in expected] == expected
 
 
+def test_numerals_are_no_words_whether_in_letters_or_digits() -> None:
+    assert words("one dog, two dogs, three cats and 4 birds") == ["dog", "dogs", "cats", "birds"]
+
+
 def test_reference_words_are_the_union_of_the_captions() -> None:
     assert reference_words(("a red cat", "the cat sleeps")) == {"red", "cat", "sleeps"}
 
 
+ENTRIES = ["<s>", "Ġcat", "Ġdog", "Ġumb", "rella", "Cat", "Ġ!", "ĠCat"]
+
+
 @pytest.fixture
 def vocabulary() -> Vocabulary:
-    return Vocabulary(["<s>", "Ġcat", "Ġdog", "Ġum", "brella", "Cat", "Ġ!"], {"umbrella": 3})
+    vocabulary = Vocabulary(entry_words(ENTRIES, [entry.removeprefix("Ġ") for entry in ENTRIES]))
+    vocabulary.pieces["umbrella"] = 3
+    return vocabulary
 
 
 def test_a_word_is_hit_whole_or_by_its_first_piece(vocabulary: Vocabulary) -> None:
-    assert vocabulary.count_hits([1], {"cat", "dog"}) == 1
-    assert vocabulary.count_hits([5, 2], {"cat", "dog"}) == 2
-    assert vocabulary.count_hits([3], {"umbrella"}) == 1
-    assert vocabulary.count_hits([4], {"umbrella"}) == 0
-    assert vocabulary.count_hits([0, 6], {"cat"}) == 0
+    assert vocabulary.count_hits([1], {"cat", "dog"}) == (1, 1)
+    assert vocabulary.count_hits([7, 2], {"cat", "dog"}) == (2, 2)
+    assert vocabulary.count_hits([3], {"umbrella"}) == (1, 0)
+    assert vocabulary.count_hits([4], {"umbrella"}) == (0, 0)
+    assert vocabulary.count_hits([0, 6], {"cat"}) == (0, 0)
+
+
+def test_a_token_that_continues_a_word_is_no_word(vocabulary: Vocabulary) -> None:
+    """``Cat`` without the mark of a word's start is the end of ``bobCat``."""
+    assert vocabulary.count_hits([5], {"cat"}) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("entries", "words_of_entries"),
+    [
+        (["▁red", "red", "▁"], ["red", "", ""]),
+        (["red", "##red", "[CLS]"], ["red", "", "cls"]),
+        (["red", "car", "."], ["red", "car", ""]),
+    ],
+)
+def test_each_kind_of_tokenizer_marks_its_words(entries: list[str], words_of_entries: list[str]) -> None:
+    assert entry_words(entries, [entry.removeprefix("▁") for entry in entries]) == words_of_entries
+
+
+def test_one_entry_with_a_mark_makes_no_marked_vocabulary() -> None:
+    entries = [*("cat" for _ in range(200)), "▁dog"]
+    assert entry_words(entries, entries)[0] == "cat"
 
 
 def test_recall_is_the_share_of_reference_words_per_layer(vocabulary: Vocabulary) -> None:
-    assert recall(vocabulary, [[0, 0], [1, 1], [1, 2]], {"cat", "dog"}).tolist() == [0, 0.5, 1]
+    tokens = [[0, 0], [1, 1], [1, 3]]
+    hits, whole = recall(vocabulary, tokens, {"cat", "umbrella"}).tolist()
+    assert hits == [0, 0.5, 1]
+    assert whole == [0, 0.5, 0.5]
 
 
 def test_recall_without_reference_words_is_nan(vocabulary: Vocabulary) -> None:
     assert np.isnan(recall(vocabulary, [[1]], set())).all()
-    assert math.isnan(recall(vocabulary, [[1]], ())[0])
+    assert math.isnan(recall(vocabulary, [[1]], ())[0, 0])
 
 
 def test_the_first_piece_is_looked_up_in_the_real_tokenizer(tiny_llava: LoadedModel) -> None:
     vocabulary = Vocabulary(["x"])
     vocabulary.learn(tiny_llava.processor.tokenizer, {"cat"})
-    assert vocabulary.pieces == {"cat": -1}
+    assert vocabulary.pieces == {}
+    (token,) = vocabulary.whole.values()
+    assert tiny_llava.processor.tokenizer.convert_ids_to_tokens(token) == "cat"
+
+
+def test_a_first_piece_needs_three_letters() -> None:
+    """Shorter pieces begin so many words that they say nothing of this one."""
+    vocabulary = Vocabulary([])
+    vocabulary.learn(pieces_tokenizer(), {"umbrella", "igloo", "cat"})
+    assert vocabulary.pieces == {"umbrella": 0}
+    assert vocabulary.whole == {"cat": 4}
+
+
+def pieces_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with word-start marks that splits two words."""
+    scores = {"▁umb": -1.0, "rella": -1.0, "▁ig": -1.0, "loo": -1.0, "▁cat": -1.0, "<unk>": -9.0}
+    inner = Tokenizer(models.Unigram([*scores.items()], unk_id=5))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
 
 
 def test_the_derangement_gives_each_image_one_of_another_item() -> None:
@@ -118,5 +171,5 @@ def test_letters_beyond_ascii_are_decoded() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
     texts = [token_text(tokenizer, token) for token in tokenizer.convert_ids_to_tokens([0, 1])]
     assert texts == ["café", "cat"]
-    assert Vocabulary(texts).decode([0, 1]) == {"café", "cat"}
+    assert Vocabulary(entry_words(["Ġx", "Ġy"], texts)).decode([0, 1]) == {"café", "cat"}
     assert token_text(tokenizer, None) == ""

@@ -131,7 +131,8 @@ def recall(plan: Plan, pictures: list[Picture], number: int) -> dict[str, Array]
         name: np.array([len(words & captioned) / SLOTS for words in decoded])
         for name, captioned in (("recall", own), ("recall_other", other))
     }
-    return {**hits, "lift": hits["recall"] - hits["recall_other"]}
+    lift = hits["recall"] - hits["recall_other"]
+    return {**hits, "recall_whole": hits["recall"], "lift": lift}  # its tokenizer splits no word
 
 
 def _captioned_nouns(number: int) -> set[int]:

@@ -76,6 +76,16 @@ def power() -> str:
     )
 
 
+def wander() -> str:
+    head = ("curve", "coefficient", *(f"wander of {size}" for size in (0.01, 0.02, 0.05)))
+    return section(head, verdicts.wander_row, [(name, c) for name in shapes.WANDERING for c in (0.7, 0.9)])
+
+
+def dips() -> str:
+    head = ("dip", *(f"zigzag of {size}" for size in (0, 0.005, 0.01, 0.02)))
+    return section(head, verdicts.dip_row, (0.0, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3))
+
+
 def boundaries() -> str:
     head = ("noise of", "turns", "boundaries of 30", "height", "images", "covered", "width")
     cells = [
@@ -94,6 +104,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "flat": flat,
     "fewer": fewer,
     "power": power,
+    "wander": wander,
+    "dips": dips,
     "boundaries": boundaries,
 }
 

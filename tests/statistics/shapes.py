@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from scipy.signal import lfilter
 
 from phasebench.curves import Array
 from phasebench.judge.findings.phases import FOUR
@@ -58,6 +59,39 @@ OTHER_SHAPES: dict[str, dict[float, float]] = {
 }
 """Depth -> height of curves that do not have exactly the four phases rise, fall, rise, fall."""
 MONOTONE = ("flat", "rise", "rise, then flat", "flat, then rise", "two steps up")
+
+
+LAYERS = 41
+"""Layers of the curves below: 0 to 40, as in the paper's models."""
+PAPER_CURVE: dict[float, float] = {0: 0, 3 / 40: 0.4, 10 / 40: 0.3, 33 / 40: 0.7, 1: 0.5}
+"""Depth -> height of a curve with the paper's boundaries."""
+WANDERING: dict[str, dict[float, float]] = {
+    "flat": {0: 0, 1: 0},
+    "concave rise": {k / 40: 0.5 * (1 - (1 - k / 40) ** 2) for k in range(41)},
+    "rise": {0: 0, 1: 0.5},
+    "rise, fall": {0: 0, 0.5: 0.5, 1: 0},
+    "paper's four": PAPER_CURVE,
+}
+"""Depth -> height of the curves to which a wander over layers is added."""
+
+
+def straight(points: dict[float, float]) -> Array:
+    """Straight lines through (depth, height) points [41]."""
+    return np.interp(np.arange(LAYERS) / (LAYERS - 1), list(points), list(points.values()))
+
+
+def wander(coefficient: float, size: float, rng: np.random.Generator) -> Array:
+    """A stationary autoregression of first order over layers, with standard deviation ``size`` [41]."""
+    shocks = size * np.sqrt(1 - coefficient**2) * rng.standard_normal(LAYERS)
+    shocks[0] /= np.sqrt(1 - coefficient**2)
+    return np.asarray(lfilter([1.0], [1.0, -coefficient], shocks), dtype=np.float64)
+
+
+def with_dip(share: float, zigzag: float, rng: np.random.Generator) -> Array:
+    """The paper's curve with a dip at layer 22, as a share of its range, and independent noise of layers."""
+    curve = straight(PAPER_CURVE)
+    curve[22] -= share * np.ptp(curve)
+    return curve + zigzag * rng.standard_normal(LAYERS)
 
 
 def other_shape(name: str, population: Population, images: int, size: float) -> Array:

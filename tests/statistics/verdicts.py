@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from phasebench.curves import Curves
+from phasebench.curves import Array, Curves
 from phasebench.judge.findings.phase_fit import PhaseFit, boundary_estimates
 from phasebench.judge.findings.phase_verdict import four_phases_verdict
 from phasebench.judge.findings.phases import FOUR, fit_pattern
@@ -74,6 +76,42 @@ def power_row(cell: tuple[str, tuple[int, ...], int], samples: int = 500) -> str
         sampled_population = base.around(inter=shapes.four(base, boundaries, images, height))
         table_cells.append(_percentages(outcomes(sampled_population, images, 10 * images + height, samples)))
     return f"| {name} | {boundaries} | {height} | {' | '.join(table_cells)} |"
+
+
+IMAGE_NOISE = 0.02
+"""Standard deviation over images, at every layer, of curves whose own wander or zigzag is the same in all."""
+
+
+def _outcomes_of_own_curves(make: Callable[[np.random.Generator], Array], seed: int, samples: int) -> Shares:
+    """Share of each outcome for curves that differ between samples but not between the 50 images of one."""
+    rng = np.random.default_rng(seed)
+    base = Population.independent(shapes.LAYERS)
+    noise = Population({"inter": IMAGE_NOISE * base.deviations["inter"]}, base.truth)
+    counts = Counter(phases_verdict(noise.around(inter=make(rng)).sample(50, rng)) for _ in range(samples))
+    return {outcome: counts[outcome] / samples for outcome in Outcome}
+
+
+def wander_row(cell: tuple[str, float], samples: int = 300) -> str:
+    """A table's row: a curve that wanders by itself, at three sizes of the wander."""
+    shape, coefficient = cell
+    curve, table_cells = shapes.straight(shapes.WANDERING[shape]), []
+    for size in (0.01, 0.02, 0.05):
+        make = partial(_wandering, curve, coefficient, size)
+        table_cells.append(_percentages(_outcomes_of_own_curves(make, int(1000 * size), samples)))
+    return f"| {shape} | {coefficient} | {' | '.join(table_cells)} |"
+
+
+def _wandering(curve: Array, coefficient: float, size: float, rng: np.random.Generator) -> Array:
+    return curve + shapes.wander(coefficient, size, rng)
+
+
+def dip_row(share: float, samples: int = 100) -> str:
+    """A table's row: the paper's curve with a dip in phase III, at four sizes of its zigzag."""
+    table_cells = []
+    for zigzag in (0.0, 0.005, 0.01, 0.02):
+        make = partial(shapes.with_dip, share, zigzag)
+        table_cells.append(_percentages(_outcomes_of_own_curves(make, int(1000 * zigzag), samples)))
+    return f"| {100 * share:.0f} % | {' | '.join(table_cells)} |"
 
 
 def boundaries_row(cell: tuple[str, str, tuple[int, ...], int, int], samples: int = 25) -> str:

@@ -2,19 +2,20 @@
 
 Images that are in both records are compared each with itself. Within one checkpoint only numerical noise is
 allowed (``drift.tolerance``). Another checkpoint (``--against``) may differ by some standard deviations over
-images, and drifts where the interval of the difference excludes this. Records without a common image are
-compared within the sampling error of both.
+images, and drifts where the interval of the difference excludes this. Images whose ids are the same but whose
+content changed are compared id by id, within the interval of their mean difference. Records without a common
+image are compared within the sampling error of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t
 
-from phasebench.catalog import CURVES
+from phasebench.catalog import BY_NAME, CURVES, Captions
 from phasebench.curves import Array, known_mean, members
 from phasebench.judge.drift.provenance import notes as provenance_notes
 from phasebench.judge.drift.record import Record, column, deviation, item_in_key, rows
@@ -24,6 +25,8 @@ from phasebench.judge.statistics import MIN_ITEMS
 LEVEL = 0.01
 """Probability of a false alarm for a model on a dataset, where sampling error counts. It is corrected for all
 curves and layers (Bonferroni, which is conservative because they move together)."""
+Pair = tuple[str, str]
+"""The keys of one image in the recorded and in the measured record."""
 OTHER_IMAGES = "compared with other images or captions, within the sampling error of both"
 
 
@@ -42,6 +45,7 @@ class Difference:
         spread: standard deviation over the recorded images.
         shared: how many images both records have; 0 if different images were compared.
         images: how many images the larger record has.
+        replaced: how many of the shared images have another content than the recorded one of their id.
         layer_counts: the two numbers of layers if they differ; nothing is compared then.
         notes: other differences, a line each.
     """
@@ -55,6 +59,7 @@ class Difference:
     spread: Array
     shared: int
     images: int
+    replaced: int = 0
     layer_counts: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
@@ -153,19 +158,62 @@ def compare(
             layer_counts=layer_counts,
             notes=provenance_notes(recorded["provenance"], measured["provenance"]),
         )
-    shared = [key for key in measured["images"] if key in recorded["images"]]
-    items = {item_in_key(key, measured["curve"]) for key in shared}
+    shared = [(key, key) for key in measured["images"] if key in recorded["images"]]
+    replaced = _replaced_images(recorded, measured)
+    if len(replaced) > len(shared):
+        # Other pictures may differ in any way, so that only the interval of the mean difference decides.
+        paired = _compare_images(recorded, measured, replaced, tolerances, effect or 0.0)
+        note = _replaced_note(replaced, len(measured["images"]))
+        return replace(paired, replaced=len(replaced), notes=(note, *paired.notes))
+    items = {item_in_key(key, measured["curve"]) for key, _ in shared}
     if len(items) >= (1 if effect is None else MIN_ITEMS):
         return _compare_images(recorded, measured, shared, tolerances, effect)
     return _compare_samples(recorded, measured, tolerances, effect)
 
 
+def _replaced_images(recorded: Record, measured: Record) -> list[Pair]:
+    """The images with the id of a recorded image but with another content.
+
+    There are none for a curve that depends on which other images were drawn.
+    """
+    name = measured["curve"]
+    if BY_NAME[name].captions is Captions.OTHERS:
+        return []
+    before, after = (_images_by_item(entry, name) for entry in (recorded, measured))
+    pairs = [
+        pair
+        for item, keys in after.items()
+        if len(before.get(item, ())) == len(keys)
+        for pair in zip(before[item], keys, strict=True)
+    ]
+    return [(old, new) for old, new in pairs if old != new]
+
+
+def _images_by_item(entry: Record, name: str) -> dict[str, list[str]]:
+    """Item -> the keys of its images, in order: an item's images have no ids of their own in a record."""
+    keys: dict[str, list[str]] = {}
+    for key in entry["images"]:
+        keys.setdefault(item_in_key(key, name), []).append(key)
+    return keys
+
+
+def _replaced_note(replaced: Sequence[Pair], images: int) -> str:
+    """What changed: pixels or captions; a key ends with the digests of both, or of the pixels alone."""
+    pixels = [[key.rpartition(" ")[2].partition("-")[0] for key in pair] for pair in replaced]
+    content = "pixels" if any(old != new for old, new in pixels) else "captions"
+    return f"{len(replaced)} of {images} pictures have other {content} than recorded"
+
+
 def _compare_images(
-    recorded: Record, measured: Record, shared: Sequence[str], tolerances: Tolerances, effect: float | None
+    recorded: Record, measured: Record, pairs: Sequence[Pair], tolerances: Tolerances, effect: float | None
 ) -> Difference:
-    """Compare each image with itself; against another model only images that have a value in both records."""
+    """Compare each image with itself; against another model only images that have a value in both records.
+
+    ``pairs`` has the images' keys in both records.
+    """
     name, notes = measured["curve"], provenance_notes(recorded["provenance"], measured["provenance"])
-    before, after = rows(recorded, shared), rows(measured, shared)
+    shared = [new for _, new in pairs]
+    before, after = rows(recorded, [old for old, _ in pairs]), rows(measured, shared)
     change = after - before
     if effect is not None:
         is_paired = np.isfinite(change) | ~np.isfinite(change).any(axis=0)

@@ -5,13 +5,35 @@ Relative depth is the layer's number divided by the last one's, L. Leading axes 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from phasebench.curves import Array, known_mean
-from phasebench.judge.statistics import SEED, Estimate
+from phasebench.curves import Array, Curves, known_mean, members
+from phasebench.judge.statistics import (
+    ROUNDING,
+    SEED,
+    Estimate,
+    estimates,
+    student_estimate,
+    unseen_hits_error,
+)
 
 NEAR = 0.1
 """Largest distance, in relative depth, of two layers that count as near each other."""
+
+
+def near_limit(last: int) -> float:
+    """The largest distance in relative depth that counts as near; a layer exactly at ``NEAR`` is near."""
+    return NEAR + 0.5 / last + 2 * ROUNDING
+
+
+def without_layer_0(curves: Curves) -> Curves:
+    """The same curves from layer 1 on, which becomes layer 0."""
+    arrays = {name: curves.array(name)[:, 1:] for name in curves.names}
+    return replace(Curves.from_arrays(arrays, curves.items, curves.provenance), contents=curves.contents)
 
 
 def mean_between(curve: Array, start: float, end: float) -> Array:
@@ -39,6 +61,42 @@ def largest_layers(resamples: Array) -> Array:
     is_largest = values == values.max(axis=1, keepdims=True)
     draws = np.random.default_rng(SEED).random(values.shape)
     return np.where(has_value, np.where(is_largest, draws, -1.0).argmax(axis=1).astype(np.float64), np.nan)
+
+
+def peak_above(curves: Curves, name: str, layers: Sequence[int]) -> list[Estimate]:
+    """A curve's value at its peak minus that at each of ``layers``, with intervals over items.
+
+    The peak is chosen on one half of the items and measured on the other, both ways: on the same items it
+    would look higher than it is. For curves that count caption words.
+    """
+    values, half = curves.array(name), members(list(curves.items.values())) % 2
+    peaks = [largest_layers(known_mean(values[half != side])[None])[0] for side in (0, 1)]
+    if not np.isfinite(peaks).all():
+        return [Estimate(math.nan, math.nan, math.nan) for _ in layers]
+    at_peak = values[np.arange(len(values)), np.array(peaks, dtype=int)[half]]
+    margins = Curves.from_arrays({"margin": at_peak[:, None] - values[:, list(layers)]}, curves.items)
+    hits_error = unseen_hits_error(curves, (name,))
+    return [
+        student_estimate(margin.value, math.hypot(margin.error, hits_error), margin.items, margin.images)
+        for margin in estimates(margins, ("margin",), lambda means: means["margin"])
+    ]
+
+
+def peak_in_words(mean: Array, noun: str) -> str:
+    """Where a curve [L + 1] is largest; layers that share the largest value are all named."""
+    largest, last = np.nanmax(mean), len(mean) - 1
+    layers = np.flatnonzero(mean >= largest - ROUNDING).tolist()
+    if len(layers) > last:
+        return f"{noun} is {largest:.3g} at every layer, without a peak"
+    where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layer_ranges(layers)} alike"
+    return f"{noun} peaks at {where} of {last} with {largest:.3g}"
+
+
+def interval_in_words(estimate: Estimate, digits: int = 3) -> str:
+    """`` [0.1, 0.14]`` with a space before it; empty without an interval."""
+    if math.isnan(estimate.low):
+        return ""
+    return f" [{estimate.low:.{digits}g}, {estimate.high:.{digits}g}]"
 
 
 def nearness(depth: Estimate, target: float, near: float) -> Estimate:

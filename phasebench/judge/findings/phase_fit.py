@@ -1,16 +1,17 @@
 """The phases of a model's mean inter curve, and how sure they are given its images (paper section 3.1).
 
-The verdict on four phases is reached in four steps:
+The verdict on four phases is reached in three steps:
 
-1. The *best* pattern is the one that an information criterion chooses on the mean curve
-   (``phases.find_phases``).
-2. A phase's height is *beyond noise* if its interval lies above ``min_height``. Four phases are *sure* if
-   each height is beyond noise, and all but the largest also jointly (``JOINT_Z``). Five or six are sure if
-   each height is beyond noise after correction for all pairs of layers (Bonferroni).
-3. The *chosen* pattern is the sure one. If none is sure, it is the best one, or four phases if the best has
-   more.
-4. Four sure phases hold, unless there is a *competitor*: a best pattern of five or six phases, each beyond
-   noise, though not sure.
+1. Four phases are fitted. A phase's height is *beyond noise* if its interval lies above ``min_height``. Four
+   phases are *sure* if each height is beyond noise, and all but the largest also jointly (``JOINT_Z``).
+2. Patterns of five and six phases that contain four are fitted too. Such a pattern is *sure* if each of its
+   heights is beyond noise after correction for all pairs of layers (Bonferroni). Its *gain* is the decrease
+   of the squared error that it brings over four phases, divided by that of four phases over fewer.
+3. Four sure phases hold if every gain is below ``SMALL_GAIN``: the extra phases are a detail. A sure pattern
+   whose gain is above ``LARGE_GAIN`` refutes them. In all other cases they are undecided.
+
+The pattern that is reported is the sure one: a longer pattern that refutes, or the four phases. If neither is
+sure, it is the pattern that an information criterion prefers (``phases.find_phases``).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from phasebench.judge.findings.phases import (
     fit_pattern,
     heights,
     isotonic_errors,
+    patterns,
     roughness,
 )
 from phasebench.judge.statistics import (
@@ -54,12 +56,39 @@ images, which makes heights look larger than they are; ``docs/statistics.md`` ha
 JOINT_Z = 3.1
 """Bound of the mean of all heights but the largest, in standard errors. If there is one phase or none, the
 boundaries are fitted to noise: each of the three heights may be large by chance, but rarely all."""
+WANDER = 2.1
+"""Factor on the curve's own roughness where heights are taken together. Roughness is measured layer by layer,
+so it sees the whole of a zigzag but only part of a wander over several layers: 1 / 2.1 of the standard
+deviation of an autoregression with coefficient 0.7."""
+SMALL_GAIN, LARGE_GAIN = 1 / 3, 2 / 3
+"""Extra phases are a detail up to the first gain, and as good as the four from the second on. The gap keeps
+noise from turning a refuted pattern into one that holds."""
 MIN_HEIGHT_SHARE = 0.005
 """Smallest height of a phase as a share of the curve's range, however sure it is."""
 LONGER: tuple[Pattern, ...] = ((*FOUR, 1, -1), (-1, *FOUR, 1), (*FOUR, 1), (-1, *FOUR))
 """Patterns of more than four phases that contain four."""
+FEWER = tuple(pattern for pattern in patterns() if len(pattern) < len(FOUR))
+"""Patterns of fewer than four phases."""
 ROUGHNESS_FACTOR = 3.0
 """Roughness counts as the curve's own if it exceeds that from sampling noise by this factor."""
+
+
+@dataclass(frozen=True)
+class Wiggle:
+    """The lowest phase of a pattern that is longer than four.
+
+    Attributes:
+        layer: the layer at its end.
+        share: its height as a share of the curve's range.
+        falls: whether it is a fall.
+    """
+
+    layer: int
+    share: float
+    falls: bool
+
+    def __str__(self) -> str:
+        return f"a {'dip' if self.falls else 'rise'} of {self.share:.1%} at layer {self.layer}"
 
 
 @dataclass(frozen=True)
@@ -82,41 +111,63 @@ class PhaseFit:
         return float(max(MIN_HEIGHT_SHARE * np.ptp(self.mean), 2 * ROUNDING))
 
     @cached_property
-    def best(self) -> Phases:
-        """The pattern that the criterion chooses; with few images it may be wrong."""
-        return find_phases(self.mean, sampling_noise(self.curves), self._errors)
+    def four(self) -> Phases:
+        """The four phases that fit best, whether they are sure or not."""
+        return fit_pattern(self.mean, FOUR, self._errors)
 
     @cached_property
-    def sure(self) -> Phases | None:
-        """Four or more phases that are sure (step 2); None if there are none."""
-        for pattern in LONGER:
-            longer = fit_pattern(self.mean, pattern, self._errors)
-            if self._are_beyond_noise(self.phase_heights(longer), self._pairs):
-                return longer
-        four_heights = self.phase_heights(self._four)
-        is_sure = self._are_beyond_noise(four_heights) and joint_z(four_heights, self.min_height) > JOINT_Z
-        return self._four if is_sure else None
+    def four_are_sure(self) -> bool:
+        """Whether each of the four heights is beyond noise, and all but the largest also jointly (step 1)."""
+        four_heights = self.phase_heights(self.four)
+        return self._are_beyond_noise(four_heights) and joint_z(four_heights, self.min_height) > JOINT_Z
+
+    @cached_property
+    def refuting(self) -> Phases | None:
+        """The longest pattern that is sure and has a large gain; None if there is none (step 3)."""
+        refuting = (p for p in self._longer if self.gain(p) > LARGE_GAIN and self._is_sure(p))
+        return next(refuting, None)
+
+    @cached_property
+    def rival(self) -> Phases | None:
+        """The longer pattern of the largest gain, if that is not small; None if it is (step 3)."""
+        best = max(self._longer, key=self.gain)
+        return best if self.gain(best) >= SMALL_GAIN else None
+
+    @cached_property
+    def wiggle(self) -> Wiggle | None:
+        """The lowest phase of a longer pattern that is beyond noise but has a small gain, if there is one."""
+        longer = [p for p in self._longer if self._are_beyond_noise(self.phase_heights(p))]
+        if self.rival or not longer:
+            return None
+        phases = max(longer, key=self.gain)
+        phase_heights = heights(self.mean, phases)
+        number = int(np.argmin(phase_heights))
+        layer = [*phases.boundaries, self.curves.last][number]
+        share = float(phase_heights[number] / np.ptp(self.mean))
+        return Wiggle(layer, share, phases.pattern[number] < 0)
+
+    def gain(self, longer: Phases) -> float:
+        """The decrease of the squared error by a longer pattern, relative to that by four phases (step 2)."""
+        smallest = ROUNDING**2 * len(self.mean)
+        return (self.four.error - longer.error) / max(self._fewer_error - self.four.error, smallest)
 
     @cached_property
     def chosen(self) -> Phases:
-        """The pattern that is reported (step 3)."""
-        return self.sure or (self._four if self.best.pattern in LONGER else self.best)
+        """The pattern that is reported."""
+        if self.refuting or self.four_are_sure:
+            return self.refuting or self.four
+        preferred = find_phases(self.mean, sampling_noise(self.curves), self._errors)
+        return self.four if preferred.pattern in LONGER else preferred
 
     @property
     def judged(self) -> Phases:
-        """The pattern whose heights are judged: the sure one, else four phases."""
-        return self.sure or self._four
+        """The pattern whose heights are judged: the one that refutes four phases, else the four."""
+        return self.refuting or self.four
 
     @property
     def heights(self) -> list[Estimate]:
         """The heights of the judged pattern."""
         return self.phase_heights(self.judged)
-
-    @cached_property
-    def competitor(self) -> Phases | None:
-        """Five or six phases that fit better than four, each beyond noise (step 4), if there are any."""
-        is_longer = self.best.pattern in LONGER
-        return self.best if is_longer and self._are_beyond_noise(self.phase_heights(self.best)) else None
 
     def phase_heights(self, phases: Phases) -> list[Estimate]:
         """Each phase's height with its interval at ``HEIGHT_LEVEL``; the boundaries are kept fixed.
@@ -134,11 +185,6 @@ class PhaseFit:
             )
         return self._heights[phases]
 
-    def lowest_z(self, phases: Phases) -> float:
-        """How far the lowest of the heights' intervals lies above ``min_height``, in standard errors."""
-        ends = [replace(height, value=_lower_end(height)) for height in self.phase_heights(phases)]
-        return min(_z_scores(ends, self.min_height))
-
     def images_to_join(self) -> int | None:
         """How many images would put ``joint_z`` above ``JOINT_Z``; None if too many."""
         measured_heights = self.heights
@@ -149,9 +195,11 @@ class PhaseFit:
 
         return images_to_decide(measured_heights[0].images, is_above)
 
-    def images_to_settle(self, competitor: Phases) -> int | None:
-        """How many images would make a competitor's phases sure; None if too many."""
-        measured_heights = self.phase_heights(competitor)
+    def images_to_refute(self) -> int | None:
+        """How many images would make the rival sure; None if too many, or if its gain is not large."""
+        if self.rival is None or self.gain(self.rival) <= LARGE_GAIN:
+            return None
+        measured_heights = self.phase_heights(self.rival)
 
         def is_sure(images: int) -> bool:
             scaled_heights = [height.with_images(images) for height in measured_heights]
@@ -164,8 +212,13 @@ class PhaseFit:
         return isotonic_errors(self.mean)
 
     @cached_property
-    def _four(self) -> Phases:
-        return fit_pattern(self.mean, FOUR, self._errors)
+    def _longer(self) -> list[Phases]:
+        return [fit_pattern(self.mean, pattern, self._errors) for pattern in LONGER]
+
+    @cached_property
+    def _fewer_error(self) -> float:
+        """The least squared error of fewer than four phases."""
+        return min(fit_pattern(self.mean, pattern, self._errors).error for pattern in FEWER)
 
     @cached_property
     def _roughness(self) -> float:
@@ -175,19 +228,26 @@ class PhaseFit:
     def _pairs(self) -> int:
         return math.comb(self.curves.last + 1, 2)
 
+    def _is_sure(self, longer: Phases) -> bool:
+        return self._are_beyond_noise(self.phase_heights(longer), self._pairs)
+
     def _are_beyond_noise(self, phase_heights: Sequence[Estimate], count: int = 1) -> bool:
         """Whether each height is beyond noise, corrected for ``count`` heights."""
         return all(_lower_end(height, count) > self.min_height + ROUNDING for height in phase_heights)
 
 
 def joint_z(phase_heights: Sequence[Estimate], bound: float) -> float:
-    """Mean of all z-scores but the largest: how far heights lie above ``bound``, in standard errors."""
-    return fmean(sorted(_z_scores(phase_heights, bound))[:-1])
+    """Mean of all z-scores but the largest: how far heights lie above ``bound``, in standard errors.
+
+    The curve's own roughness counts ``WANDER`` times.
+    """
+    wandering = [replace(height, fixed=WANDER * height.fixed) for height in phase_heights]
+    return fmean(sorted((height.value - bound) / _error(height) for height in wandering)[:-1])
 
 
-def _z_scores(phase_heights: Sequence[Estimate], bound: float) -> list[float]:
-    sizes = [math.hypot(np.nan_to_num(height.error), height.fixed, ROUNDING) for height in phase_heights]
-    return [(height.value - bound) / size for height, size in zip(phase_heights, sizes, strict=True)]
+def _error(height: Estimate) -> float:
+    """The standard error, more than rounding; a single image has none over images."""
+    return math.hypot(np.nan_to_num(height.error), height.fixed, ROUNDING)
 
 
 def _lower_end(height: Estimate, count: int = 1) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +12,9 @@ import numpy as np
 from phasebench.curves import Array, Curves
 from phasebench.judge.findings.contrast import Contrast, contrasts
 from phasebench.judge.findings.finding import Evidence
-from phasebench.judge.findings.phase_fit import JOINT_Z, LONGER, PhaseFit, joint_z
-from phasebench.judge.findings.phases import WORDS, Phases, heights
+from phasebench.judge.findings.layers import interval_in_words, near_limit, nearness
+from phasebench.judge.findings.phase_fit import JOINT_Z, PhaseFit, joint_z
+from phasebench.judge.findings.phases import FOUR, WORDS, Phases, heights
 from phasebench.judge.findings.verdict import Condition, Outcome, Verdict, verdict
 from phasebench.judge.statistics import Estimate, Means, rounded_number
 
@@ -19,8 +22,8 @@ from phasebench.judge.statistics import Estimate, Means, rounded_number
 def four_phases_verdict(fit: PhaseFit, detail: str = "", controls: tuple[Contrast, ...] = ()) -> Verdict:
     """The verdict on four phases, from their heights.
 
-    Each of the four heights is a condition. The claim does not hold if more than four phases are sure. It is
-    undecided if the four may be chance, or part of more phases (``phase_fit``, steps 2 to 4).
+    Each of the four heights is a condition. The claim does not hold if a longer pattern refutes
+    it. It is undecided if the four may be chance, or part of a longer pattern (``phase_fit``).
     """
     conditions = [
         Condition(f"height of phase {number}", height, fit.min_height)
@@ -29,16 +32,15 @@ def four_phases_verdict(fit: PhaseFit, detail: str = "", controls: tuple[Contras
     by_height = verdict(conditions, detail, controls)
     if by_height.outcome is not Outcome.HOLDS:
         return by_height
-    if fit.judged.pattern in LONGER:
+    if fit.refuting:
         return replace(by_height, outcome=Outcome.DOES_NOT_HOLD)
     excess = joint_z(fit.heights, fit.min_height) - JOINT_Z
     if excess <= 0:
-        reason = "all but the largest height, taken together, are within chance"
+        reason = "all but the largest height, taken together, may be the curve's own wander or noise"
         return by_height.undecided(reason, excess, fit.images_to_join())
-    if fit.competitor:
-        reason = f"{fit.competitor} fits better, and each of its heights is more than noise"
-        images = fit.images_to_settle(fit.competitor)
-        return by_height.undecided(reason, -fit.lowest_z(fit.competitor), images)
+    if fit.rival:
+        reason = f"{fit.rival} fits better, by {fit.gain(fit.rival):.2g} of what four phases bring over fewer"
+        return by_height.undecided(reason, math.nan, fit.images_to_refute())
     return by_height
 
 
@@ -55,17 +57,44 @@ def phases_in_controls(evidence: Evidence, phases: Phases) -> tuple[Contrast, ..
     return contrasts(evidence.curves, evidence.controls, ("inter",), height, pattern)
 
 
+PAPER_DEPTHS = (3 / 40, 10 / 40, 33 / 40)
+"""Depths of the paper's boundaries: layers 3, 10 and 33 of 40."""
+
+
 def phases_in_words(fit: PhaseFit, boundaries: list[Estimate]) -> str:
-    """Pattern, boundaries with their depths, and heights, each with its interval."""
-    numbers = ", ".join(f"{h.value:.3g} [{h.low:.3g}, {h.high:.3g}]" for h in fit.heights)
-    return f"{fit.chosen}; {_boundaries_in_words(boundaries, fit.curves.last)}; heights {numbers}"
+    """Pattern, a small extra phase if there is one, boundaries with their depths, and heights."""
+    numbers = ", ".join(f"{h.value:.3g}{interval_in_words(h)}" for h in fit.heights)
+    extra = f" with {fit.wiggle}" if fit.wiggle and fit.chosen.pattern == FOUR else ""
+    return f"{fit.chosen}{extra}; {_boundaries_in_words(boundaries, fit.curves.last)}; heights {numbers}"
 
 
 def _boundaries_in_words(boundaries: list[Estimate], last: int) -> str:
     if not boundaries:
         return "no boundary"
-    parts = [f"{b.value:.0f} [{b.low:.0f}, {b.high:.0f}] (depth {b.value / last:.2f})" for b in boundaries]
+    parts = [f"{b.value:.0f}{interval_in_words(b)} (depth {b.value / last:.2f})" for b in boundaries]
     return "at layers " + ", ".join(parts)
+
+
+def near_paper(boundaries: list[Estimate], last: int) -> list[Condition]:
+    """Whether each of three boundaries lies near the paper's depth; values in layers.
+
+    The phases' names are claims about depth ("early alignment"), which the pattern alone does not test. These
+    conditions are shown beside the verdict, but it does not need them.
+    """
+    return [
+        Condition(
+            f"boundary {number} near layer {depth * last:.3g}",
+            nearness(b, depth * last, near_limit(last) * last),
+        )
+        for number, (b, depth) in enumerate(zip(boundaries, PAPER_DEPTHS, strict=True), start=1)
+    ]
+
+
+def near_paper_in_words(conditions: Sequence[Condition]) -> str:
+    """``2 of 3 boundaries near the paper's depths (...)``."""
+    near = sum(condition.outcome is Outcome.HOLDS for condition in conditions)
+    depths = ", ".join(f"{depth:.3g}" for depth in PAPER_DEPTHS)
+    return f"{near} of {len(conditions)} boundaries near the paper's depths {depths}"
 
 
 def phases_as_data(phases: Phases, boundaries: list[Estimate]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def find_phases(curve: Array, noise: float = 0.0, tables: dict[int, Array] | Non
     tables = tables or isotonic_errors(curve)
     floor = max(np.hypot(roughness(curve), noise), ROUNDING)
     return min(
-        (fit_pattern(curve, pattern, tables) for pattern in _patterns()),
+        (fit_pattern(curve, pattern, tables) for pattern in patterns()),
         key=lambda phases: _criterion(phases, len(curve), floor),
     )
 
@@ -98,7 +98,8 @@ def _criterion(phases: Phases, size: int, floor: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> tuple[Pattern, ...]:
+def patterns() -> tuple[Pattern, ...]:
+    """All patterns of one to ``MAX_PHASES`` intervals, each way round."""
     return tuple(
         tuple(start * (-1) ** k for k in range(count))
         for count in range(1, MAX_PHASES + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -391,3 +392,47 @@ def test_a_verdict_agrees_by_its_outcome() -> None:
     assert agree(before, {**before, "value": 2.0})
     assert not agree(before, {**before, "verdict": "undecided"})
     assert not agree(before, recorded())
+
+
+def with_contents(
+    contents: str, noise: float, seed: int = 0, images: int = 24, name: str = "inter"
+) -> Record:
+    """The record of images whose content has this digest, and whose values differ from FOUR by noise."""
+    measured = curves({"inter": FOUR, "recall": FOUR}, noise=noise, seed=seed, images=images)
+    digests = {image: f"{contents}{image}-captions{image}" for image in measured.items}
+    return record(dataclasses.replace(measured, contents=digests), name)
+
+
+def test_images_of_the_same_ids_with_other_pixels_are_compared_id_by_id() -> None:
+    before = with_contents("old", 0.05)
+    after = with_contents("new", 0.05)
+    same_values = compare(before, after)
+    assert same_values.drifted == []
+    assert same_values.replaced == same_values.shared == 24
+    assert same_values.notes[0] == "24 of 24 pictures have other pixels than recorded"
+    changed = compare(before, shifted(after, 5, 0.01))  # a fifth of the spread: two samples would not differ
+    assert changed.drifted == [5]
+    other_ids = {f"x{key}": row for key, row in shifted(after, 5, 0.01)["images"].items()}
+    assert compare(before, {**shifted(after, 5, 0.01), "images": other_ids}).drifted == []
+
+
+def test_other_captions_of_the_same_pictures_are_named() -> None:
+    before = with_contents("same", 0.05, name="recall")
+    after = copy.deepcopy(before)
+    after["images"] = {key.replace("captions", "words"): row for key, row in before["images"].items()}
+    assert compare(before, after).notes[0] == "24 of 24 pictures have other captions than recorded"
+
+
+def test_a_few_replaced_pictures_are_left_out() -> None:
+    before, after = with_contents("old", 0.05), with_contents("old", 0.05)
+    first, *others = after["images"]
+    after["images"] = {"0 new-captions": after["images"][first]} | {
+        key: after["images"][key] for key in others
+    }
+    difference = compare(before, after)
+    assert (difference.shared, difference.replaced) == (23, 0)
+
+
+def test_a_change_of_pixels_that_averages_out_is_no_drift() -> None:
+    before, after = with_contents("old", 0.05), with_contents("new", 0.05, seed=1)
+    assert compare(before, after).drifted == []

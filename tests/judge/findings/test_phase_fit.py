@@ -61,7 +61,7 @@ def test_six_phases_are_not_four() -> None:
 
 
 def test_a_rise_has_no_sure_phases() -> None:
-    assert PhaseFit(noisy_curves(RISING)).sure is None
+    assert not PhaseFit(noisy_curves(RISING)).four_are_sure
     assert PhaseFit(noisy_curves(RISING)).chosen.pattern == (RISE,)
 
 
@@ -79,7 +79,7 @@ def test_a_curves_own_roughness_is_detected_with_any_number_of_images() -> None:
 
 def test_a_zigzag_gives_no_phases_with_any_number_of_images() -> None:
     rough_curves = noisy_curves(RISING + zigzag(0.03), 0.001, images=400)
-    assert PhaseFit(rough_curves).sure is None
+    assert not PhaseFit(rough_curves).four_are_sure
     rough_evidence = evidence({"inter": RISING + zigzag(0.03)}, noise=0.001, images=400)
     result = FINDINGS["four_phases"].verdict(rough_evidence)
     assert result.outcome is not Outcome.HOLDS
@@ -144,10 +144,8 @@ def test_the_phases_of_one_image_are_reported() -> None:
 
 
 def test_the_phases_of_one_image_are_sure_if_its_layers_are_smooth() -> None:
-    phases = PhaseFit(noisy_curves(CURVE, 0.0, images=1)).sure
-    assert phases is not None
-    assert phases.pattern == FOUR
-    assert PhaseFit(noisy_curves(CURVE + zigzag(0.2), 0.0, images=1)).sure is None
+    assert PhaseFit(noisy_curves(CURVE, 0.0, images=1)).four_are_sure
+    assert not PhaseFit(noisy_curves(CURVE + zigzag(0.2), 0.0, images=1)).four_are_sure
 
 
 MORE = {
@@ -167,25 +165,81 @@ def test_more_than_four_sure_phases_are_not_four(name: str, images: int) -> None
     assert result.margin > 0
 
 
-def fall_before_four(images: int) -> Verdict:
-    """The verdict on four phases after a fall of a twentieth of their height."""
-    falling = through({0: 0.04, 6: 0, 12: 1, 18: 0.3, 30: 1.2, 40: 0.6})
-    return FINDINGS["four_phases"].verdict(evidence({"inter": falling}, noise=0.05, images=images))
+def dipped(depth: float, at: int = 22) -> Array:
+    """The paper's shape with a dip of one layer in phase III, ``depth`` of the range deep."""
+    curve = CURVE.copy()
+    curve[at] -= depth * np.ptp(CURVE)
+    return curve
 
 
-def test_a_fifth_phase_that_may_be_there_leaves_four_undecided() -> None:
-    """It is more than noise, as each of the four, but not after correction for all pairs of layers."""
-    result = fall_before_four(50)
+def verdict_on(mean: Array, noise: float = 0.02, images: int = 50) -> Verdict:
+    return FINDINGS["four_phases"].verdict(evidence({"inter": mean}, noise=noise, images=images))
+
+
+@pytest.mark.parametrize("images", [24, 400])
+def test_a_small_dip_within_a_phase_is_a_detail_with_any_number_of_images(images: int) -> None:
+    result = verdict_on(dipped(0.05), noise=0.005, images=images)
+    assert result.outcome is Outcome.HOLDS
+    # Of the 5 % the rise to the next layer takes a half.
+    assert "rise, fall, rise, fall with a dip of 2." in result.detail
+    assert "% at layer 22;" in result.detail
+
+
+def test_a_dip_as_good_as_the_four_refutes_them_and_one_between_leaves_them_undecided() -> None:
+    assert verdict_on(dipped(0.2)).outcome is Outcome.DOES_NOT_HOLD
+    assert verdict_on(dipped(0.15)).outcome is Outcome.UNDECIDED
+    assert "fits better, by 0.4" in verdict_on(dipped(0.15), noise=0.001).detail
+
+
+@pytest.mark.parametrize("size", [0.005, 0.01, 0.02, 0.03])
+def test_more_noise_rarely_makes_a_refuted_claim_hold(size: float) -> None:
+    rng = np.random.default_rng(0)
+    curves_with_noise = (dipped(0.2) + size * rng.standard_normal(41) for _ in range(12))
+    outcomes = [four_phases_verdict(PhaseFit(noisy_curves(c))).outcome for c in curves_with_noise]
+    assert outcomes.count(Outcome.HOLDS) <= 1  # a zigzag may cancel the dip
+
+
+def wander(coefficient: float, size: float, rng: np.random.Generator) -> Array:
+    """An autoregression over layers [41]."""
+    values = [rng.standard_normal()]
+    for shock in rng.standard_normal(40):
+        values.append(coefficient * values[-1] + math.sqrt(1 - coefficient**2) * shock)
+    return size * np.array(values)
+
+
+@pytest.mark.parametrize("coefficient", [0.7, 0.9])
+def test_a_curve_that_only_wanders_rarely_has_four_phases(coefficient: float) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = [
+        four_phases_verdict(PhaseFit(noisy_curves(wander(coefficient, 0.05, rng)))).outcome for _ in range(40)
+    ]
+    assert outcomes.count(Outcome.HOLDS) <= 4  # before roughness counted for wander, 17 to 24 %
+
+
+def test_an_extra_phase_that_may_be_there_leaves_four_undecided() -> None:
+    """It improves the fit as much as the four, but it is not beyond noise for all pairs of layers."""
+    result = verdict_on(dipped(0.2), noise=0.21)
     assert result.outcome is Outcome.UNDECIDED
-    assert result.detail.startswith("fall, rise, fall, rise, fall fits better")
-    assert result.margin < 0
+    assert "fits better, by" in result.detail
     assert result.images_needed is not None
-    assert fall_before_four(2 * result.images_needed).outcome is Outcome.DOES_NOT_HOLD
 
 
-def test_a_fifth_phase_that_is_no_more_than_noise_leaves_four() -> None:
-    assert PhaseFit(noisy_curves(CURVE)).competitor is None
-    assert fall_before_four(10).outcome is Outcome.HOLDS
+def test_boundaries_near_the_papers_are_counted_beside_the_verdict() -> None:
+    at_paper = verdict_on(CURVE)
+    assert "3 of 3 boundaries near the paper's depths 0.075, 0.25, 0.825" in at_paper.detail
+    late = verdict_on(through({0: 0.0, 20: 0.4, 25: 0.3, 33: 0.7, 40: 0.5}))
+    assert late.outcome is Outcome.HOLDS
+    assert "1 of 3 boundaries near" in late.detail
+    assert late.data["phases"]["near_paper"] == ["does not hold", "does not hold", "holds"]
+
+
+def test_the_verdict_from_layer_1_on_is_shown() -> None:
+    only_by_layer_0 = CURVE.copy()
+    only_by_layer_0[1:4] = 0.4
+    result = verdict_on(only_by_layer_0)
+    assert result.outcome is Outcome.HOLDS
+    assert result.data["phases"]["from_layer_1"] == "undecided"
+    assert "from layer 1 on: undecided" in result.detail
 
 
 @pytest.mark.parametrize("name", MORE)

@@ -15,8 +15,9 @@ from phasebench.files import cache_folder
 from tests.faults import table
 from tests.faults.benign import MODELS, VariationResult, harmless_variations, precisions
 from tests.faults.catalogue import FAULTS, Fault
-from tests.faults.harness import Outcome, SoundModel, apply_fault, scenes
+from tests.faults.harness import SoundModel, apply_fault, scenes
 from tests.faults.kinds import BLIP, LLAVA
+from tests.faults.outcome import Outcome
 from tests.faults.patient import Patient
 
 TEMPLATE = Path(__file__).parent / "faults.md"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tests.faults import kinds
 from tests.faults.benign import VariationResult
-from tests.faults.harness import Outcome
+from tests.faults.outcome import Outcome
 
 HEAD = (
     "| fault | severity | caught after | furthest off | x allowed | named cause |\n|---|---|---|---|---|---|"

@@ -13,8 +13,9 @@ import torch
 from tests.faults import benign, corpus, table
 from tests.faults.benign import VariationResult, harmless_variations
 from tests.faults.catalogue import FAULTS, MODULES
-from tests.faults.harness import Outcome, SoundModel, apply_fault, measure_until_drift, scenes
+from tests.faults.harness import SoundModel, apply_fault, measure_until_drift, scenes
 from tests.faults.kinds import ALL_BLOCKS, BLIP, EVERYWHERE, FIRST, LLAVA, Fault, names
+from tests.faults.outcome import Outcome
 from tests.faults.patient import (
     Patient,
     block_number,

@@ -17,7 +17,11 @@ if __name__ == "__main__":
         "docs/faults.md. This takes hours.",
     )
     parser.add_argument(
-        "--keep", type=Path, metavar="FILE", help="keep outcomes in FILE; a stopped run resumes from it"
+        "--keep",
+        type=Path,
+        metavar="FILE",
+        help="keep outcomes in FILE; a stopped run resumes from it, and a finished one only names the causes "
+        "again, by the present rule",
     )
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

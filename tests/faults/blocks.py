@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import GELU
 
-from tests.faults.kinds import FIRST, LENGTH, block_name, files, memory
+from tests.faults.kinds import ALL_BLOCKS, LENGTH, block_name, files, memory, of_first_blocks
 from tests.faults.patient import Patient, block_number, edit_json, set_value
 
 SHARES = (0.01, 0.5, 1.0)
@@ -66,12 +66,12 @@ def repeat_block(patient: Patient, depth: float) -> None:
         patient.set_parameter(parameter, previous_picture.data)
 
 
-@files("RoPE's base", "100000 -> {}", (100500.0, 50000.0, 10000.0), FIRST)
+@files("RoPE's base", "100000 -> {}", (100500.0, 50000.0, 10000.0), ALL_BLOCKS)
 def set_rope_base(folder: Path, value: float) -> None:
     set_text_config(folder, "rope_parameters", value={"rope_theta": value, "rope_type": "default"})
 
 
-@files("RoPE scaled", "linear, {}", (1.01, 2.0, 8.0), FIRST)
+@files("RoPE scaled", "linear, {}", (1.01, 2.0, 8.0), ALL_BLOCKS)
 def scale_rope(folder: Path, factor: float) -> None:
     parameters = {"rope_theta": 100000.0, "rope_type": "linear", "factor": factor}
     set_text_config(folder, "rope_parameters", value=parameters)
@@ -80,18 +80,18 @@ def scale_rope(folder: Path, factor: float) -> None:
 ROPE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float8": torch.float8_e4m3fn}
 
 
-@memory("RoPE's frequencies rounded", "to {}", tuple(ROPE_DTYPES), FIRST)
+@memory("RoPE's frequencies rounded", "to {}", tuple(ROPE_DTYPES), ALL_BLOCKS)
 def round_rope_frequencies(patient: Patient, name: str) -> None:
     rotary = patient.decoder.rotary_emb
     patient.set(rotary, "inv_freq", rotary.inv_freq.to(ROPE_DTYPES[name]).float())
 
 
-@files("norm epsilon", "1e-5 -> {}", (1e-6, 1e-4, 1e-2), FIRST)
+@files("norm epsilon", "1e-5 -> {}", (1e-6, 1e-4, 1e-2), ALL_BLOCKS)
 def set_norm_epsilon(folder: Path, value: float) -> None:
     set_text_config(folder, "rms_norm_eps", value=value)
 
 
-@memory("norm weight off by one", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("norm weight off by one", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def add_one_to_norms(patient: Patient, share: float) -> None:
     for block in patient.first_blocks(share):
         patient.set_parameter(block.input_layernorm.weight, block.input_layernorm.weight + 1)
@@ -101,7 +101,7 @@ def _heads(weight: Tensor, patient: Patient) -> Tensor:
     return weight.view(-1, patient.blocks[0].self_attn.head_dim, weight.shape[1])
 
 
-@memory("heads grouped otherwise (GQA)", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("heads grouped otherwise (GQA)", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def reorder_query_heads(patient: Patient, share: float) -> None:
     """Query heads in an order as if keys and values were tiled, not repeated."""
     for block in patient.first_blocks(share):
@@ -111,7 +111,7 @@ def reorder_query_heads(patient: Patient, share: float) -> None:
         patient.set_parameter(weight, tiled.reshape(weight.shape))
 
 
-@memory("queries and keys in the other RoPE order", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("queries and keys in the other RoPE order", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def interleave_rope(patient: Patient, share: float) -> None:
     """As a conversion without its permutation leaves them."""
     for block in patient.first_blocks(share):
@@ -121,19 +121,19 @@ def interleave_rope(patient: Patient, share: float) -> None:
             patient.set_parameter(part.weight, mixed.reshape(part.weight.shape))
 
 
-@files("more heads, and narrower", "{}", (("18 of 32", 18, 6, 32), ("36 of 16", 36, 12, 16)), FIRST)
+@files("more heads, and narrower", "{}", (("18 of 32", 18, 6, 32), ("36 of 16", 36, 12, 16)), ALL_BLOCKS)
 def narrow_heads(folder: Path, value: tuple[str, int, int, int]) -> None:
     names = ("num_attention_heads", "num_key_value_heads", "head_dim")
     for name, count in zip(names, value[1:], strict=True):
         set_text_config(folder, name, value=count)
 
 
-@files("key and value heads miscounted", "3 -> {}", (1, 9), FIRST)
+@files("key and value heads miscounted", "3 -> {}", (1, 9), ALL_BLOCKS)
 def miscount_key_value_heads(folder: Path, count: int) -> None:
     set_text_config(folder, "num_key_value_heads", value=count)
 
 
-@memory("attention's scale", "times {}", (1.01, 1.125, 8.0), FIRST)
+@memory("attention's scale", "times {}", (1.01, 1.125, 8.0), ALL_BLOCKS)
 def scale_attention(patient: Patient, factor: float) -> None:
     for block in patient.blocks:
         patient.set(block.self_attn, "scaling", block.self_attn.scaling * factor)
@@ -153,20 +153,20 @@ def _replace_mask(patient: Patient, block: Any, hidden_positions: Tensor | None)
     patient.hook_arguments(block.self_attn, change)
 
 
-@memory("causal mask lost", "in {:.0%} of the blocks", SHARES, FIRST)
+@memory("causal mask lost", "in {:.0%} of the blocks", SHARES, of_first_blocks)
 def lose_causal_mask(patient: Patient, share: float) -> None:
     for block in patient.first_blocks(share):
         _replace_mask(patient, block, None)
 
 
-@memory("attention sees a window only", "of {} positions", (40, 20, 5), FIRST)
+@memory("attention sees a window only", "of {} positions", (40, 20, 5), ALL_BLOCKS)
 def limit_attention_window(patient: Patient, width: int) -> None:
     distance = torch.arange(512)[:, None] - torch.arange(512)[None]
     for block in patient.blocks:
         _replace_mask(patient, block, (distance < 0) | (distance >= width))
 
 
-@memory("another activation", "in {:.0%} of the blocks", SHARES, FIRST)
+@memory("another activation", "in {:.0%} of the blocks", SHARES, of_first_blocks)
 def replace_activation(patient: Patient, share: float) -> None:
     for block in patient.first_blocks(share):
         patient.set(block.mlp, "act_fn", GELU())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import bundled_models, resolve_models
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
+from tests.faults.outcome import CAUSE_FACTS, Outcome, pack
 from tests.faults.patient import Patient, copy_checkpoint
 from tests.support.synthetic import TOLERANCES
 
@@ -35,44 +36,6 @@ STEPS = (1, 2, 4, 8, 16, 50)
 """Numbers of images after which curves are compared."""
 COMPARED = tuple(name for name in CURVES if name not in OF_OTHER_CAPTIONS)
 """Curves that a run on part of the images compares image by image."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of one fault at one severity.
-
-    Attributes:
-        severities: how many severities the fault has.
-        images: after how many images there was drift; 0 if the model was refused, None if neither.
-        curve, layer, excess: the largest difference, divided by the allowed one.
-        first_layers: curve -> the first layer that drifted.
-        cause, expected: the cause that was named, and the part that it should contain.
-        refusal: why the model was not measured.
-    """
-
-    fault: str
-    family: str
-    label: str
-    severity: int
-    severities: int
-    images: int | None = None
-    curve: str = ""
-    layer: int = -1
-    excess: float = 0.0
-    first_layers: dict[str, int] = field(default_factory=dict)
-    cause: str = ""
-    expected: str = ""
-    refusal: str = ""
-
-    @property
-    def is_caught(self) -> bool:
-        return self.images is not None
-
-    @property
-    def has_right_cause(self) -> bool:
-        return bool(self.expected) and self.expected in self.cause
-
-    as_dict = asdict
 
 
 def differences(reference: dict[str, Record], measured: Curves) -> list[Difference]:
@@ -202,14 +165,17 @@ def _outcome(records: dict[str, Record], curves: Curves, number: int, fields: di
     curve_differences = differences(records, curves)
     worst = max(curve_differences, key=lambda difference: float(difference.excess[difference.worst]))
     layer, drifted = worst.worst, any(difference.drifted for difference in curve_differences)
+    facts = records["inter"]["provenance"], curves.provenance
+    provenance = [{name: side[name] for name in CAUSE_FACTS} for side in facts]
     return Outcome(
         **fields,
         images=number if drifted else None,
         curve=worst.curve,
         layer=layer,
         excess=float(worst.excess[layer]),
-        first_layers={diff.curve: min(diff.drifted) for diff in curve_differences if diff.drifted},
-        cause=cause(curve_differences, records["inter"]["provenance"], curves.provenance),
+        differences=[pack(difference) for difference in curve_differences],
+        provenance=provenance,
+        cause=cause(curve_differences, *provenance),
     )
 
 
@@ -224,7 +190,7 @@ def apply_fault(
         "label": fault.label(severity),
         "severity": severity,
         "severities": len(fault.severities),
-        "expected": fault.expected_part(severity, blocks),
+        "expected": fault.expected_parts(severity, blocks),
     }
     if fault.in_files:
         return _apply_to_files(sound_model, fault, severity, fields)

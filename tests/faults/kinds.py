@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,15 @@ TEXT = "before the language model: text"
 HEAD = "final norm or output head"
 LENGTH = "missing or added"
 FIRST = "block 1, or"
+EVERYWHERE = "everywhere"
+ALL_BLOCKS = (FIRST, EVERYWHERE)
 """Parts of the sentence that should name the cause (``phasebench.judge.drift.cause``)."""
+NEAR = 5
+"""A cause "at or before block k" is right if the block is k or at most so many blocks before it: a sixth of
+the 30 blocks."""
+BLOCK, AT_OR_BEFORE = r"block (\d+)", r"at or before block (\d+)"
 
-ExpectedCause = str | Callable[[Any, int], str]
+ExpectedCause = str | Sequence[str] | Callable[[Any, int], str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class Fault:
         severities: the values, mildest first.
         change: applies it to a patient, or to a copied folder.
         in_files: whether it is applied to files.
-        expected_cause: a part of the cause that should be named; a function of severity and number of blocks
-            if it depends on them; empty if the curves cannot show the cause.
+        expected_cause: a part of the cause that should be named, or several of which one should; a function
+            of severity and number of blocks if it depends on them; empty if the curves cannot show the cause.
         family: the family of models it is for.
         data: the dataset that shows it; the scenes already have the model's own size.
     """
@@ -55,12 +62,12 @@ class Fault:
             self.label_format.format(*value) if isinstance(value, tuple) else self.label_format.format(value)
         )
 
-    def expected_part(self, severity: int, blocks: int) -> str:
-        return (
-            self.expected_cause
-            if isinstance(self.expected_cause, str)
-            else self.expected_cause(self.severities[severity], blocks)
-        )
+    def expected_parts(self, severity: int, blocks: int) -> tuple[str, ...]:
+        """The parts of the cause one of which should be named; empty if the curves cannot show the cause."""
+        parts = self.expected_cause
+        if callable(parts):
+            parts = parts(self.severities[severity], blocks)
+        return tuple(part for part in ([parts] if isinstance(parts, str) else parts) if part)
 
 
 FAULTS: list[Fault] = []
@@ -98,6 +105,19 @@ def files(
         return change
 
     return register
+
+
+def of_first_blocks(share: Any, _blocks: int) -> Sequence[str]:
+    """The cause of a fault of this share of the blocks, from the first on."""
+    return ALL_BLOCKS if share == 1 else (FIRST,)
+
+
+def names(cause: str, part: str) -> bool:
+    """Whether a cause names this part: contains it, or says "at or before" a block that is near to it."""
+    block, last = re.match(BLOCK, part), re.search(AT_OR_BEFORE, cause)
+    if block and last:
+        return 0 <= int(last[1]) - int(block[1]) <= NEAR
+    return re.search(rf"{re.escape(part)}(?!\d)", cause) is not None
 
 
 def block_name(depth: Any, blocks: int) -> str:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from tests.faults import kinds
 from tests.faults.benign import VariationResult
-from tests.faults.harness import Outcome
+from tests.faults.outcome import Outcome
 
 HEAD = (
     "| fault | severity | caught after | furthest off | x allowed | named cause |\n|---|---|---|---|---|---|"
 )
+
+PLACES = {
+    kinds.EVERYWHERE: "every block",
+    kinds.BEFORE: "before the language model",
+    "block ": "one block, the first blocks, positions",
+    kinds.HEAD: "final norm or output head",
+}
+"""A part of the expected cause -> the group of faults with it; the first that fits counts."""
+OTHER_PLACE = "prompt, layout, number of blocks"
+UNCERTAIN = ("at or before", "or only")
+"""Words of a cause that leaves several places open."""
 
 
 def faults(outcomes: Sequence[Outcome]) -> str:
@@ -75,16 +87,29 @@ def _percentage(part: int, whole: int) -> str:
 
 
 def causes(outcomes: Iterable[Outcome]) -> str:
-    """A sentence: how often the named cause was right, among the faults that have an expected cause."""
+    """A table: how often the named cause was right, among the faults that have an expected cause."""
     measured = [o for o in outcomes if o.is_caught and not o.refusal and o.expected]
-    right = sum(outcome.has_right_cause for outcome in measured)
-    unnamed = sum(not outcome.cause for outcome in measured)
-    wrong = len(measured) - right - unnamed
-    return (
-        f"{len(measured)} of the caught faults were not refused and have a location that curves can show. "
-        f"The named cause was right for {right} of them ({_percentage(right, len(measured))}), wrong for "
-        f"{wrong}, and missing for {unnamed}."
-    )
+    groups = {name: [o for o in measured if _place(o) == name] for name in [*PLACES.values(), OTHER_PLACE]}
+    lines = [
+        "| place of the fault | faults | right | share | of them uncertain | wrong | none named |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(_cause_line(*group) for group in [*groups.items(), ("all", measured)])])
+
+
+def _place(outcome: Outcome) -> str:
+    """The group of faults by the place that the cause should name."""
+    expected = "; ".join(outcome.expected)
+    return next((name for part, name in PLACES.items() if part in expected), OTHER_PLACE)
+
+
+def _cause_line(name: str, outcomes: Sequence[Outcome]) -> str:
+    right = [outcome for outcome in outcomes if outcome.has_right_cause]
+    uncertain = sum(any(word in outcome.cause for word in UNCERTAIN) for outcome in right)
+    unnamed = sum(not outcome.cause for outcome in outcomes)
+    wrong = len(outcomes) - len(right) - unnamed
+    share = _percentage(len(right), len(outcomes))
+    return f"| {name} | {len(outcomes)} | {len(right)} | {share} | {uncertain} | {wrong} | {unnamed} |"
 
 
 def missed(outcomes: Iterable[Outcome]) -> str:

@@ -13,8 +13,9 @@ import torch
 from tests.faults import benign, corpus, table
 from tests.faults.benign import VariationResult, harmless_variations
 from tests.faults.catalogue import FAULTS, MODULES
-from tests.faults.harness import Outcome, SoundModel, apply_fault, measure_until_drift, scenes
-from tests.faults.kinds import BLIP, LLAVA, Fault
+from tests.faults.harness import SoundModel, apply_fault, measure_until_drift, scenes
+from tests.faults.kinds import ALL_BLOCKS, BLIP, EVERYWHERE, FIRST, LLAVA, Fault, names
+from tests.faults.outcome import Outcome
 from tests.faults.patient import (
     Patient,
     block_number,
@@ -24,6 +25,7 @@ from tests.faults.patient import (
     random_weights_like,
     set_value,
 )
+from tests.faults.small import round_mantissa
 
 CAUGHT = (
     "image mean wrong or dropped", "channels in another order (BGR)", "turned, as by a lost EXIF mark",
@@ -106,15 +108,55 @@ def test_the_catalogue_is_complete() -> None:
     keys = [(fault.family, fault.name) for fault in FAULTS]
     assert len(set(keys)) == len(keys) >= 40
     assert all(2 <= len(fault.severities) <= 3 for fault in FAULTS)
-    assert len(MODULES) == 5
+    assert len(MODULES) == 6
     labels = [[fault.label(k) for k in range(len(fault.severities))] for fault in FAULTS]
     assert all(len(set(group)) == len(group) for group in labels)
 
 
 def test_blocks_are_counted_from_one() -> None:
     assert [block_number(depth, 30) for depth in (0.0, 0.5, 1.0)] == [1, 15, 30]
-    assert find_fault("a block skipped").expected_part(0, 30) == "block 30"
-    assert find_fault("two blocks swapped").expected_part(2, 30) == "block 7"
+    assert find_fault("a block skipped").expected_parts(0, 30) == ("block 30",)
+    assert find_fault("two blocks swapped").expected_parts(2, 30) == ("block 7",)
+
+
+@pytest.mark.parametrize(
+    ("cause", "part", "right"),
+    [
+        ("block 15, its attention or what it reads", "block 15", True),
+        ("block 15, its attention or what it reads", "block 1", False),
+        ("at or before block 18 (the difference there is only 2 x allowed)", "block 15", True),
+        ("at or before block 18 (the difference there is only 2 x allowed)", "block 1", False),
+        ("at or before block 14 (the difference there is only 2 x allowed)", "block 15", False),
+        ("at or before block 4 (the difference there is only 2 x allowed)", FIRST, True),
+        ("everywhere: precision, or a change of all blocks", FIRST, False),
+        ("everywhere: precision, or a change of all blocks", EVERYWHERE, True),
+    ],
+)
+def test_a_cause_at_or_before_a_block_is_right_if_the_block_is_near(
+    cause: str, part: str, right: bool
+) -> None:
+    assert names(cause, part) == right
+
+
+def test_a_fault_of_all_blocks_may_be_named_everywhere() -> None:
+    lost_mask = find_fault("causal mask lost")
+    assert [lost_mask.expected_parts(k, 30) for k in range(3)] == [(FIRST,), (FIRST,), ALL_BLOCKS]
+
+
+def test_a_kept_outcome_is_judged_again_without_measuring(sound_models: dict[str, SoundModel]) -> None:
+    """Its differences survive the file; the cause and what is expected come from the present rule."""
+    fault = find_fault("a block skipped")
+    result = apply_fault(sound_models[LLAVA], fault, 1)
+    kept = replace(Outcome(**json.loads(json.dumps(result.as_dict()))), cause="another", expected=["another"])
+    again = kept.judged_again(fault.expected_parts)
+    assert (again.cause, tuple(again.expected)) == (result.cause, result.expected)
+    assert result.has_right_cause
+
+
+def test_inputs_are_rounded_as_in_a_narrow_format() -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(round_mantissa(values, 7), values.bfloat16().float(), rtol=2**-8)
+    assert set((round_mantissa(values, 10).view(torch.int32) & 0x1FFF).tolist()) == {0}
 
 
 def test_noise_has_its_norm_and_a_random_weight_its_standard_deviation() -> None:
@@ -167,7 +209,7 @@ def outcome(**changes: object) -> Outcome:
         "label": "much",
         "severity": 1,
         "severities": 3,
-        "expected": "block 3",
+        "expected": ["block 3"],
     }
     return Outcome(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -186,7 +228,25 @@ def test_the_tables_have_what_was_caught_refused_and_missed() -> None:
     assert lines[3].endswith("| 16 images | `recall`, layer 2 | 1.2 | wrong: final norm |")
     assert table.missed(outcomes) == "- f, much"
     assert "| middle | 4 | 3 | 75.0% | 1 |" in table.shares(outcomes)
-    assert "right for 1 of them (50.0%), wrong for 1, and missing for 0" in table.causes(outcomes)
+
+
+def test_causes_are_counted_by_place_and_by_how_sure_they_are() -> None:
+    place = {"images": 1, "excess": 2.0}
+    outcomes = [
+        outcome(**place, cause="block 3, its attention"),
+        outcome(**place, cause="at or before block 4 (the difference there is 2 x allowed)"),
+        outcome(**place, cause="final norm or output head: no"),
+        outcome(**place, cause=""),
+        outcome(
+            **place, cause="everywhere: precision; or only before", expected=["block 1, or", "everywhere"]
+        ),
+        outcome(**place, cause="no place is expected", expected=[]),
+        outcome(images=0, refusal="states are not finite"),
+    ]
+    text = table.causes(outcomes)
+    assert "| every block | 1 | 1 | 100.0% | 1 | 0 | 0 |" in text
+    assert "| one block, the first blocks, positions | 4 | 2 | 50.0% | 1 | 1 | 1 |" in text
+    assert "| all | 5 | 3 | 60.0% | 2 | 1 | 1 |" in text
 
 
 def test_of_two_severities_the_milder_is_the_middle_one() -> None:

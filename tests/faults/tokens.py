@@ -131,6 +131,11 @@ def renumber_tokens(folder: Path, start: int) -> None:
     edit_json(folder / "tokenizer.json", change)
 
 
+@files("a tokenizer's merge lost", "the {}th", (20000, 300))
+def lose_merge(folder: Path, number: int) -> None:
+    edit_json(folder / "tokenizer.json", lambda config: config["model"]["merges"].pop(number - 1))
+
+
 @files("special tokens lost", "{}", ("<|im_end|>", "<|im_start|>", "both"), LAYOUT)
 def lose_special_tokens(folder: Path, tokens: str) -> None:
     lost_tokens = {"<|im_end|>", "<|im_start|>"} if tokens == "both" else {tokens}

@@ -138,6 +138,11 @@ def weaken_cross_attention(patient: Patient, part: float) -> None:
         patient.set_parameter(parameter, (1 - part) * parameter)
 
 
+@files("Q-Former's norm epsilon", "1e-12 -> {}", (1e-5, 1e-3, 1e-1), IMAGES, BLIP)
+def set_qformer_epsilon(folder: Path, value: float) -> None:
+    set_value(folder / "config.json", "qformer_config", "layer_norm_eps", value=value)
+
+
 @memory("noise on the Q-Former", "{:g} relative", RELATIVE, IMAGES, BLIP)
 def add_noise_to_qformer(patient: Patient, relative: float) -> None:
     _add_noise(patient, patient.model.qformer, relative)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.faults.kinds import FIRST, HEAD, block_name, memory
+from tests.faults.kinds import ALL_BLOCKS, HEAD, block_name, memory, of_first_blocks
 from tests.faults.patient import Patient, noise, random_weights_like
 
 RELATIVE = (1e-3, 1e-2, 1e-1)
@@ -35,25 +35,25 @@ def _round_to_float8(weight: Tensor) -> Tensor:
     return (weight / scale).to(torch.float8_e4m3fn).to(weight.dtype) * scale
 
 
-@memory("weights in int8", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("weights in int8", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def round_to_int8(patient: Patient, share: float) -> None:
     for weight in _block_matrices(patient, share):
         patient.set_parameter(weight, _round_to_integers(weight, 8))
 
 
-@memory("weights in int4", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("weights in int4", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def round_to_int4(patient: Patient, share: float) -> None:
     for weight in _block_matrices(patient, share):
         patient.set_parameter(weight, _round_to_integers(weight, 4))
 
 
-@memory("weights in fp8", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("weights in fp8", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def round_to_fp8(patient: Patient, share: float) -> None:
     for weight in _block_matrices(patient, share):
         patient.set_parameter(weight, _round_to_float8(weight))
 
 
-@memory("weights that went through bfloat16", "{:.0%} of the blocks", SHARES, FIRST)
+@memory("weights that went through bfloat16", "{:.0%} of the blocks", SHARES, of_first_blocks)
 def round_to_bfloat16(patient: Patient, share: float) -> None:
     for weight in _block_matrices(patient, share):
         patient.set_parameter(weight, weight.bfloat16().float())
@@ -75,12 +75,12 @@ def _merge_adapter(patient: Patient, relative: float, times: float) -> None:
             )
 
 
-@memory("LoRA merged twice", "adapter of {:g} relative", RELATIVE, FIRST)
+@memory("LoRA merged twice", "adapter of {:g} relative", RELATIVE, ALL_BLOCKS)
 def merge_adapter_twice(patient: Patient, relative: float) -> None:
     _merge_adapter(patient, relative, 1)
 
 
-@memory("LoRA merged with the wrong sign", "adapter of {:g} relative", RELATIVE, FIRST)
+@memory("LoRA merged with the wrong sign", "adapter of {:g} relative", RELATIVE, ALL_BLOCKS)
 def merge_adapter_with_wrong_sign(patient: Patient, relative: float) -> None:
     _merge_adapter(patient, relative, -2)
 
@@ -109,7 +109,7 @@ def add_noise_to_embeddings(patient: Patient, relative: float) -> None:
     patient.set_parameter(weight, weight + noise(weight, relative))
 
 
-@memory("averaged with another model", "{:.0%} of the way, every block", (0.01, 0.1, 0.5), FIRST)
+@memory("averaged with another model", "{:.0%} of the way, every block", (0.01, 0.1, 0.5), ALL_BLOCKS)
 def average_blocks(patient: Patient, part: float) -> None:
     for seed, weight in enumerate(_block_matrices(patient, 1.0)):
         patient.set_parameter(weight, torch.lerp(weight, random_weights_like(weight, seed), part))

@@ -2,6 +2,10 @@
 
 A layer's states depend only on the layers before it, so the first layer that moved shows where to look. Only
 the lens depends on the final norm and the output head.
+
+A small fault may begin before the first layer at which a difference exceeds the allowed one. So the cause
+names a place only after a clear step (``STEP``). Otherwise it is "at or before block k", or "everywhere" if a
+small difference of the first layers grows with the layers (``GROWTH``).
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from phasebench.catalog import ATTENTION, CURVES, LENS, SIMILARITY
-from phasebench.curves import Curves
+from phasebench.curves import Array, Curves
 from phasebench.errors import InputError
 from phasebench.judge.drift.difference import Difference
 from phasebench.judge.drift.provenance import layout
@@ -22,6 +28,14 @@ TEXT = "before the language model: text embeddings or tokenizer"
 ENTRY = "before the language model: what enters its first block"
 HEAD = "final norm or output head: only what the lens decodes moved"
 ALL_BLOCKS = "or what all blocks share: order of the tokens, positions, mask, precision, a setting"
+EVERYWHERE = "everywhere: precision, or a change of all blocks"
+STEP = 100.0
+"""The first drifted layer is certain if its difference, as a multiple of the allowed one, is so many times
+the largest before it (at layer 0, which has none before it: so many times the allowed one). Attention may
+move a hundred times as much as the states that it reads: a smaller step may show an earlier block's fault."""
+GROWTH = 5.0
+"""A small difference at layer 0 or 1 comes from everywhere if the median of the layers after it is so many
+times as large: blocks that are as recorded pass a difference on, but changes of all blocks add up."""
 
 
 def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -40,7 +54,7 @@ def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: M
     first_layers = {diff.curve: min(diff.drifted) for diff in by_image if diff.drifted}
     if not first_layers:
         return ""
-    return _prompt_cause(before, after) or _layer_cause(first_layers)
+    return _prompt_cause(before, after) or _layer_cause(first_layers, by_image)
 
 
 def likely_cause(reference: Reference, run_id: str, measured: Curves) -> str:
@@ -75,19 +89,42 @@ def _prompt_cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return f"the prompt's layout changed, not its text (processor or tokenizer): {changes}" if changes else ""
 
 
-def _layer_cause(first_layers: Mapping[str, int]) -> str:
+def _layer_cause(first_layers: Mapping[str, int], differences: Sequence[Difference]) -> str:
     """The cause that the layers show; ``first_layers``: curve -> its first layer that drifted."""
     states = min((first_layers[name] for name in SIMILARITY if name in first_layers), default=None)
     rows = min((first_layers[name] for name in ATTENTION if name in first_layers), default=None)
     layers = [layer for layer in (states, rows) if layer is not None]
     if not layers:
         return HEAD if any(name in first_layers for name in LENS) else ""
-    first = min(layers)
+    first, sizes = min(layers), _sizes(differences)
     if first == 0:
-        return _entry_cause(first_layers)
-    if first == 1 and first_layers.get("intra_visual") == 1 and first_layers.get("intra_text") != 1:
-        return f"{IMAGE} (only image tokens moved at layer 1: the size of what enters block 1)"
-    return _block_cause(first, rows)
+        place = _entry_cause(first_layers)
+    elif first == 1 and first_layers.get("intra_visual") == 1 and first_layers.get("intra_text") != 1:
+        place = f"{IMAGE} (only image tokens moved at layer 1: the size of what enters block 1)"
+    else:
+        place = _block_cause(first, rows)
+    return place if _is_step(sizes, first) else _uncertain_cause(sizes, first, place)
+
+
+def _sizes(differences: Sequence[Difference]) -> Array:
+    """The largest excess of any curve of the states or of attention, per layer [L + 1]."""
+    sizes = [diff.excess for diff in differences if diff.curve not in LENS]
+    return np.asarray(np.nan_to_num(sizes, nan=0.0, posinf=np.inf).max(axis=0), dtype=np.float64)
+
+
+def _is_step(sizes: Array, first: int) -> bool:
+    """Whether the difference at the first drifted layer stands out from those before it."""
+    return bool(sizes[first] >= STEP * (sizes[:first].max() if first else 1.0))
+
+
+def _uncertain_cause(sizes: Array, first: int, place: str) -> str:
+    """The cause of a small difference; ``place``: where the first drifted layer alone points to."""
+    size, is_block = f"{sizes[first]:.2g} x allowed", place.startswith("block")
+    if is_block:
+        place = f"at or before block {first}"
+    if first <= 1 and np.median(sizes[first + 1 :]) > GROWTH * sizes[first]:
+        return f"{EVERYWHERE} ({size} at layer {first}, and growing); or only {place}"
+    return f"{place} (the difference there is {size})" if is_block else place
 
 
 def _entry_cause(first_layers: Mapping[str, int]) -> str:

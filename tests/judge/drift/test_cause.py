@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ def difference(curve: str, first: int | None, **changes: Any) -> Difference:
 
 def cause_from(first_layers: Mapping[str, int], after: Mapping[str, Any] = PROMPT) -> str:
     return cause([difference(name, first_layers.get(name)) for name in CURVES], PROMPT, after)
+
+
+def cause_of_sizes(sizes: Mapping[str, Sequence[float]]) -> str:
+    """The cause where curves differ by these multiples of the allowed difference, and others do not."""
+    changes = {name: np.array(sizes.get(name, [0.0] * LAYERS)) for name in CURVES}
+    return cause(
+        [difference(name, None, measured=change) for name, change in changes.items()], PROMPT, PROMPT
+    )
 
 
 def test_without_drift_no_cause_is_named() -> None:
@@ -75,6 +83,48 @@ def test_drift_from_layer_1_on_is_the_first_block_or_a_common_part() -> None:
 def test_drift_from_a_later_layer_on_is_that_block(rows: int, part: str) -> None:
     sentence = cause_from({"inter": 4, "intra_text": 4, "total": rows, "recall": 5})
     assert sentence.startswith(f"block 4, {part}")
+
+
+@pytest.mark.parametrize(
+    ("before", "sentence"),
+    [
+        (0.0, "block 4, its attention"),
+        (0.02, "block 4, its attention"),
+        (0.5, "at or before block 4 (the difference there is 5 x allowed)"),
+    ],
+)
+def test_without_a_clear_step_the_block_may_be_an_earlier_one(before: float, sentence: str) -> None:
+    sizes = {"intra_text": [0.0, 0, before / 2, before, 1, 2, 3], "total": [0.0, 0, 0, 0, 5, 9, 9]}
+    assert cause_of_sizes(sizes).startswith(sentence)
+
+
+def test_an_infinite_difference_is_a_clear_step() -> None:
+    assert cause_of_sizes({"total": [0, 0, 0, 0.9, np.inf, 1, 1]}).startswith("block 4")
+
+
+def test_a_small_difference_that_grows_from_the_first_layers_on_is_everywhere() -> None:
+    sizes = {"intra_visual": [2.0, 3, 4, 5, 6, 7, 8], "total": [0.0, 9, 11, 30, 30, 30, 30]}
+    assert cause_of_sizes(sizes) == (
+        "everywhere: precision, or a change of all blocks (2 x allowed at layer 0, and growing); or only "
+        "before the language model: image preprocessing, vision encoder or projector"
+    )
+    sizes = {"intra_text": [0.5, 3, 4, 5, 6, 7, 8], "total": [0.0, 2, 20, 30, 30, 30, 30]}
+    assert cause_of_sizes(sizes) == (
+        "everywhere: precision, or a change of all blocks (3 x allowed at layer 1, and growing); or only "
+        "at or before block 1"
+    )
+
+
+def test_a_difference_that_the_blocks_only_pass_on_is_before_them() -> None:
+    """Likewise a large one, however it grows."""
+    image = "before the language model: image"
+    assert cause_of_sizes({"intra_visual": [2.0, 3, 4, 5, 6, 7, 8]}).startswith(image)
+    assert cause_of_sizes({"intra_visual": [100.0, 3e3, 4e3, 5e3, 6e3, 7e3, 8e3]}).startswith(image)
+
+
+def test_the_lens_does_not_decide_how_large_a_difference_is() -> None:
+    sizes = {"inter": [0.0, 0, 0, 5, 5, 5, 5], "max_logit": [9.0, 9, 9, 9, 9, 9, 9]}
+    assert cause_of_sizes(sizes).startswith("block 3, after its attention")
 
 
 def test_drift_of_the_lens_alone_is_norm_or_head() -> None:

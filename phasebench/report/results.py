@@ -10,6 +10,8 @@ from phasebench.report.entries import DriftEntry, Entry, FindingEntry, Measureme
 
 SCHEMA = 1
 """Version of the results file, raised when a key is removed, renamed or gets another meaning."""
+LEFT_OUT_OF_DRIFT = ("baseline", "by_layer", "left")
+"""Keys of a drift that are left out of the results file if they are empty."""
 Kind = TypeVar("Kind", bound=Entry)
 
 
@@ -96,8 +98,8 @@ class Results:
 
 
 def _drift(entry: DriftEntry) -> dict[str, Any]:
-    """A drift in the form of the results file; ``baseline`` and ``left`` are left out if they are empty."""
-    empty = [name for name in ("baseline", "left") if not getattr(entry, name)]
+    """A drift in the form of the results file, without the keys that are left out if they are empty."""
+    empty = [name for name in LEFT_OUT_OF_DRIFT if not getattr(entry, name)]
     return reported(entry, "curve", *empty)
 
 

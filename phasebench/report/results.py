@@ -42,18 +42,20 @@ class Results:
     Attributes:
         by_run: ``<model>/<dataset>`` -> the entries of its cases.
         failures: the cases that failed.
+        interrupted: what is kept of an interrupted run, in words; empty if the run was not interrupted.
     """
 
     by_run: Mapping[str, Sequence[Entry]]
     failures: Sequence[Failure] = field(default=())
+    interrupted: str = ""
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], failures: Sequence[Failure] = ()) -> Results:
+    def of(cls, entries: Iterable[Entry], failures: Sequence[Failure] = (), interrupted: str = "") -> Results:
         """Group entries by their model and dataset."""
         by_run: dict[str, list[Entry]] = {}
         for entry in entries:
             by_run.setdefault(entry.run, []).append(entry)
-        return cls(dict(sorted(by_run.items())), failures)
+        return cls(dict(sorted(by_run.items())), failures, interrupted)
 
     @property
     def run_ids(self) -> list[str]:

@@ -164,7 +164,7 @@ def _phases(
     caption = f"{BANDS} {DASHED} Dotted: controls.{_intervals_in_words(boundaries)}"
     return Figure(
         "figure-1", "Similarity between image and text", caption, "mean cosine",
-        _last(entry), lines, None, names, boundaries, paper="Figure 1",
+        last_layer(entry), lines, None, names, boundaries, paper="Figure 1",
     )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def _modalities(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Fi
     return Figure(
         "figure-3", "Similarity within and between modalities",
         f"{BANDS} {DASHED} Without sinks: click in the legend, or see the numbers.", "mean cosine",
-        _last(entry), lines, paper="Figure 3",
+        last_layer(entry), lines, paper="Figure 3",
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _heatmaps(entry: MeasurementEntry) -> Iterator[Figure]:
                 f"figure-4-heatmap{f'-{number}' if number else ''}",
                 f"Attention of the last text token, {subject}",
                 "Norm of what each position contributes, on a logarithmic scale.",
-                "layer", _last(entry), heat=Heat(rows, _visual(entry)), paper="Figure 4, above",
+                "layer", last_layer(entry), heat=Heat(rows, _visual(entry)), paper="Figure 4, above",
             )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def _positions(entry: MeasurementEntry) -> Figure | None:
     return Figure(
         "figure-4-lines", "Attention of the last text token to single tokens",
         "Norms, mean over images; the first five positions and the mean of all others.",
-        "norm", _last(entry), lines, log=True, paper="Figure 4, below",
+        "norm", last_layer(entry), lines, log=True, paper="Figure 4, below",
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def _mean(values: Sequence[Value]) -> Value:
 def _shares(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Figure:
     return Figure(
         "figure-4-shares", "Where the attention of the last text token goes", f"{BANDS} {DASHED}",
-        "share of the norm", _last(entry), _lines(entry, baselines, "figure-4-shares"),
+        "share of the norm", last_layer(entry), _lines(entry, baselines, "figure-4-shares"),
     )  # fmt: skip
 
 
@@ -249,10 +249,10 @@ def _recall(
     caption = f"{BANDS} {DASHED} Without lift, recall says nothing about the image."
     return Figure(
         "figure-5", "Caption words that the image tokens decode to", caption, "recall",
-        _last(entry), lines, None, names, boundaries, paper="Figure 5",
+        last_layer(entry), lines, None, names, boundaries, paper="Figure 5",
     )  # fmt: skip
 
 
-def _last(entry: MeasurementEntry) -> int:
+def last_layer(entry: MeasurementEntry) -> int:
     """L: the number of the last layer."""
     return next(iter(entry.curves.values()))["layer"][-1]

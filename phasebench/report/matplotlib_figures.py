@@ -27,7 +27,7 @@ from phasebench.report.results import Results
 PALETTE = ("#0067a5", "#c24a00", "#00795a", "#9c2f86", "#6a5300", "#3c3cc4", "#5d646e", "#b0203a")
 MARKERS = "osD^x*+p"
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: Any = {
     "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -67,7 +67,7 @@ def write(folder: Path, results: Results) -> int:
     return count
 
 
-def defaults() -> dict[str, Any]:
+def defaults() -> Any:
     """The rows of ``DEFAULTS`` whose setting the user has not changed."""
     return {key: value for key, value in DEFAULTS.items() if rcParams[key] == rcParamsDefault[key]}
 

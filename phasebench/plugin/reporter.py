@@ -103,7 +103,8 @@ class Reporter:
         """Print tables and notes, write the outputs, and call the hook for the user's own."""
         if self.config.option.collectonly:
             return
-        results = Results.of(self.entries, _failures(terminalreporter))
+        interrupted = run_of(self.config).interrupted
+        results = Results.of(self.entries, _failures(terminalreporter), interrupted)
         self._print_results(terminalreporter, results)
         for line, success in write(self.config.option, results):
             terminalreporter.write_line(line, red=not success)
@@ -117,10 +118,10 @@ class Reporter:
             reporter.write_line(line)
         for line in (*skips(results), *notes(results)):
             reporter.write_line(f"phasebench: {line}", yellow=True)
-        if interrupted := run_of(self.config).interrupted:
-            reporter.write_line(f"phasebench: {interrupted}", yellow=True)
+        if results.interrupted:
+            reporter.write_line(f"phasebench: {results.interrupted}", yellow=True)
         lines = [f"phasebench: {line}" for line in uncompared(results)]
-        self.last.lines = lines or ([] if interrupted or self.has_compared else [NOTHING])
+        self.last.lines = lines or ([] if results.interrupted or self.has_compared else [NOTHING])
         self._print_stale_baselines(reporter, results.run_ids)
 
     def _print_stale_baselines(self, reporter: pytest.TerminalReporter, run_ids: list[str]) -> None:

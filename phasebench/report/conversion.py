@@ -17,6 +17,7 @@ from phasebench.judge.statistics import rounded_number
 from phasebench.report.entries import (
     Columns,
     ControlRow,
+    DifferenceColumns,
     DriftEntry,
     FindingEntry,
     MeasurementEntry,
@@ -156,6 +157,17 @@ def drift_entry(curve: str, difference: Difference | None, recorded: Record | No
         shared=difference.shared,
         images=difference.images,
         baseline=None if recorded is None else cast("Columns", columns(recorded)),
+        by_layer=None if difference.layer_counts else _difference_columns(difference),
+    )
+
+
+def _difference_columns(difference: Difference) -> DifferenceColumns:
+    layers = range(len(difference.measured))
+    change = difference.measured - difference.recorded
+    return DifferenceColumns(
+        layer=list(layers),
+        difference=[_at(change, layer) for layer in layers],
+        allowed=[_at(difference.allowed, layer) for layer in layers],
     )
 
 

@@ -28,6 +28,14 @@ class Columns(TypedDict):
     n: list[int]
 
 
+class DifferenceColumns(TypedDict):
+    """A curve's difference from its baseline as columns: measured minus recorded mean, allowed difference."""
+
+    layer: list[int]
+    difference: list[Number]
+    allowed: list[Number]
+
+
 Timing = TypedDict("Timing", {"pass": Number, "plain": Number, "ratio": Number, "total": Number})
 """Seconds per image of the instrumented pass and of the plain pass, their ratio, and the total seconds; None
 if all images came from the store."""
@@ -263,6 +271,9 @@ class DriftEntry(Entry):
         cause: the likely cause of a drift; empty if it is not clear.
         left: the reason why an update did not change the baseline.
         baseline: the recorded curve, in the form of `curves`.
+        by_layer: `{layer, difference, allowed}`, each a list by layer 0..L: the measured minus the recorded
+            mean over the images compared, and the allowed size of this difference; null where either has no
+            value. A curve may also drift because single images differ; `lines` then says so.
     """
 
     kind: ClassVar[str] = "drift"
@@ -283,6 +294,7 @@ class DriftEntry(Entry):
     cause: str = ""
     left: str = ""
     baseline: Columns | None = None
+    by_layer: DifferenceColumns | None = None
 
     @property
     def badness(self) -> float:

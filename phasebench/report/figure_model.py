@@ -18,7 +18,7 @@ class Line:
     Attributes:
         name: its name in the legend.
         x, y: its points; y is None where there is no value.
-        se: standard errors of y, drawn as a band; empty if there are none.
+        se: standard errors of y, or the allowed differences, drawn as a band; empty if there are none.
         colour: the number of its colour in the palette; a solid line also has the marker of that number.
         dash: one of ``DASHES``.
         hidden: whether the line is drawn only after a click in the legend.
@@ -39,7 +39,7 @@ class Line:
 
     @property
     def band(self) -> list[tuple[float, float, float]]:
-        """The band ``(x, low, high)`` of one standard error on both sides, at the points that have one."""
+        """The band ``(x, low, high)``: y minus and plus ``se``, at the points that have it."""
         pairs = zip(self.x, self.y, self.se or [None] * len(self.x), strict=False)
         return [(x, y - se, y + se) for x, y, se in pairs if y is not None and se is not None]
 
@@ -73,6 +73,7 @@ class Figure:
     Attributes:
         id: unique among the figures of a model and dataset; the name of its files.
         title, caption: its title, and an explanation of how to read it.
+        paper: the paper's figure that it is like, such as ``Figure 1``; empty for others.
         label: the label of the vertical axis.
         last: the last layer L if the horizontal axis is the layer; None if it is the relative depth.
         lines, heat: its lines or its heatmap.
@@ -90,6 +91,7 @@ class Figure:
     phases: Sequence[str] = ()
     boundaries: Sequence[Boundary] = ()
     log: bool = False
+    paper: str = ""
 
     @property
     def spans(self) -> list[tuple[str, float, float]]:
@@ -98,6 +100,23 @@ class Figure:
             return []
         ends = [0, *(boundary.layer for boundary in self.boundaries), self.last]
         return [(name, ends[k], ends[k + 1]) for k, name in enumerate(self.phases)]
+
+    def phase_labels(self, characters: int) -> list[tuple[str, float, int]]:
+        """``(name, x, row)`` of each phase's name: where two would overlap, the second is a row higher.
+
+        Args:
+            characters: the number of characters that fit beside each other on the axis.
+        """
+        width = (self.last or 1) / characters
+        ends: dict[int, float] = {}
+        labels = []
+        for name, start, end in self.spans:
+            half = width * (len(name) + 1) / 2
+            x = min(max((start + end) / 2, half), max(half, (self.last or 1) - half))
+            row = next(row for row in range(len(self.phases)) if ends.get(row, 0.0) <= x - half + width / 4)
+            ends[row] = x + half
+            labels.append((name, x, row))
+        return labels
 
     @property
     def ticks(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The paper's figures of one model and dataset, and of several models on one dataset."""
+"""The figures of one model and dataset, like the paper's and of differences; and those of several models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from statistics import fmean
 
 from phasebench.catalog import BY_NAME, CATALOG, FIRST_POSITIONS, ModelsFigure
 from phasebench.judge.findings.phases import FOUR, WORDS
-from phasebench.report.entries import Columns, FindingEntry, MeasurementEntry
+from phasebench.report.entries import (
+    Columns,
+    DifferenceColumns,
+    DriftEntry,
+    FindingEntry,
+    MeasurementEntry,
+)
 from phasebench.report.figure_model import BASELINE, CONTROL, NO_SINK, Boundary, Figure, Heat, Line, Value
 from phasebench.report.results import Results
 
 ROMAN = ("I", "II", "III", "IV")
 BANDS = "Bands: one standard error of the mean over images."
 DASHED = "Dashed: the baseline."
+TOLERANCE = "Band: the difference that is allowed. A curve may also drift because single images differ."
 CONTROLS = (6, 1, 4, 7)
 """Numbers of the controls' colours in the palette."""
 
@@ -35,6 +42,27 @@ def run_figures(results: Results, run_id: str) -> Iterator[Figure]:
     ):
         if figure is not None and (figure.heat or any(line.defined_points for line in figure.lines)):
             yield figure
+
+
+def differences(results: Results, run_id: str) -> Iterator[tuple[DriftEntry, Figure]]:
+    """Each curve with a baseline, those with drift first, and a figure of its difference by layer."""
+    for entry in results.drift(run_id):
+        if entry.by_layer is not None:
+            yield entry, _difference(entry, entry.by_layer)
+
+
+def _difference(entry: DriftEntry, columns: DifferenceColumns) -> Figure:
+    """Measured minus recorded mean by layer, and the allowed difference as a band around 0."""
+    layers, curve = columns["layer"], BY_NAME[entry.curve]
+    zeros = [0.0] * len(layers)
+    return Figure(
+        f"difference-{entry.curve}", f"{entry.curve}: measured minus baseline", TOLERANCE,
+        curve.unit.partition(",")[0], layers[-1],
+        [
+            Line("the baseline and the allowed difference", layers, zeros, columns["allowed"], 6, BASELINE),
+            Line("measured minus baseline", layers, columns["difference"], (), 7 if entry.failed else 0),
+        ],
+    )  # fmt: skip
 
 
 def model_comparisons(results: Results) -> Iterator[tuple[str, list[Figure]]]:
@@ -60,8 +88,8 @@ def _models_figure(models: Mapping[str, MeasurementEntry], curve: str, about: Mo
         table = entry.curves[curve]
         depths = [layer / (table["layer"][-1] or 1) for layer in table["layer"]]
         lines.append(Line(model, depths, table["mean"], table["se"], colour))
-    title = f"{about.number}. {about.title}, by model"
-    return Figure(f"models-{curve}", title, BANDS, about.axis, None, lines)
+    title = f"{about.title}, by model"
+    return Figure(f"models-{curve}", title, BANDS, about.axis, None, lines, paper=about.number)
 
 
 def _lines(
@@ -135,8 +163,8 @@ def _phases(
     ]
     caption = f"{BANDS} {DASHED} Dotted: controls.{_intervals_in_words(boundaries)}"
     return Figure(
-        "figure-1", "Figure 1. Similarity between image and text", caption, "mean cosine",
-        _last(entry), lines, None, names, boundaries,
+        "figure-1", "Similarity between image and text", caption, "mean cosine",
+        last_layer(entry), lines, None, names, boundaries, paper="Figure 1",
     )  # fmt: skip
 
 
@@ -147,9 +175,9 @@ def _modalities(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Fi
         *(_without_sinks(entry, name, colour, hidden=True) for colour, name in enumerate(drawn)),
     ]
     return Figure(
-        "figure-3", "Figure 3. Similarity within and between modalities",
+        "figure-3", "Similarity within and between modalities",
         f"{BANDS} {DASHED} Without sinks: click in the legend, or see the numbers.", "mean cosine",
-        _last(entry), lines,
+        last_layer(entry), lines, paper="Figure 3",
     )  # fmt: skip
 
 
@@ -161,9 +189,9 @@ def _heatmaps(entry: MeasurementEntry) -> Iterator[Figure]:
             number = list(heatmaps).index(image)
             yield Figure(
                 f"figure-4-heatmap{f'-{number}' if number else ''}",
-                f"Figure 4, above. Attention of the last text token, {subject}",
+                f"Attention of the last text token, {subject}",
                 "Norm of what each position contributes, on a logarithmic scale.",
-                "layer", _last(entry), heat=Heat(rows, _visual(entry)),
+                "layer", last_layer(entry), heat=Heat(rows, _visual(entry)), paper="Figure 4, above",
             )  # fmt: skip
 
 
@@ -189,9 +217,9 @@ def _positions(entry: MeasurementEntry) -> Figure | None:
         for colour, (name, positions) in enumerate(groups.items())
     ]
     return Figure(
-        "figure-4-lines", "Figure 4, below. Attention of the last text token to single tokens",
+        "figure-4-lines", "Attention of the last text token to single tokens",
         "Norms, mean over images; the first five positions and the mean of all others.",
-        "norm", _last(entry), lines, log=True,
+        "norm", last_layer(entry), lines, log=True, paper="Figure 4, below",
     )  # fmt: skip
 
 
@@ -204,7 +232,7 @@ def _mean(values: Sequence[Value]) -> Value:
 def _shares(entry: MeasurementEntry, baselines: Mapping[str, Columns]) -> Figure:
     return Figure(
         "figure-4-shares", "Where the attention of the last text token goes", f"{BANDS} {DASHED}",
-        "share of the norm", _last(entry), _lines(entry, baselines, "figure-4-shares"),
+        "share of the norm", last_layer(entry), _lines(entry, baselines, "figure-4-shares"),
     )  # fmt: skip
 
 
@@ -220,11 +248,11 @@ def _recall(
     ]
     caption = f"{BANDS} {DASHED} Without lift, recall says nothing about the image."
     return Figure(
-        "figure-5", "Figure 5. Caption words that the image tokens decode to", caption, "recall",
-        _last(entry), lines, None, names, boundaries,
+        "figure-5", "Caption words that the image tokens decode to", caption, "recall",
+        last_layer(entry), lines, None, names, boundaries, paper="Figure 5",
     )  # fmt: skip
 
 
-def _last(entry: MeasurementEntry) -> int:
+def last_layer(entry: MeasurementEntry) -> int:
     """L: the number of the last layer."""
     return next(iter(entry.curves.values()))["layer"][-1]

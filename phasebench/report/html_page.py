@@ -1,49 +1,49 @@
-"""The HTML report: one file that shows a run and opens offline."""
+"""The HTML report: one file that opens offline, with failures first, then changes, then the rest."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
-from phasebench.datasets.pixels import open_rgb
-from phasebench.errors import InputError
-from phasebench.report import csv_tables, figures, plotly_figures
+from phasebench.report import csv_tables, figures, html_verdicts, plotly_figures
 from phasebench.report.compared import two_sides
-from phasebench.report.entries import FindingEntry, MeasurementEntry
+from phasebench.report.entries import DriftEntry, FindingEntry, MeasurementEntry, Number
 from phasebench.report.figure_model import Figure
+from phasebench.report.html_examples import examples
 from phasebench.report.results import Results, short
 
-SIDE = 448
-"""Length in pixels of the longer side of an example picture in the report."""
-MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
+WITH_EXAMPLES = ("figure-1", "figure-5")
+"""Figures that stand above the example images, so that the slider's layer is seen in all of them."""
+DRAWN_DIFFERENCES = 4
+"""The number of curves with drift whose difference from the baseline is drawn at once, the worst first."""
 
 
 def page(results: Results) -> str:
     """The report as HTML."""
     runs = [_run(results, run_id) for run_id in results.run_ids]
+    runs.sort(key=lambda run: not (run["failed"] or run["drifted"]))
     compared = [
         {"dataset": dataset, "figures": [_figure(f"models/{dataset}", figure) for figure in drawn]}
         for dataset, drawn in figures.model_comparisons(results)
     ]
     shown = [figure for group in (*runs, *compared) for figure in group["figures"]]
+    shown += [figure for run in runs for figure in run["differences"]]
     data = {
         "figures": {figure["key"]: figure["plot"] for figure in shown},
-        "words": {f"{p['name']}/{w['id']}": w["data"] for p in runs for w in p["words"]},
+        "examples": {example["key"]: example["data"] for run in runs for example in run["examples"]},
         "csv": csv_tables.tables(results.as_dict()),
     }
     html: str = _template().render(
         runs=runs,
         compared=compared,
         findings=_findings(results),
-        marks=MARKS,
+        other_failures=html_verdicts.other_failures(results),
+        interrupted=results.interrupted,
         written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         data=Markup(embedded(data)),  # noqa: S704 (escaped for a script element)
         csv=list(data["csv"]),
@@ -63,7 +63,11 @@ def _template() -> Any:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["short"] = short
+    environment.filters |= {
+        "short": short,
+        "finding_status": html_verdicts.finding_status,
+        "drift_status": html_verdicts.drift_status,
+    }
     return environment.get_template("template.html")
 
 
@@ -74,20 +78,45 @@ def _findings(results: Results) -> dict[str, FindingEntry]:
 
 
 def _run(results: Results, run_id: str) -> dict[str, Any]:
-    measured = results.measurement(run_id)
-    drift = results.drift(run_id)
+    """The template's data of a model and dataset."""
+    measured, drift, verdicts = results.measurement(run_id), results.drift(run_id), results.findings(run_id)
     return {
         "name": run_id,
         "anchor": _anchor(run_id),
         "measured": measured,
-        "findings": {entry.id: entry for entry in results.findings(run_id)},
+        "last": 0 if measured is None else figures.last_layer(measured),
+        "findings": {entry.id: entry for entry in verdicts},
+        "failed": [entry for entry in verdicts if entry.failed],
         "drift": drift,
-        "written": [entry for entry in drift if entry.updated],
+        "drift_summary": html_verdicts.drift_summary(drift),
         "drifted": [entry for entry in drift if entry.failed],
+        "causes": list(dict.fromkeys(entry.cause for entry in drift if entry.failed and entry.cause)),
+        "changes": list(html_verdicts.changes(results, run_id)),
+        "differences": list(_differences(results, run_id)),
         "figures": [_figure(run_id, figure) for figure in figures.run_figures(results, run_id)],
-        "words": [] if measured is None else [_words(run_id, measured, image) for image in measured.words],
+        "examples": [] if measured is None else list(examples(run_id, measured)),
         "about": [] if measured is None else [*two_sides(results, run_id), *_about(measured)],
     }
+
+
+def _differences(results: Results, run_id: str) -> Iterator[dict[str, Any]]:
+    """The figures of differences from baselines; ``shown``: drawn at once, other figures on demand."""
+    for number, (entry, figure) in enumerate(figures.differences(results, run_id)):
+        yield {
+            **_figure(run_id, figure),
+            "curve": entry.curve,
+            "shown": entry.failed and number < DRAWN_DIFFERENCES,
+            "names": ["measured minus baseline", "allowed"],
+            "rows": _difference_rows(entry),
+        }
+
+
+def _difference_rows(entry: DriftEntry) -> list[tuple[int, tuple[Number, Number]]]:
+    """The rows ``(layer, (difference, allowed))`` of the table below a figure of a difference."""
+    if entry.by_layer is None:
+        return []
+    numbers = zip(entry.by_layer["difference"], entry.by_layer["allowed"], strict=True)
+    return list(zip(entry.by_layer["layer"], numbers, strict=True))
 
 
 def _anchor(name: str) -> str:
@@ -103,39 +132,14 @@ def _figure(run_id: str, figure: Figure) -> dict[str, Any]:
         "key": _anchor(f"{run_id}/{figure.id}"),
         "id": figure.id,
         "title": figure.title,
+        "paper": figure.paper,
+        "first": figure.id in WITH_EXAMPLES,
         "caption": figure.caption,
         "axis": "depth" if figure.last is None else "layer",
         "names": [line.name for line in figure.lines],
         "rows": [(x, [column.get(x) for column in columns]) for x in xs],
         "plot": plotly_figures.plot(figure),
     }
-
-
-def _words(run_id: str, measured: MeasurementEntry, image: str) -> dict[str, Any]:
-    """The template's data of one example image: the picture, its captions, and the words by layer."""
-    about, words = measured.pictures[image], measured.words[image]
-    data = {"words": words, "references": about["references"], "grid": measured.patches}
-    return {
-        "id": image,
-        "slider": _anchor(f"{run_id}/{image}/layer"),
-        "captions": about["captions"],
-        "picture": _picture(Path(about["path"])),
-        "grid": measured.patches,
-        "last": len(words) - 1,
-        "data": data,
-    }
-
-
-def _picture(path: Path) -> str | None:
-    """A small copy as a data URL; None if the file cannot be read on this machine."""
-    try:
-        image = open_rgb(path)
-    except (InputError, OSError):
-        return None
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def _about(measured: MeasurementEntry) -> list[tuple[str, str]]:

@@ -1,4 +1,8 @@
-"""Figures for a paper, drawn by matplotlib: each as PNG and PDF."""
+"""Figures for a paper, drawn by matplotlib: each as PNG and as PDF with real text, and without a title.
+
+The styles are matplotlib's: what a ``matplotlibrc`` or a style sets is kept, and only settings that are still
+matplotlib's defaults are replaced by ``DEFAULTS``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from cycler import cycler
+from matplotlib import rc_context, rcParams, rcParamsDefault
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
@@ -24,26 +29,52 @@ from phasebench.report.results import Results
 PALETTE = ("#0067a5", "#c24a00", "#00795a", "#9c2f86", "#6a5300", "#3c3cc4", "#5d646e", "#b0203a")
 MARKERS = "osD^x*+p"
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-SETTINGS: Any = {"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-"""Type 42 fonts (TrueType), because publishers require embedded fonts."""
-FORMATS: dict[str, Any] = {"png": {"dpi": 200}, "pdf": {"metadata": {"CreationDate": None}}}
-SIZE = (4.2, 3.1)
-"""Width and height in inches; a column of a paper is a little over three inches wide."""
+DEFAULTS: Any = {
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.figsize": (3.35, 2.2),  # inches; 3.35 is the width of a column
+    "font.size": 8,
+    "image.cmap": "cividis_r",  # as in the paper, a darker cell has a larger norm
+    "legend.fontsize": "small",
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
+    "pdf.fonttype": 42,  # TrueType, because publishers require embedded fonts
+    "savefig.dpi": 300,
+}
+"""Settings of matplotlib, each used if the user has not changed it."""
+PAGE_WIDTH = 2.1
+"""Width of a heatmap, which has a column for each position, in widths of a line figure."""
+LEGEND_ROW = 0.15
+"""Height of a row of the legend in inches; it is added to the default height of a figure."""
+CHARACTERS = 46
+"""The number of small characters that fit beside each other on the axis of a figure."""
+
+
+def _formats(figure: Figure) -> dict[str, dict[str, Any]]:
+    """Ending of a file -> options of ``savefig``; without a date, so that equal figures are equal files."""
+    return {"png": {}, "pdf": {"metadata": {"CreationDate": None, "Title": figure.title}}}
 
 
 def write(folder: Path, results: Results) -> int:
     """Write ``<model>/<dataset>/<figure>.png`` and ``.pdf`` below ``folder``; the number of figures."""
     count = 0
-    with rc_context(SETTINGS), warnings.catch_warnings():
+    with rc_context(defaults()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter of a name that the font lacks must not end the run
         for name, figure in _all(results):
             path, canvas = folder / name / figure.id, draw(figure)
-            for suffix, options in FORMATS.items():
+            for suffix, options in _formats(figure).items():
                 content = io.BytesIO()
                 canvas.savefig(content, format=suffix, **options)
                 write_whole(path.with_name(f"{path.name}.{suffix}"), content.getvalue())
             count += 1
     return count
+
+
+def defaults() -> Any:
+    """The rows of ``DEFAULTS`` whose setting the user has not changed."""
+    return {key: value for key, value in DEFAULTS.items() if rcParams[key] == rcParamsDefault[key]}
 
 
 def _all(results: Results) -> Iterator[tuple[str, Figure]]:
@@ -61,8 +92,8 @@ def _file_name(name: str) -> str:
 
 
 def draw(figure: Figure) -> Canvas:
-    """Draw one figure on a canvas of matplotlib."""
-    canvas = Canvas(figsize=SIZE, layout="constrained")
+    """Draw one figure on a canvas of matplotlib, in its current settings."""
+    canvas = Canvas(layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
     if figure.heat is not None:
@@ -72,31 +103,42 @@ def draw(figure: Figure) -> Canvas:
             _line(axes, line, log=figure.log)
     _name_axes(axes, figure)
     _mark(axes, figure)
-    if figure.lines:
-        canvas.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=7)
-    axes.set_title(figure.title, fontsize=8, pad=16 if figure.spans or figure.heat else 6)
+    rows = _legend(canvas) if figure.lines else 0
+    if rcParams["figure.figsize"] == list(DEFAULTS["figure.figsize"]):
+        width, height = DEFAULTS["figure.figsize"]
+        wide = PAGE_WIDTH if figure.heat is not None else 1
+        canvas.set_size_inches(width * wide, height + LEGEND_ROW * rows)
     return canvas
 
 
+def _legend(canvas: Canvas) -> int:
+    """Add the legend, in two columns if they are not wider than the figure; the number of its rows."""
+    legend = canvas.legend(loc="outside lower center", ncols=2)
+    names = len(legend.get_texts())
+    if legend.get_window_extent().width <= canvas.bbox.width:
+        return (names + 1) // 2
+    legend.remove()
+    canvas.legend(loc="outside lower center", ncols=1)
+    return names
+
+
 def _line(axes: Any, line: Line, *, log: bool) -> None:
-    colour = PALETTE[line.colour % len(PALETTE)]
+    colours = rcParams["axes.prop_cycle"].by_key().get("color", PALETTE)
+    colour = colours[line.colour % len(colours)]
     marker = MARKERS[line.colour % len(MARKERS)] if line.dash == SOLID else None
     y = [np.nan if value is None else value for value in line.y]
-    style = {"color": colour, "linestyle": STYLES[line.dash], "linewidth": 1.2}
-    axes.plot(line.x, y, label=line.name, marker=marker, markersize=3, **style)
+    axes.plot(line.x, y, label=line.name, marker=marker, color=colour, linestyle=STYLES[line.dash])
     if line.band and not log:
         x, low, high = zip(*line.band, strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _heatmap(canvas: Canvas, axes: Any, heat: Heat) -> None:
-    """Draw a heatmap as in the paper: a darker cell has a larger norm."""
+    """Draw a heatmap with a logarithmic scale of colours."""
     rows = np.array([[value or np.nan for value in row] for row in heat.rows], dtype=np.float64)
     columns, layers = np.arange(rows.shape[1] + 1) - 0.5, np.arange(rows.shape[0] + 1) + 0.5
     norm = LogNorm(np.nanmin(rows), np.nanmax(rows))
-    mesh = axes.pcolormesh(
-        columns, layers, rows, norm=norm, cmap=colormaps["cividis_r"], rasterized=True, linewidth=0
-    )
+    mesh = axes.pcolormesh(columns, layers, rows, norm=norm, rasterized=True, linewidth=0)
     canvas.colorbar(mesh, ax=axes, label="norm")
     for start, end in heat.visual:
         _bracket(axes, start, end, "image tokens")
@@ -105,7 +147,7 @@ def _heatmap(canvas: Canvas, axes: Any, heat: Heat) -> None:
 def _bracket(axes: Any, start: int, end: int, text: str) -> None:
     above = axes.get_xaxis_transform()
     axes.plot([start - 0.4, end - 0.6], [1.02, 1.02], color="grey", lw=2, transform=above, clip_on=False)
-    axes.text((start + end - 1) / 2, 1.03, text, ha="center", va="bottom", fontsize=7, transform=above)
+    axes.text((start + end - 1) / 2, 1.03, text, ha="center", va="bottom", size="small", transform=above)
 
 
 def _name_axes(axes: Any, figure: Figure) -> None:
@@ -128,6 +170,9 @@ def _mark(axes: Any, figure: Figure) -> None:
         axes.axvline(boundary.layer, color="grey", linestyle="--", linewidth=0.8)
         if boundary.low is not None and boundary.high is not None:
             axes.axvspan(boundary.low - 0.25, boundary.high + 0.25, color="grey", alpha=0.18, linewidth=0)
-    above = axes.get_xaxis_transform()
-    for name, start, end in figure.spans:
-        axes.text((start + end) / 2, 1.01, name, ha="center", va="bottom", fontsize=7, transform=above)
+    height = rcParams["font.size"]
+    for name, x, row in figure.phase_labels(CHARACTERS):
+        axes.annotate(
+            name, (x, 1), (0, 2 + row * height), xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points", ha="center", va="bottom", size="small",
+        )  # fmt: skip

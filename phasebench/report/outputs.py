@@ -121,7 +121,7 @@ CASE_PROPERTIES: tuple[Callable[[Entry], list[tuple[str, str | int | float]]], .
 
 
 def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
-    """Write all requested outputs.
+    """Write all requested outputs; those of options not if the run was interrupted before any result.
 
     Yields:
         Lines for the terminal, each with False if an option's output could not be written, else True.
@@ -129,6 +129,9 @@ def write(option: Any, results: Results) -> Iterator[tuple[str, bool]]:
     for output in OUTPUTS:
         target = output.target(option, os.environ)
         if target is None:
+            continue
+        if results.interrupted and not results.by_run and output.is_option:
+            yield f"phasebench: {output.name} {target} is not written: no case was finished", True
             continue
         try:
             for line in output.write(target, results):

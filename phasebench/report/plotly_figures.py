@@ -18,6 +18,10 @@ ROW = 20
 """Height in pixels of a row of the legend. Each entry has its own row, because the window's width varies."""
 BELOW = 84
 """Height in pixels below the axis, for its two rows of numbers and its title."""
+PHASE_ROW = 17
+"""Height in pixels of a row of names of phases."""
+CHARACTERS = 36
+"""The number of characters that fit beside each other on the axis of a figure in a narrow window."""
 GREY = "rgba(128, 128, 128, 0.8)"
 SHADE = "rgba(128, 128, 128, 0.18)"
 
@@ -46,7 +50,7 @@ def _layout(figure: Figure) -> dict[str, Any]:
         "xaxis": _positions_axis() if figure.heat else _x(figure),
         "yaxis": y,
         "height": 330 + below,
-        "margin": {"l": 60, "r": 16, "t": 60 if figure.heat else 36, "b": below},
+        "margin": {"l": 60, "r": 16, "t": _space_above(figure), "b": below},
         "legend": {
             "orientation": "v",
             "tracegroupgap": 0,
@@ -56,7 +60,14 @@ def _layout(figure: Figure) -> dict[str, Any]:
             "x": 0,
         },
         "hovermode": "closest",
+        "meta": {"layers": "y" if figure.heat else "x" if figure.last is not None else None},
     }
+
+
+def _space_above(figure: Figure) -> int:
+    """Pixels above the plot, for the brackets of a heatmap or for the rows of the phases' names."""
+    rows = max((row for _, _, row in figure.phase_labels(CHARACTERS)), default=0)
+    return 60 if figure.heat else 36 + PHASE_ROW * rows
 
 
 def _positions_axis() -> dict[str, Any]:
@@ -147,9 +158,9 @@ def _heatmap(heat: Heat) -> Any:
 def _mark(drawing: Any, figure: Figure) -> None:
     for boundary in figure.boundaries:
         _mark_boundary(drawing, boundary)
-    for name, start, end in figure.spans:
+    for name, x, row in figure.phase_labels(CHARACTERS):
         drawing.add_annotation(
-            x=(start + end) / 2, y=1, yref="paper", yanchor="bottom", text=name, showarrow=False
+            x=x, y=1, yref="paper", yanchor="bottom", yshift=PHASE_ROW * row, text=name, showarrow=False
         )
     if figure.heat is not None:
         _bracket(drawing, 0, min(FIRST_POSITIONS, len(figure.heat.rows[0])), f"first {FIRST_POSITIONS}", 1.0)

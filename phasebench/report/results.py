@@ -17,6 +17,8 @@ from phasebench.report.entry_forms import reported
 
 SCHEMA = 1
 """Version of the results file, raised when a key is removed, renamed or gets another meaning."""
+LEFT_OUT_OF_DRIFT = ("baseline", "by_layer", "left")
+"""Keys of a drift that are left out of the results file if they are empty."""
 Kind = TypeVar("Kind", bound=Entry)
 
 
@@ -56,18 +58,20 @@ class Results:
     Attributes:
         by_run: ``<model>/<dataset>`` -> the entries of its cases.
         failures: the cases that failed.
+        interrupted: what is kept of an interrupted run, in words; empty if the run was not interrupted.
     """
 
     by_run: Mapping[str, Sequence[Entry]]
     failures: Sequence[Failure] = field(default=())
+    interrupted: str = ""
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], failures: Sequence[Failure] = ()) -> Results:
+    def of(cls, entries: Iterable[Entry], failures: Sequence[Failure] = (), interrupted: str = "") -> Results:
         """Group entries by their model and dataset."""
         by_run: dict[str, list[Entry]] = {}
         for entry in entries:
             by_run.setdefault(entry.run, []).append(entry)
-        return cls(dict(sorted(by_run.items())), failures)
+        return cls(dict(sorted(by_run.items())), failures, interrupted)
 
     @property
     def run_ids(self) -> list[str]:
@@ -136,8 +140,8 @@ def grouped(entries: Iterable[BaselineEntry], fields: Iterable[str]) -> list[lis
 
 
 def _drift(entry: DriftEntry) -> dict[str, Any]:
-    """A drift in the form of the results file; ``baseline`` and ``left`` are left out if they are empty."""
-    empty = [name for name in ("baseline", "left") if not getattr(entry, name)]
+    """A drift in the form of the results file, without the keys that are left out if they are empty."""
+    empty = [name for name in LEFT_OUT_OF_DRIFT if not getattr(entry, name)]
     return reported(entry, "curve", *empty)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -187,7 +187,7 @@ def _curves(
     shown = [name for name in entry.curves if full or BY_NAME[name].in_summary]
     yield _rows(entry, shown, boundaries, width)
     if full:
-        yield from _by_layer(entry)
+        yield from _by_layer(entry, width)
 
 
 def _rows(entry: MeasurementEntry, names: list[str], boundaries: list[Boundary], width: int) -> Table:
@@ -212,16 +212,34 @@ def _marks(mean: list[Value]) -> list[str]:
     return [short(value) for value in (min(known), max(known), known[-1])] if known else ["-"] * 3
 
 
-def _by_layer(entry: MeasurementEntry) -> Iterator[RenderableType]:
-    """The means of all curves by layer, one table for each part.
+def _by_layer(entry: MeasurementEntry, width: int) -> Iterator[RenderableType]:
+    """The means of all curves by layer, in as many tables as are needed to fit into the width.
 
-    Long names are split into several rows, so that seven curves fit into 80 columns.
+    A table has curves of one part only.
     """
     for names in PARTS.values():
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for column in ("layer", *names):
-            table.add_column(column.replace("_", "\n"), justify="right", vertical="bottom")
-        columns = (entry.curves[name]["mean"] for name in names)
-        for layer, values in enumerate(zip(*columns, strict=True)):
-            table.add_row(str(layer), *map(short, values))
-        yield from ("", table)
+        texts = {name: [name, *map(short, entry.curves[name]["mean"])] for name in names}
+        widths = {name: max(map(len, column)) + GAP for name, column in texts.items()}
+        for block in _blocks(widths, width - len("layer")):
+            yield from ("", _layer_table(entry, block))
+
+
+def _blocks(widths: Mapping[str, int], most: int) -> Iterator[list[str]]:
+    """The names in order, in groups whose widths together are at most ``most``, or of one name."""
+    block: list[str] = []
+    for name, width in widths.items():
+        if block and sum(widths[other] for other in block) + width > most:
+            yield block
+            block = []
+        block.append(name)
+    yield block
+
+
+def _layer_table(entry: MeasurementEntry, names: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, GAP))
+    for column in ("layer", *names):
+        table.add_column(column, justify="right", no_wrap=True)
+    columns = (entry.curves[name]["mean"] for name in names)
+    for layer, values in enumerate(zip(*columns, strict=True)):
+        table.add_row(str(layer), *map(short, values))
+    return table

@@ -307,14 +307,16 @@ def test_after_ctrl_c_the_summary_says_how_many_images_are_stored(
 ) -> None:
     interrupt(monkeypatch, before=3)
     store = pytester.path / "store"
-    stopped = run("--snapshot-update", store=store, no_reraise_ctrlc=True)
+    stopped = run("--snapshot-update", "--html", "r.html", store=store, no_reraise_ctrlc=True)
     assert stopped.ret == pytest.ExitCode.INTERRUPTED
     stopped.stdout.fnmatch_lines(
         [
             f"phasebench: interrupted; of tiny-llava on pics 2 of 4 images are measured and kept in {store}; "
-            "the same command resumes from there"
+            "the same command resumes from there",
+            "phasebench: --html r.html is not written: no case was finished",
         ]
     )
+    assert not (pytester.path / "r.html").exists()
     resumed = run("--snapshot-update", store=store)
     assert resumed.ret == 0
     resumed.stdout.fnmatch_lines(["*2 images from the store*"])

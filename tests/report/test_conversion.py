@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+from phasebench.judge.drift.difference import compare
+from phasebench.judge.drift.record import record
 from phasebench.judge.findings.finding import Evidence, Finding
 from phasebench.judge.findings.verdict import Outcome, Verdict
-from phasebench.report.conversion import curve_columns, finding_entry, timing
-from tests.support.synthetic import FOUR, curves
+from phasebench.report.conversion import curve_columns, drift_entry, finding_entry, timing
+from tests.support.synthetic import FOUR, TOLERANCES, curves
 
 
 def test_a_curve_by_columns() -> None:
@@ -41,3 +43,19 @@ def test_a_finding_with_its_verdict_the_recorded_verdict_and_its_data() -> None:
     assert (entry.value, entry.low, entry.high, entry.margin) == (0.5, 0.25, None, None)
     assert entry.data == {"phases": {"layers": [3]}}
     assert entry.passed is None
+
+
+def test_a_drift_has_the_difference_and_the_allowed_difference_of_every_layer() -> None:
+    before, after = (record(curves({"total": FOUR + shift}), "total") for shift in (0.0, 0.25))
+    by_layer = drift_entry("total", compare(before, after, TOLERANCES), None).by_layer
+    assert by_layer is not None
+    assert by_layer["layer"] == list(range(41))
+    assert by_layer["difference"] == [None, *[0.25] * 40]
+    allowed = by_layer["allowed"]
+    assert allowed[0] is None
+    assert all(value is not None and 0 < value < 0.25 for value in allowed[1:])
+
+
+def test_records_with_different_numbers_of_layers_have_no_difference_by_layer() -> None:
+    before, after = (record(curves({"inter": FOUR[:last]}), "inter") for last in (41, 31))
+    assert drift_entry("inter", compare(before, after, TOLERANCES), None).by_layer is None

@@ -9,52 +9,24 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
 
+from phasebench.catalog import CURVES
 from phasebench.report import figures as drawing
-from phasebench.report import outputs, plotly_figures
+from phasebench.report import html_page, outputs, plotly_figures
+from phasebench.report.entries import DifferenceColumns
 from phasebench.report.figure_model import CONTROL, Figure, Line
 from phasebench.report.html_page import embedded, page
 from phasebench.report.results import Results
-from tests.support.entries import finding, measurement
+from tests.support.entries import drift, finding, measurement
+from tests.support.html import Page, page_of
 from tests.support.runs import Run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-VOID = {"meta", "link", "img", "input", "br"}
-
-
-class Page(HTMLParser):
-    """Elements in order; fails on one that is not closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def attributes(self, *names: str) -> list[str]:
-        return [value or "" for _, attrs in self.elements for key, value in attrs.items() if key in names]
-
-    @property
-    def data(self) -> Any:
-        return json.loads(
-            re.findall(r'<script type="application/json" id="data">(.*?)</script>', self.text)[0]
-        )
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +88,7 @@ def test_every_control_can_be_reached_and_has_a_name(report: Page) -> None:
     assert not [a for tag, a in report.elements if "tabindex" in a]
     labelled = {a["for"] for tag, a in report.elements if tag == "label" and "for" in a}
     sliders = [a for tag, a in report.elements if tag == "input" and a["type"] == "range"]
-    assert len(sliders) == 4
+    assert len(sliders) == 2
     assert {slider["id"] for slider in sliders} <= labelled
     assert all(a.get("alt") for tag, a in report.elements if tag == "img")
     assert all(a.get("aria-label") for tag, a in report.elements if a.get("role") == "img")
@@ -183,18 +155,19 @@ def test_the_other_tables_have_the_numbers_of_the_results_file(
 
 
 def test_the_report_has_the_words_of_every_layer(report: Page, results_runs: list[dict[str, Any]]) -> None:
-    words = report.data["words"]
+    examples = report.data["examples"]
     for run in results_runs:
         for image, layers in run["words"].items():
-            assert words[f"{run['model']}/pics/{image}"]["words"] == layers
+            assert examples[f"{run['model']}/pics/{image}"]["words"] == layers
             assert len(layers) == len(run["curves"]["inter"]["layer"])
 
 
 def test_words_lie_over_the_picture_only_where_they_are_patches(report: Page) -> None:
-    grids = {name.split("/")[0]: example["grid"] for name, example in report.data["words"].items()}
+    grids = {name.split("/")[0]: example["grid"] for name, example in report.data["examples"].items()}
     assert grids["tiny-llava"]["rows"] == 4
     assert grids["tiny-instructblip"] is None
-    assert sum(a.get("class") == "stage" for _, a in report.elements) == 2
+    stages = [a["class"] for _, a in report.elements if (a.get("class") or "").startswith("stage")]
+    assert sorted(stages) == ["stage", "stage", "stage grey", "stage grey", "stages", "stages"]
 
 
 def test_the_papers_figures_with_baseline_and_other_model(report: Page) -> None:
@@ -236,6 +209,36 @@ def test_the_controls_have_different_colours() -> None:
     figure = next(drawing.run_figures(Results.of([measurement(controls=controls)]), "m/d"))
     dotted = [line for line in figure.lines if line.dash == CONTROL]
     assert len({line.colour for line in dotted}) == 3
+
+
+BY_LAYER: DifferenceColumns = {
+    "layer": [0, 1, 2], "difference": [None, 0.5, -0.25], "allowed": [None, 0.125, 0.25],
+}  # fmt: skip
+
+
+def test_the_difference_from_the_baseline_is_drawn_with_its_tolerance() -> None:
+    report = page_of(drift("inter", 4.0, passed=False, by_layer=BY_LAYER))
+    figure = report.data["figures"]["m/d/difference-inter"]
+    band, zero, difference = figure["data"]
+    assert band["x"] == [1, 2, 2, 1]
+    assert band["y"] == [-0.125, -0.25, 0.25, 0.125]
+    assert zero["y"] == [0, 0, 0]
+    assert difference["y"] == [None, 0.5, -0.25]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "cosine"
+    rows = re.findall(r'<tr><th scope="row">1</th><td>(.*?)</td><td>(.*?)</td></tr>', report.text)
+    assert rows == [("0.5", "0.125")]
+
+
+def test_the_worst_differences_are_shown_and_the_others_on_demand() -> None:
+    drifted = [drift(name, 9.0 - k, passed=False, by_layer=BY_LAYER) for k, name in enumerate(CURVES[:6])]
+    agreeing = drift("lift", 0.5, passed=True, by_layer=BY_LAYER)
+    report = page_of(agreeing, *drifted)
+    keys = [a["data-figure"] for _, a in report.elements if "data-figure" in a]
+    assert keys == [f"m/d/difference-{name}" for name in (*CURVES[:6], "lift")]
+    before, after = report.text.split('<details class="more">')
+    assert before.count("data-figure=") == html_page.DRAWN_DIFFERENCES
+    assert "Differences of the other 3 curves" in after
+    assert f'href="#m/d/difference-{CURVES[0]}"' in before
 
 
 def test_names_and_captions_are_escaped() -> None:
@@ -334,7 +337,7 @@ def test_the_slider_changes_the_words_in_a_browser(
         assert len(re.findall(r'class="[^"]*svg-container', body)) == len(report.data["figures"])
         tokens = re.findall(r'title="image token \d+: (.*?)"', body)
         tokens_by_layer[layer] = [html.unescape(token) for token in tokens]
-        words = [run["words"][image][layer] for run in reversed(results_runs) for image in run["words"]]
-        assert len(tokens) == sum(map(len, words))
+        words = [run["words"][image][layer] for run in results_runs for image in run["words"]]
+        assert len([token for token in tokens if not token.endswith(" %")]) == sum(map(len, words))
         assert f"layer {layer} of 6" in body
     assert tokens_by_layer[0] != tokens_by_layer[3]

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.backends.backend_pdf  # noqa: F401 (imported here, it outlives pytest runs inside tests)
+import matplotlib
+import matplotlib.backends.backend_pdf
 import numpy as np
 import pytest
+from PIL import Image
 
+from phasebench.catalog import CURVES
 from phasebench.report import figures, matplotlib_figures
-from phasebench.report.figure_model import Figure
+from phasebench.report.figure_model import Boundary, Figure, Line
 from phasebench.report.results import Results
-from tests.support.entries import PHASES, finding, measurement
+from tests.support.entries import COLUMNS, PHASES, finding, measurement
 from tests.support.runs import Run
 
 HEATMAP = [[0.1 + layer * position for position in range(50)] for layer in range(40)]
@@ -84,3 +87,51 @@ def test_a_heatmap_has_a_bracket_over_the_image_tokens() -> None:
     axes, scale = matplotlib_figures.draw(heatmap).axes
     assert [text.get_text() for text in axes.texts] == ["image tokens"]
     assert (axes.get_xlabel(), scale.get_ylabel()) == ("position in the prompt", "norm")
+
+
+def test_an_image_has_no_title_and_300_dots_an_inch_at_the_width_of_a_column(tmp_path: Path) -> None:
+    results = Results.of([measurement(heatmap=HEATMAP, curves=dict.fromkeys(CURVES, COLUMNS))])
+    matplotlib_figures.write(tmp_path, results)
+    with (
+        Image.open(tmp_path / "m" / "d" / "figure-3.png") as line,
+        Image.open(tmp_path / "m" / "d" / "figure-4-heatmap.png") as heatmap,
+    ):
+        assert line.width == 1005
+        assert heatmap.width == pytest.approx(2.1 * line.width, abs=2)
+    for figure in figures.run_figures(results, "m/d"):
+        assert not matplotlib_figures.draw(figure).axes[0].get_title()
+    pdf = (tmp_path / "m" / "d" / "figure-3.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, and so real text
+
+
+def test_what_the_user_set_in_matplotlib_is_kept() -> None:
+    with matplotlib.rc_context({"font.size": 11, "pdf.fonttype": 42}):
+        kept = matplotlib_figures.defaults()
+    assert not {"font.size", "pdf.fonttype"} & set(kept)
+    assert kept["savefig.dpi"] == 300
+    cycle = matplotlib.cycler(color=["#123456"])
+    results = Results.of([measurement()])
+    with matplotlib.rc_context({"axes.prop_cycle": cycle, "figure.figsize": (9, 9)}):
+        canvas = matplotlib_figures.draw(next(figures.run_figures(results, "m/d")))
+    assert tuple(canvas.get_size_inches()) == (9, 9)
+    assert {line.get_color() for line in canvas.axes[0].lines} == {"#123456"}
+
+
+@pytest.mark.parametrize(("name", "rows"), [("short", 1), ("a name that needs the whole column", 2)])
+def test_a_legend_is_not_wider_than_its_figure(name: str, rows: int) -> None:
+    lines = [Line(f"{name} {number}", [0, 1], [0.0, 1.0], (), number) for number in range(2)]
+    with matplotlib.rc_context(matplotlib_figures.defaults()):
+        canvas = matplotlib_figures.draw(Figure("f", "title", "", "y", 1, lines))
+        (legend,) = canvas.legends
+        assert legend.get_window_extent().width <= canvas.bbox.width
+        assert canvas.get_size_inches()[1] == pytest.approx(2.2 + rows * matplotlib_figures.LEGEND_ROW)
+
+
+def test_names_of_short_phases_stand_in_different_rows() -> None:
+    ends = [Boundary(layer, None, None) for layer in (18, 19, 20)]
+    names = ["I rise", "II fall", "III rise", "IV fall"]
+    figure = Figure("f", "t", "c", "y", 21, (), None, names, ends)
+    labels = figure.phase_labels(40)
+    assert [name for name, _, _ in labels] == names
+    assert [row for _, _, row in labels] == [0, 0, 1, 2]
+    assert all(0 < x < 21 for _, x, _ in labels)

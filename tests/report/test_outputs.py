@@ -99,6 +99,23 @@ def test_each_option_writes_its_target_and_names_it(
     assert written.read_bytes()[: len(beginning)].lower() == beginning.lower()
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_interrupted_run_without_a_result_writes_nothing_and_says_so(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    interrupted = Results.of([], interrupted="interrupted before an image was measured")
+    line = f"phasebench: {name} {target} is not written: no case was finished"
+    assert list(write(options_for(name, target), interrupted)) == [(line, True)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_writes_the_results_that_it_has(tmp_path: Path) -> None:
+    interrupted = Results.of([measurement()], interrupted="interrupted; 2 of 4 images are measured")
+    target = tmp_path / "r.html"
+    ((_, is_written),) = write(options_for("--html", target), interrupted)
+    assert is_written
+    assert "interrupted; 2 of 4 images are measured" in target.read_text(encoding="utf-8")
+
+
 def test_the_summary_is_added_to_the_file_that_the_variable_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ def test_a_baseline_and_the_reason_for_leaving_it_are_written_only_where_there_a
     bare = drift("inter", 0.5, passed=True)
     full = drift("lift", 0.5, passed=True, baseline=COLUMNS, left="too few images")
     (run,) = Results.of([bare, full]).as_dict()["runs"]
-    assert not {"baseline", "left"} & set(run["drift"]["inter"])
+    assert not {"baseline", "by_layer", "left"} & set(run["drift"]["inter"])
     assert (run["drift"]["lift"]["baseline"], run["drift"]["lift"]["left"]) == (COLUMNS, "too few images")
 
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from phasebench.catalog import CATALOG, CURVES, PARTS
-from phasebench.report.entries import Entry
+from phasebench.report.entries import Columns, Entry
 from phasebench.report.results import Results
 from phasebench.report.terminal import notes, skips, tables
 from tests.support import picture
-from tests.support.entries import CONTROL, PHASES, PROVENANCE, drift, finding, measurement, timing
+from tests.support.entries import COLUMNS, CONTROL, PHASES, PROVENANCE, drift, finding, measurement, timing
 
 DRAWN_CURVES = [curve.name for curve in CATALOG if curve.in_summary]
 """Curves that are drawn without ``-v``."""
@@ -125,18 +125,27 @@ def test_numbers_stand_beside_a_curve_whatever_its_length() -> None:
     assert row(lines, "inter ").split()[-3:] == ["0", "0.7", "0.5"]
 
 
-def test_verbose_has_every_curve_and_a_table_by_layer() -> None:
-    lines = screen(*EVERYTHING, verbosity=1)
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_verbose_has_every_curve_and_tables_by_layer_with_whole_names(width: int) -> None:
+    lines = screen(*EVERYTHING, width=width, verbosity=1)
     assert all(row(lines, f"{name} ") for name in set(CURVES) - {"inter"})
     heads = [number for number, line in enumerate(lines) if line.split()[:1] == ["layer"]]
-    assert len(heads) == len(PARTS)
-    for head, names in zip(heads, PARTS.values(), strict=True):
+    assert [name for head in heads for name in lines[head].split()[1:]] == list(CURVES)
+    for head in heads:
         rows = [line.split() for line in lines[head + 1 : head + 42]]
         assert [row[0] for row in rows] == [str(layer) for layer in range(41)]
-        assert rows[3] == ["3", *["0.4"] * len(names)]
-        header = " ".join(lines[max(0, head - 3) : head + 1])
-        assert all(part in header for name in names for part in name.split("_"))
-    assert max(map(len, lines)) <= 80
+        assert rows[3] == ["3", *["0.4"] * (len(lines[head].split()) - 1)]
+    assert max(map(len, lines)) <= width
+    assert len(heads) == len(PARTS) or width < 200
+
+
+def test_long_numbers_in_tables_by_layer_are_not_cut() -> None:
+    columns: Columns = {**COLUMNS, "mean": [-1.234567e-05] * 41}
+    curves = dict.fromkeys(CURVES, columns)
+    lines = screen(measurement(curves=curves), verbosity=1)
+    head = next(number for number, line in enumerate(lines) if line.split()[:1] == ["layer"])
+    assert set(lines[head + 1].split()[1:]) == {"-1.23e-05"}
+    assert not any("…" in line for line in lines)
 
 
 def test_under_q_nothing_is_shown() -> None:

@@ -17,15 +17,13 @@ from pydantic import TypeAdapter
 from phasebench.catalog import CATALOG
 from phasebench.report.entries import DriftEntry, Entry, FindingEntry, MeasurementEntry
 from phasebench.report.entry_forms import UNREPORTED
-from phasebench.report.results import RECORDING, SCHEMA
+from phasebench.report.results import LEFT_OUT_OF_DRIFT, RECORDING, SCHEMA
 from tests.support.paths import ROOT
 
 SCHEMA_PATH = ROOT / "phasebench" / "report" / "results.schema.json"
 PAGE = ROOT / "docs" / "results.md"
 KEYS = {MeasurementEntry: (), FindingEntry: ("id", "data"), DriftEntry: ("curve",)}
 """Kinds of entries in the file -> fields that are no keys there: ids, and data that is spread."""
-LEFT_OUT = ("baseline", "left")
-"""Keys of a drift that are left out where they are empty."""
 
 
 def descriptions(cls: type) -> dict[str, str]:
@@ -84,7 +82,7 @@ def results_schema() -> dict[str, Any]:
     measured = _properties(MeasurementEntry, definitions)
     finding, drift = (_properties(kind, definitions) for kind in (FindingEntry, DriftEntry))
     definitions["finding"] = _object({**finding, "phases": PHASES}, ("phases",))
-    definitions["drift"] = _object(drift, LEFT_OUT)
+    definitions["drift"] = _object(drift, LEFT_OUT_OF_DRIFT)
     run = {
         "model": {"type": "string"},
         "dataset": {"type": "string"},
@@ -141,7 +139,7 @@ def _entry_table(kind: type[Entry]) -> Iterator[str]:
     for field in fields(kind):
         if field.name not in ("run", *UNREPORTED, *KEYS[kind]):
             text = texts[field.name].replace("|", "\\|")
-            left_out = " Left out where it is empty." if field.name in LEFT_OUT else ""
+            left_out = " Left out where it is empty." if field.name in LEFT_OUT_OF_DRIFT else ""
             yield f"| `{field.name}` | {text}{left_out} |"
 
 

@@ -225,7 +225,8 @@ class FindingEntry(Entry):
         controls: for each control the finding's number (`value`), the `difference` (measured minus control)
             with its interval, whether it `differs`, and the number's name (`quantity`) if it is another.
         recorded: the baseline's verdict; null if there is none, empty if it cannot be read.
-        data: the finding's own data, such as `phases` of `four_phases`: `{pattern, layers, low, high}`.
+        data: the finding's own data, such as `phases` of `four_phases`: `{pattern, layers, low, high}`,
+            whether each boundary lies near the paper's (`near_paper`), and the verdict `from_layer_1`.
     """
 
     kind: ClassVar[str] = "finding"

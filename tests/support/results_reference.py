@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from phasebench.catalog import CATALOG
+from phasebench.judge.findings.verdict import Outcome
 from phasebench.report.entries import DriftEntry, Entry, FindingEntry, MeasurementEntry
 from phasebench.report.entry_forms import UNREPORTED
 from phasebench.report.results import LEFT_OUT_OF_DRIFT, RECORDING, SCHEMA
@@ -51,6 +52,7 @@ def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[
     return {"type": "object", "properties": properties, "required": required}
 
 
+OUTCOME = {"enum": [str(outcome) for outcome in Outcome]}
 PHASES = {
     "description": "Of four_phases: rise and fall in order, the layers between them and their intervals.",
     **_object(
@@ -59,6 +61,8 @@ PHASES = {
             "layers": {"type": "array", "items": {"type": "integer"}},
             "low": {"type": "array", "items": {"type": ["number", "null"]}},
             "high": {"type": "array", "items": {"type": ["number", "null"]}},
+            "near_paper": {"type": "array", "items": OUTCOME},
+            "from_layer_1": OUTCOME,
         }
     ),
 }

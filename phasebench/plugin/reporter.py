@@ -120,7 +120,8 @@ class Reporter:
         if interrupted := run_of(self.config).interrupted:
             reporter.write_line(f"phasebench: {interrupted}", yellow=True)
         lines = [f"phasebench: {line}" for line in uncompared(results)]
-        self.last.lines = lines or ([] if interrupted or self.has_compared else [NOTHING])
+        explained = interrupted or self.has_compared or results.failures
+        self.last.lines = lines or ([] if explained else [NOTHING])
         self._print_stale_baselines(reporter, results.run_ids)
 
     def _print_stale_baselines(self, reporter: pytest.TerminalReporter, run_ids: list[str]) -> None:

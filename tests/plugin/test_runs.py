@@ -241,7 +241,7 @@ def test_the_terminal_shows_findings_drift_and_curves(run: Run, recorded: Path) 
         [
             "model     llava, checkpoint *",
             "prompt    '<s> user : <image> *",
-            "baseline  tiny-llava, the same checkpoint and prompt, in *",
+            "baseline  tiny-llava, the same checkpoint and prompt, in*",
             "images    4, each 16 tokens at * of 25 positions",
             "inter_below_intra  *",
             "  margin to * at layer *: * [[]*, *[]] (must be above 0)",

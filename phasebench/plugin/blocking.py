@@ -12,6 +12,9 @@ import pytest
 from phasebench.plugin.run import RUN, Run, parameters
 from phasebench.settings import REMEDIES
 
+BLOCKED = "because"
+"""Beginning of the reason why a blocked case is skipped."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -41,7 +44,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     run.case = item.nodeid
     for key in (model, f"{model}/{dataset}"):
         if key in run.blocks and run.blocks[key].case != item.nodeid:
-            pytest.skip(run.blocks[key].reason)
+            pytest.skip(f"{BLOCKED} {run.blocks[key].reason}")
     if dataset is not None and run.mode.strict and not run.mode.create and _needs_baseline(item):
         _fail_without_any_baseline(run, model, dataset)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 
 import pytest
 
+from phasebench.plugin.blocking import BLOCKED
 from phasebench.plugin.case_ids import runnable_id
 from phasebench.report.entry_forms import from_plain
 from phasebench.report.results import Failure
@@ -39,7 +41,10 @@ class LastLines:
             reporter.write_sep("=", "failed cases", cyan=True, bold=True)
             for kind, report in reports:
                 self._print_case(reporter, kind, report)
-            reporter.write_line(again(reporter.config))
+            if any(kind == "failed" for kind, _ in reports):
+                reporter.write_line(again(reporter.config))
+            for line in blocked(reporter.stats.get("skipped", [])):
+                reporter.write_line(line)
         for line in self.lines:
             reporter.write_line(line, yellow=True)
         if self.unwritten:
@@ -63,6 +68,14 @@ class LastLines:
         fits = len(f"{KINDS[kind]} {case} - {cause}") <= reporter._tw.fullwidth
         reporter.write(KINDS[kind], red=True)
         reporter.write_line(f" {case} - {cause}" if fits else f" {case}\n  {cause}")
+
+
+def blocked(reports: Sequence[pytest.TestReport]) -> Iterator[str]:
+    """A line for each cause that blocked cases, with their number."""
+    reasons = (report.longrepr[2].removeprefix("Skipped: ") for report in reports)  # type: ignore[index]
+    for reason, count in Counter(reasons).items():
+        if reason.startswith(f"{BLOCKED} "):
+            yield f"{count} other cases skipped {reason}"
 
 
 def again(config: pytest.Config) -> str:

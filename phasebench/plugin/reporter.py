@@ -121,7 +121,8 @@ class Reporter:
         if results.interrupted:
             reporter.write_line(f"phasebench: {results.interrupted}", yellow=True)
         lines = [f"phasebench: {line}" for line in uncompared(results)]
-        self.last.lines = lines or ([] if results.interrupted or self.has_compared else [NOTHING])
+        explained = results.interrupted or self.has_compared or results.failures
+        self.last.lines = lines or ([] if explained else [NOTHING])
         self._print_stale_baselines(reporter, results.run_ids)
 
     def _print_stale_baselines(self, reporter: pytest.TerminalReporter, run_ids: list[str]) -> None:

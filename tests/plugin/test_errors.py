@@ -202,7 +202,7 @@ def test_a_prompt_without_an_image_is_reported_once_without_its_cause(run: Run) 
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*the processor refuses the prompt 'describe the picture'*see --prompt*"])
     output = result.stdout.str()
-    assert output.count("the processor refuses the prompt") == 1
+    assert output.count("the processor refuses the prompt") == 2  # in full, and in the list at the end
     assert "another exception" not in output
 
 
@@ -303,12 +303,13 @@ def test_a_checkpoint_that_cannot_be_loaded(run: Run, tmp_path: Path) -> None:
     for name in ("config.json", "processor_config.json", "tokenizer.json"):
         (folder / name).write_text("{}")
     save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
-    result = run("-rs", model=str(folder))
+    result = run("-rfEs", model=str(folder))
     assert result.ret == FAILED
     others = DRIFT + FINDING + LATENCY - 1
     result.assert_outcomes(errors=1, skipped=others)
     result.stdout.fnmatch_lines(["--model broken: cannot load *"])
-    result.stdout.fnmatch_lines([f"SKIPPED [[]{others}[]] *: broken could not be loaded"])
+    result.stdout.fnmatch_lines([f"SKIPPED [[]{others}[]] *: because broken could not be loaded"])
+    assert result.outlines[-2] == f"{others} other cases skipped because broken could not be loaded"
 
 
 def test_an_error_while_loading_is_no_reason_to_load_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

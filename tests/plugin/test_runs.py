@@ -239,9 +239,12 @@ def test_the_terminal_shows_findings_drift_and_curves(run: Run, recorded: Path) 
     screen = lines[next(n for n, line in enumerate(lines) if "= phasebench tiny-llava/pics =" in line) :]
     pytest.LineMatcher(screen).fnmatch_lines(
         [
-            "model   llava, checkpoint *",
-            "images  4, each 16 tokens at * of 25 positions",
-            "inter_below_intra *[[]*, *[]]*same",
+            "model     llava, checkpoint *",
+            "prompt    '<s> user : <image> *",
+            "baseline  tiny-llava, the same checkpoint and prompt, in*",
+            "images    4, each 16 tokens at * of 25 positions",
+            "inter_below_intra  *",
+            "  margin to * at layer *: * [[]*, *[]] (must be above 0)",
             f"no drift in {DRIFT} curves; *",
             "timing: * ms an image, * x the plain forward pass*",
             "inter: similarity between image and text, by layer",

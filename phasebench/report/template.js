@@ -41,7 +41,7 @@ function layerLine(box) {
   const layer = Number(box.closest("[data-layer]")?.dataset.layer);
   const { layers } = data.figures[box.dataset.figure].layout.meta;  // the axis of layers: x, y or none
   if (Number.isNaN(layer) || !layers) return [];
-  const across = layers === "x" ? "y" : "x", line = { color: css("--link"), width: 2 };
+  const across = layers === "x" ? "y" : "x", line = { color: css("--ink"), width: 2 };
   return [{ type: "line", line, [`${layers}0`]: layer, [`${layers}1`]: layer,
     [`${across}0`]: 0, [`${across}1`]: 1, [`${across}ref`]: "paper" }];
 }
@@ -97,6 +97,8 @@ const bare = (word) => word.toLowerCase().replace(/[^\p{L}]/gu, "");
 const visible = (word) => (word.trim() === "" ? "␣" : word.trim().replace(/\s/g, "␣"));
 const percent = (share) => `${(100 * share).toPrecision(2)} %`;
 const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];  // viridis, as in the style
+const DECADES = 2;  // the colours are logarithmic, because a few patches may get nearly all of the attention
+const logarithmic = (part) => Math.max(0, 1 + Math.log10(part || 1e-9) / DECADES);
 function colour(part) {
   const at = Math.min(part, 1) * (SCALE.length - 1), from = Math.min(Math.floor(at), SCALE.length - 2);
   return SCALE[from].map((low, k) => Math.round(low + (at - from) * (SCALE[from + 1][k] - low))).join(" ");
@@ -131,12 +133,14 @@ function showAttention(box, cells, shares, layer) {
   cells.forEach((cell, index) => {
     const part = most ? shares[index] / most : 0;
     if (cell.closest(".attention")) {
-      cell.style.background = shares ? `rgb(${colour(part)} / .75)` : "";
+      cell.style.background = shares ? `rgb(${colour(logarithmic(part))} / .75)` : "";
       cell.title = shares ? `image token ${index + 1}: ${percent(shares[index])}` : "";
     } else cell.style.setProperty("--part", `${100 * part}%`);
   });
-  const scale = box.querySelector(".most");
-  if (scale) scale.textContent = shares ? percent(most) : "";
+  if (box.querySelector(".scale")) {
+    box.querySelector(".least").textContent = shares ? `≤ ${percent(most / 10 ** DECADES)}` : "";
+    box.querySelector(".most").textContent = shares ? percent(most) : "";
+  }
   box.querySelector(".shares").textContent = shares
     ? `Attention at layer ${layer}: ${percent(sum)} on the image, at most ${percent(most)} on one image token.`
     : `At layer ${layer}, there is no attention: it is before the first block.`;

@@ -11,6 +11,7 @@ import matplotlib
 import matplotlib.backends.backend_pdf
 import numpy as np
 import pytest
+from cycler import cycler
 from PIL import Image
 
 from phasebench.catalog import CURVES
@@ -109,7 +110,7 @@ def test_what_the_user_set_in_matplotlib_is_kept() -> None:
         kept = matplotlib_figures.defaults()
     assert not {"font.size", "pdf.fonttype"} & set(kept)
     assert kept["savefig.dpi"] == 300
-    cycle = matplotlib.cycler(color=["#123456"])
+    cycle = cycler(color=["#123456"])
     results = Results.of([measurement()])
     with matplotlib.rc_context({"axes.prop_cycle": cycle, "figure.figsize": (9, 9)}):
         canvas = matplotlib_figures.draw(next(figures.run_figures(results, "m/d")))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from phasebench.catalog import ATTENTION, CURVES, LENS, SIMILARITY
+from phasebench.catalog import ATTENTION, CURVES, LENS, OF_CAPTIONS, SIMILARITY
 from phasebench.curves import Array, Curves
 from phasebench.errors import InputError
 from phasebench.judge.drift.difference import Difference
@@ -26,6 +26,8 @@ from phasebench.judge.drift.reference import Reference, read_record
 IMAGE = "before the language model: image preprocessing, vision encoder or projector"
 TEXT = "before the language model: text embeddings or tokenizer"
 ENTRY = "before the language model: what enters its first block"
+PICTURES = "the data set's pictures, or how they are decoded"
+CAPTIONS = "the data set's captions"
 HEAD = "final norm or output head: only what the lens decodes moved"
 ALL_BLOCKS = "or what all blocks share: order of the tokens, positions, mask, precision, a setting"
 EVERYWHERE = "everywhere: precision, or a change of all blocks"
@@ -50,6 +52,8 @@ def cause(differences: Sequence[Difference], before: Mapping[str, Any], after: M
     """
     if counts := next((diff.layer_counts for diff in differences if diff.layer_counts), None):
         return f"blocks are missing or added: {counts[0]} -> {counts[1]}"
+    if replaced := [diff.curve for diff in differences if diff.replaced and diff.drifted]:
+        return CAPTIONS if set(replaced) <= {*OF_CAPTIONS} else PICTURES
     by_image = [diff for diff in differences if diff.shared and not diff.half_width.any()]
     first_layers = {diff.curve: min(diff.drifted) for diff in by_image if diff.drifted}
     if not first_layers:
@@ -85,7 +89,7 @@ def _prompt_cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     changes = layout(*layouts) if comparable and layouts[0] != layouts[1] else ""  # type: ignore[arg-type]
     if before.get("prompt") != after.get("prompt"):
         addition = f", and with it the prompt's layout: {changes}" if changes else ""
-        return f"the prompt's text changed (chat template, or --prompt){addition}"
+        return f"the prompt's text changed (chat template, or another prompt was given){addition}"
     return f"the prompt's layout changed, not its text (processor or tokenizer): {changes}" if changes else ""
 
 

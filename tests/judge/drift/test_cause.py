@@ -12,7 +12,7 @@ import pytest
 
 from phasebench.catalog import CURVES
 from phasebench.files import packaged_folder
-from phasebench.judge.drift.cause import cause
+from phasebench.judge.drift.cause import CAPTIONS, PICTURES, cause
 from phasebench.judge.drift.difference import Difference
 from phasebench.judge.drift.tolerance import FILE
 from tests.plugin.test_against import change, shift
@@ -141,9 +141,11 @@ def test_another_prompt_or_layout_is_named_first() -> None:
     )
     sentence = cause_from(first_layers, {**longer, "prompt": "USER: <image>"})
     assert sentence.startswith(
-        "the prompt's text changed (chat template, or --prompt), and with it the prompt's layout:"
+        "the prompt's text changed (chat template, or another prompt was given), and with it the prompt's layout:"
     )
-    assert cause_from(first_layers, {**PROMPT, "prompt": "User: <image>"}).endswith("--prompt)")
+    assert cause_from(first_layers, {**PROMPT, "prompt": "User: <image>"}).endswith(
+        "another prompt was given)"
+    )
 
 
 def test_several_layouts_are_not_compared() -> None:
@@ -214,3 +216,9 @@ def test_curves_that_cannot_be_compared_do_not_hide_the_cause(
     result.assert_outcomes(failed=4, passed=DRIFT - 4, deselected=FINDING + LATENCY)
     result.stdout.fnmatch_lines(["*no tolerance of max_logit*"])
     result.stdout.fnmatch_lines(["likely cause: before the language model: image*"])
+
+
+@pytest.mark.parametrize(("curve", "sentence"), [("inter", PICTURES), ("recall", CAPTIONS)])
+def test_replaced_pictures_or_captions_are_the_cause(curve: str, sentence: str) -> None:
+    others = [difference(name, None, replaced=4) for name in CURVES if name != curve]
+    assert cause([difference(curve, 2, replaced=4), *others], PROMPT, PROMPT) == sentence

@@ -141,7 +141,7 @@ def test_another_prompt_or_layout_is_named_first() -> None:
     )
     sentence = cause_from(first_layers, {**longer, "prompt": "USER: <image>"})
     assert sentence.startswith(
-        "the prompt's text changed (chat template, or another prompt was given), and with it the prompt's layout:"
+        "the prompt's text changed (chat template, or another prompt was given), and with it the prompt"
     )
     assert cause_from(first_layers, {**PROMPT, "prompt": "User: <image>"}).endswith(
         "another prompt was given)"

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from phasebench.catalog import CURVES
 from phasebench.curves import Array, Curves
 from phasebench.judge.drift.difference import Difference
@@ -164,10 +166,11 @@ def drift_entry(curve: str, difference: Difference | None, recorded: Record | No
 def _difference_columns(difference: Difference) -> DifferenceColumns:
     layers = range(len(difference.measured))
     change = difference.measured - difference.recorded
+    allowed = np.where(np.isnan(change), np.nan, difference.allowed)
     return DifferenceColumns(
         layer=list(layers),
         difference=[_at(change, layer) for layer in layers],
-        allowed=[_at(difference.allowed, layer) for layer in layers],
+        allowed=[_at(allowed, layer) for layer in layers],
     )
 
 

@@ -273,8 +273,8 @@ class DriftEntry(Entry):
         left: the reason why an update did not change the baseline.
         baseline: the recorded curve, in the form of `curves`.
         by_layer: `{layer, difference, allowed}`, each a list by layer 0..L: the measured minus the recorded
-            mean over the images compared, and the allowed size of this difference; null where either has no
-            value. A curve may also drift because single images differ; `lines` then says so.
+            mean over the images compared, and the allowed size of this difference; null where the curve has
+            no value. A curve may also drift because single images differ; `lines` then says so.
     """
 
     kind: ClassVar[str] = "drift"

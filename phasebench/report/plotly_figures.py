@@ -43,9 +43,9 @@ def plot(figure: Figure) -> dict[str, Any]:
 
 def _layout(figure: Figure) -> dict[str, Any]:
     below = BELOW + ROW * len(figure.lines)
-    y = {"title": {"text": figure.label}, "automargin": True}
+    y = {"title": {"text": figure.label}, "automargin": True, "exponentformat": "power"}
     if figure.log:
-        y |= {"type": "log", "exponentformat": "power", "dtick": 1}
+        y |= {"type": "log", "dtick": 1}
     return {
         "xaxis": _positions_axis() if figure.heat else _x(figure),
         "yaxis": y,

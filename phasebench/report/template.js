@@ -86,10 +86,11 @@ document.querySelectorAll("[data-csv]").forEach((button) => button.addEventListe
 }));
 
 // Areas that are wider than the window say so.
-const width = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+const hint = (target) => {
   const area = target.closest(".wide");
   area.classList.toggle("scrolls", area.scrollWidth > area.clientWidth + 1);
-}));
+};
+const width = new ResizeObserver((entries) => requestAnimationFrame(() => entries.forEach(({ target }) => hint(target))));
 document.querySelectorAll(".wide").forEach((area) => { width.observe(area); width.observe(area.firstElementChild); });
 
 // Example images: one cell an image token, filled anew for each layer.

@@ -46,8 +46,8 @@ def test_a_finding_with_its_verdict_the_recorded_verdict_and_its_data() -> None:
 
 
 def test_a_drift_has_the_difference_and_the_allowed_difference_of_every_layer() -> None:
-    before, after = (record(curves({"total": FOUR + shift}), "total") for shift in (0.0, 0.25))
-    by_layer = drift_entry("total", compare(before, after, TOLERANCES), None).by_layer
+    before, after = (record(curves({"share_text": FOUR + shift}), "share_text") for shift in (0.0, 0.25))
+    by_layer = drift_entry("share_text", compare(before, after, TOLERANCES), None).by_layer
     assert by_layer is not None
     assert by_layer["layer"] == list(range(41))
     assert by_layer["difference"] == [None, *[0.25] * 40]

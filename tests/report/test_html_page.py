@@ -325,7 +325,7 @@ def page_in_browser(path: Path, fragment: str, profile: Path) -> tuple[str, str]
 def test_the_slider_changes_the_words_in_a_browser(
     report_folder: Path, report: Page, results_runs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    tokens_by_layer = {}
+    tokens_by_layer, lines_by_layer = {}, {}
     for layer in (0, 3):
         text, log = page_in_browser(
             report_folder / "r.html", f"all&theme=dark&layer={layer}", tmp_path / str(layer)
@@ -340,4 +340,8 @@ def test_the_slider_changes_the_words_in_a_browser(
         words = [run["words"][image][layer] for run in results_runs for image in run["words"]]
         assert len([token for token in tokens if not token.endswith(" %")]) == sum(map(len, words))
         assert f"layer {layer} of 6" in body
+        lines_by_layer[layer] = re.findall(r'<path[^>]*data-index="\d+"[^>]* d="(.*?)"', body)
+        assert (f"Attention at layer {layer}: " in body) is (layer > 0)
     assert tokens_by_layer[0] != tokens_by_layer[3]
+    assert len(lines_by_layer[0]) == len(lines_by_layer[3]) >= 4
+    assert lines_by_layer[0] != lines_by_layer[3]

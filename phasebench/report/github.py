@@ -46,7 +46,8 @@ def _section(results: Results, run_id: str) -> Iterator[str]:
     measured = results.measurement(run_id)
     if measured:
         yield f"checkpoint {measured.provenance['checkpoint']}  "
-    yield from (f"{label}: {text}  " for label, text in two_sides(results, run_id))
+    # As code, because GitHub would take <image> in a prompt for HTML.
+    yield from (f"{label} `{text}`  " for label, text in two_sides(results, run_id))
     yield from (f"{line}  " for line in written(results, run_id, full=False))
     yield ""
     for image, where in (measured.broken if measured else {}).items():

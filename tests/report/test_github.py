@@ -41,8 +41,8 @@ def test_a_section_says_what_was_compared_with_what_and_where_it_was_written() -
     lines = summary_lines(measurement(), baseline("inter", baseline_checkpoint="12", written=folder))
     assert lines[2:6] == [
         "checkpoint ba3294baf371b48e  ",
-        "prompt: 'USER: <image>'  ",
-        f"baseline: m, checkpoint 12, the same prompt, in {folder}  ",
+        "prompt `'USER: <image>'`  ",
+        f"baseline `m, checkpoint 12, the same prompt, in {folder}`  ",
         f"1 curve written to {folder}  ",
     ]
 

@@ -60,7 +60,11 @@ def test_lens_follows_phases(evidence: Evidence) -> Verdict:
         by_distance = verdict([lifted], detail)
     else:
         by_distance = verdict([nearby, lifted], detail)
-        by_distance = replace(by_distance, value=distance.value, low=distance.low, high=distance.high)
+        name = f"peak's depth minus that of phase IV's begin (must be within {near:.2g} of 0)"
+        by_distance = replace(
+            by_distance, subject=name, bound=math.nan,
+            value=distance.value, low=distance.low, high=distance.high,
+        )  # fmt: skip
     if by_distance.outcome is not Outcome.HOLDS or phases.outcome is Outcome.HOLDS:
         return by_distance
     return by_distance.undecided("the four phases are not sure", phases.margin, phases.images_needed)

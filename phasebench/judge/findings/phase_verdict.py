@@ -25,15 +25,18 @@ def four_phases_verdict(fit: PhaseFit, detail: str = "", controls: tuple[Contras
     Each of the four heights is a condition. The claim does not hold if a longer pattern refutes
     it. It is undecided if the four may be chance, or part of a longer pattern (``phase_fit``).
     """
+    depths = ", ".join(f"{layer / max(1, fit.curves.last):.2f}" for layer in fit.judged.boundaries)
     conditions = [
-        Condition(f"height of phase {number}", height, fit.min_height)
+        Condition(f"{name} (phases end at depths {depths})", height, fit.min_height, family=name)
         for number, height in enumerate(fit.heights, start=1)
+        for name in (f"height of phase {number}",)
     ]
     by_height = verdict(conditions, detail, controls)
     if by_height.outcome is not Outcome.HOLDS:
         return by_height
     if fit.refuting:
-        return replace(by_height, outcome=Outcome.DOES_NOT_HOLD)
+        more = f"lowest of {len(fit.refuting.pattern)} sure phases"
+        return replace(by_height, outcome=Outcome.DOES_NOT_HOLD, subject=more, bound=math.nan)
     excess = joint_z(fit.heights, fit.min_height) - JOINT_Z
     if excess <= 0:
         reason = "all but the largest height, taken together, may be the curve's own wander or noise"

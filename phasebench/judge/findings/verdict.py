@@ -96,6 +96,10 @@ def _ratio(distance: float, error: float) -> float:
     return distance / error if error > 0 else math.copysign(math.inf, distance)
 
 
+BUT = ", but "
+"""Joins the deciding number's name and the reason why it does not decide."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The outcome for one model and dataset.
@@ -143,6 +147,8 @@ class Verdict:
         return replace(
             self,
             outcome=Outcome.UNDECIDED,
+            subject=f"{self.subject}{BUT}{reason}",
+            bound=math.nan,  # the number is above it, but this does not decide
             detail=f"{reason}; {self.detail}",
             margin=margin,
             images_needed=images_needed,
@@ -151,7 +157,9 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """Plain data: numbers to six digits, None for NaN; ``detail`` does not repeat ``line``."""
         numbers = {key: rounded_number(getattr(self, key), 6) for key in ("value", "low", "high", "bound")}
-        parts = [part for part in self.detail.split("; ") if not self.line or part != self.subject]
+        parts = [
+            part for part in self.detail.split("; ") if not self.line or part not in self.subject.split(BUT)
+        ]
         return {
             "verdict": str(self.outcome),
             **numbers,

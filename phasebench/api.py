@@ -47,6 +47,7 @@ def measure(
     prompt: str | None = None,
     batch_size: int | None = 1,
     lens_norm: bool = True,
+    normed_last_layer: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Curves:
     """Measure a transformers image-text-to-text model with the same code as ``pytest --phasebench``.
@@ -66,6 +67,8 @@ def measure(
             and 'Describe the image.' in the processor's chat template.
         batch_size: the number of images per pass; None for as many as fit into memory.
         lens_norm: whether the LogitLens applies the final norm before the output head.
+        normed_last_layer: whether similarity at layer L compares the states after the final norm, which
+            transformers has in ``hidden_states[-1]``, instead of the last block's output.
         progress: a function that is called with the number of finished images and the number of all images.
 
     Returns:
@@ -81,12 +84,13 @@ def measure(
 
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size: give 1 or more, or None for as many as fit, not {batch_size!r}")
-    if not isinstance(lens_norm, bool):
-        raise InputError(f"lens_norm: give True or False, not {lens_norm!r}")
+    for name, choice in (("lens_norm", lens_norm), ("normed_last_layer", normed_last_layer)):
+        if not isinstance(choice, bool):
+            raise InputError(f"{name}: give True or False, not {choice!r}")
     if progress is not None and not callable(progress):
         raise InputError(f"progress: give a function of two numbers, not {progress!r}")
     samples = _samples(images, captions)
-    settings = Settings(batch_size=batch_size, lens_norm=lens_norm)
+    settings = Settings(batch_size=batch_size, lens_norm=lens_norm, normed_last_layer=normed_last_layer)
     loaded = _loaded_model(model, processor, prompt)
     measurement = run.measure(loaded, "images", samples, settings, on_progress)
     broken = {"broken": dict(measurement.broken)} if measurement.broken else {}

@@ -63,6 +63,7 @@ REMEDIES = {
     "dtype": "measure in the recorded precision with --dtype",
     "float32": "see --dtype float32",
     "images": "raise --images",
+    "last_layer": "measure it with --last-layer raw",
     "max_memory": "spread the model with --max-memory, or see --dtype",
     "prompt": "see --prompt",
     "remote_code": "read it, then allow it with --trust-remote-code",

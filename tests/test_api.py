@@ -121,6 +121,7 @@ def test_wrong_arguments_are_named(tiny_llava: LoadedModel, samples: list[Sample
         ({"captions": [[3]]}, "captions: give a text or a list of texts for image 0"),
         ({"batch_size": 0}, "batch_size: give 1 or more, or None for as many as fit, not 0"),
         ({"batch_size": "auto"}, "batch_size: give 1 or more, or None for as many as fit, not 'auto'"),
+        ({"normed_last_layer": "on"}, "normed_last_layer: give True or False, not 'on'"),
         ({"lens_norm": "off"}, "lens_norm: give True or False, not 'off'"),
         ({"model": "folder"}, "model, processor: give a model and a processor with a tokenizer, not str and"),
         ({"processor": "folder"}, "model, processor: .* and str"),

@@ -136,9 +136,15 @@ def measure(
 
 
 def _anatomy(loaded: LoadedModel, samples: Sequence[Sample], settings: Settings) -> Anatomy:
-    """The parts of the model, before the self-test. Controls that are not possible raise an InputError."""
+    """The parts of the model, before the self-test.
+
+    Raises:
+        InputError: the settings request a norm or controls that are not possible.
+    """
     anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
     forget(anatomy.head)
+    if settings.normed_last_layer and anatomy.final_norm is None:
+        raise InputError(f"{loaded.name}: no norm follows the last layer", remedy="last_layer")
     if settings.controls:
         controls.check_controls(loaded, anatomy)
     return anatomy

@@ -151,7 +151,8 @@ class Probe:
 
     def _collect(self, hidden_BND: Tensor) -> None:
         """Collect a layer's states: comparing several layers at once is faster than each by itself."""
-        if self._buffer and self._buffer[0].device != hidden_BND.device:
+        kinds = {(states.device, states.shape) for states in (*self._buffer, hidden_BND)}
+        if len(kinds) > 1:  # another device, or a final norm that changes the width
             self._compare()
         alone = not self._buffer and hidden_BND.numel() >= BUFFER_SIZE
         self._buffer.append(hidden_BND if alone else hidden_BND.clone())  # it may be changed in place

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phasebench.catalog import ATTENTION, CATALOG, SIMILARITY, Captions
 from phasebench.datasets.sample import Sample
@@ -348,3 +349,11 @@ def test_the_last_layer_may_be_compared_after_the_final_norm(tiny: LoadedModel, 
     assert [row.curves["inter"][-1] for row in raw] != pytest.approx(expected.tolist(), abs=1e-4)
     assert np.array_equal(raw[0].curves["inter"][:-1], normed[0].curves["inter"][:-1])
     assert np.array_equal(raw[0].tokens, normed[0].tokens)
+
+
+def test_a_final_norm_may_change_the_width(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    """As OPT-350m's, which is a projection."""
+    anatomy, inputs = anatomy_and_inputs(tiny_llava, pictures[:1])
+    narrowing = replace(anatomy, final_norm=nn.Linear(64, 8, bias=False), unmeasured={"lens": "no"})
+    (row,) = probed_pass(narrowing, inputs, normed_last_layer=True)
+    assert np.isfinite(row.curves["inter"]).all()

@@ -12,8 +12,10 @@ COMPARED_FIELDS = (
 """Fields of the provenance whose difference is named beside a drift."""
 DEFINITIONS = ("processing", "tokens", "lens_norm", "last_layer")
 """Fields whose difference is named even where nothing drifted: the two sides measured different things."""
-OPTIONAL = ("processing", "tokens", "last_layer")
+OPTIONAL = ("processing", "tokens")
 """Fields that old baselines lack; they are not compared then."""
+DEFAULTS = {"last_layer": "raw"}
+"""What holds for old baselines, which lack the field."""
 
 
 def notes(
@@ -23,7 +25,7 @@ def notes(
     keys = [key for key in fields if key not in OPTIONAL or (key in before and key in after)]
     if before.get("data") != after.get("data"):
         keys = [key for key in keys if key != "tokens"]  # those of other captions
-    pairs = [(key, before.get(key), after.get(key)) for key in keys]
+    pairs = [(key, *(side.get(key, DEFAULTS.get(key)) for side in (before, after))) for key in keys]
     return tuple(_describe(key, old, new) for key, old, new in pairs if old != new)
 
 

@@ -33,6 +33,12 @@ def test_what_an_old_baseline_lacks_is_not_compared() -> None:
     assert notes(old, RECORDED) == ()
 
 
+def test_old_baselines_have_the_last_layer_before_the_norm() -> None:
+    old = {key: value for key, value in RECORDED.items() if key != "last_layer"}
+    (line,) = notes(old, {**RECORDED, "last_layer": "normed"})
+    assert line == "last_layer differs: raw recorded, normed now"
+
+
 def test_tokens_of_other_captions_are_not_compared() -> None:
     assert notes(RECORDED, {**RECORDED, "tokens": "u", "data": "e"}) == ()
 

@@ -12,6 +12,7 @@ import transformers
 from phasebench.measurement.row_key import measuring_code, model_code
 from phasebench.models.anatomy.adapter import Anatomy
 from phasebench.models.loading import LoadedModel
+from phasebench.models.processors import tokenizer_digests
 from phasebench.settings import Settings
 from phasebench.version import __version__
 
@@ -44,6 +45,7 @@ def run_conditions(
         "dataset": dataset,
         "prompt": loaded.prompt,
         "processing": loaded.processing_digest(),
+        "tokenizers": tokenizer_digests(loaded.processor),
         "layout": layouts[0] if len(layouts) == 1 else list(layouts),
         "seed": settings.seed,
         "lens_norm": settings.lens_norm,

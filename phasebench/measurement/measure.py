@@ -23,7 +23,7 @@ from phasebench.measurement.batches import (
 from phasebench.measurement.conditions import row_conditions, run_conditions
 from phasebench.measurement.passes import Row
 from phasebench.measurement.patches import patches
-from phasebench.measurement.recall import RecallScorer, tokens_digest
+from phasebench.measurement.recall import RecallScorer
 from phasebench.measurement.row_store import Store
 from phasebench.measurement.screen import forget
 from phasebench.measurement.selftest import NotFiniteError, SelfTest, self_test
@@ -115,7 +115,6 @@ def measure(
     provenance = {
         **run_conditions(loaded, dataset, settings, accumulator.layouts),
         "data": digest(contents.values()),
-        "tokens": tokens_digest(loaded.processor.tokenizer, samples),
         "images": len(samples),
         "batch_size": min(size, passes.batch_limit or size),
         **({"unmeasured": outcome.unmeasured} if outcome.unmeasured else {}),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -155,17 +154,6 @@ def derangement(items: Sequence[str]) -> list[int | None]:
         return [None] * len(items)
     following = {item: members[order[(k + 1) % len(order)]] for k, item in enumerate(order)}
     return [following[item][members[item].index(i) % len(following[item])] for i, item in enumerate(items)]
-
-
-def tokens_digest(tokenizer: Any, samples: Sequence[Sample]) -> str:
-    """Hex digest (16 characters) of the tokens of all captions.
-
-    A tokenizer that lost a merge or a word splits them otherwise, which may change no curve.
-    """
-    state = blake2b(digest_size=8)
-    for caption in dict.fromkeys(caption for sample in samples for caption in sample.captions):
-        state.update(repr(list(tokenizer(caption, add_special_tokens=False)["input_ids"])).encode())
-    return state.hexdigest()
 
 
 class RecallScorer:

@@ -1,7 +1,12 @@
-"""Loading a checkpoint's processor, even if transformers requires torchvision that images do not need."""
+"""Loading a checkpoint's processor, even if transformers requires torchvision that images do not need.
+
+Also digests of its tokenizers.
+"""
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,8 @@ PARTS = (
     "processor_class",
 )
 """Entries of a processor's configuration that are not arguments of the processor itself."""
+SAMPLE_TEXT = "A dog's 12 red Umbrellas (in a café);\n  two  dogs\tran."
+"""A text whose tokens show how a tokenizer treats spaces, case, accents, digits, marks and special tokens."""
 
 
 def load_processor(folder: Path, *, remote_code: bool = False) -> Any:
@@ -64,3 +71,20 @@ def _class_with_optional_parts(kind: type) -> type:
         return argument if argument is None else strict_check(self, argument_name, argument)
 
     return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
+
+
+def tokenizer_digests(processor: Any) -> dict[str, str]:
+    """Hex digest (16 characters) of each tokenizer of a processor, by the tokenizer's name there.
+
+    It covers the vocabulary, the merges, and the tokens of ``SAMPLE_TEXT`` with special tokens. A lost merge
+    changes it, though few prompts or captions need that merge.
+    """
+    parts = {"tokenizer": processor.tokenizer, **vars(processor)}
+    return {name: _digest(part) for name, part in sorted(parts.items()) if hasattr(part, "get_vocab")}
+
+
+def _digest(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers in pure Python have none
+    merges = json.loads(backend.to_str())["model"].get("merges") if backend else None
+    content = [sorted(tokenizer.get_vocab().items()), merges, list(tokenizer(SAMPLE_TEXT)["input_ids"])]
+    return blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()

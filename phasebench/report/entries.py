@@ -97,7 +97,7 @@ class Provenance(TypedDict):
     images: int
     prompt: str
     processing: NotRequired[str]
-    tokens: NotRequired[str]
+    tokenizers: NotRequired[dict[str, str]]
     layout: Layout | list[Layout]
     seed: int
     lens_norm: bool

@@ -1,15 +1,21 @@
-"""The processing digest: of the tensors that a processor makes of one image and the prompt."""
+"""Digests of a processor: of the tensors that it makes of one image and the prompt, and of its tokenizers."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import TINY_PROMPT_LLAVA, ModelSpec
+from phasebench.models.processors import tokenizer_digests
 from phasebench.settings import Settings
 
 
@@ -18,6 +24,7 @@ def test_the_digest_stays_if_files_are_saved_again(folder: Path, tmp_path: Path)
     loaded.model.save_pretrained(tmp_path / "copy")
     loaded.processor.save_pretrained(tmp_path / "copy")
     copy = load(ModelSpec("it", tmp_path / "copy", TINY_PROMPT_LLAVA), Path(), Settings())
+    assert tokenizer_digests(copy.processor) == tokenizer_digests(loaded.processor)
     assert copy.processing_digest() == loaded.processing_digest() != ""
     assert replace(loaded, prompt=f"{TINY_PROMPT_LLAVA} a").processing_digest() != loaded.processing_digest()
 
@@ -44,17 +51,31 @@ def test_a_processor_that_takes_no_image_has_an_empty_digest(
     assert loaded.processing_digest() == ""
 
 
-def test_the_digest_follows_the_query_formers_tokens(tiny_instructblip: LoadedModel) -> None:
-    """As of one that lost [CLS] and [SEP]: the language model's prompt stays the same."""
-    before = tiny_instructblip.processing_digest()
+def test_a_query_former_without_its_special_tokens_is_noticed(tiny_instructblip: LoadedModel) -> None:
+    """As one that lost [CLS] and [SEP]: the language model's prompt stays the same."""
     processor = copy.deepcopy(tiny_instructblip.processor)
-    tokenizer = processor.qformer_tokenizer
-    tokenizer.add_special_tokens({"additional_special_tokens": ["[NEW]"]})
-    tokenize = tokenizer.__class__.__call__
+    start = processor.qformer_tokenizer.convert_tokens_to_ids("<s>")
+    template = TemplateProcessing("<s> $A", special_tokens=[("<s>", start)])
+    processor.qformer_tokenizer.backend_tokenizer.post_processor = template
+    changed = replace(tiny_instructblip, processor=processor)
+    assert changed.processing_digest() != tiny_instructblip.processing_digest()
+    before, after = (tokenizer_digests(model.processor) for model in (tiny_instructblip, changed))
+    assert [name for name in before if before[name] != after[name]] == ["qformer_tokenizer"]
 
-    class Longer(tokenizer.__class__):  # type: ignore[misc, name-defined]
-        def __call__(self, text: object, **options: object) -> object:
-            return tokenize(self, [f"[NEW] {line}" for line in text], **options)  # type: ignore[attr-defined]
 
-    tokenizer.__class__ = Longer
-    assert replace(tiny_instructblip, processor=processor).processing_digest() != before
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_merge_changes_the_tokenizers_digest(lost: int) -> None:
+    """Whether or not any prompt or caption needs it."""
+    merges = [("c", "a"), ("ca", "t")]
+    whole, rest = (
+        SimpleNamespace(tokenizer=byte_pairs(kept))
+        for kept in (merges, [merge for number, merge in enumerate(merges) if number != lost])
+    )
+    assert tokenizer_digests(whole) == tokenizer_digests(SimpleNamespace(tokenizer=byte_pairs(merges)))
+    assert tokenizer_digests(whole) != tokenizer_digests(rest)
+
+
+def byte_pairs(merges: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
+    """A tokenizer with these merges."""
+    vocabulary = {entry: number for number, entry in enumerate([*"cat", "ca", "cat", "<unk>"])}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(vocabulary, merges, unk_token="<unk>")))

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COMPARED_FIELDS = (
-    "checkpoint", "prompt", "processing", "tokens", "layout", "lens_norm", "last_layer", "dtype", "device",
-    "torch", "transformers",
+    "checkpoint", "prompt", "processing", "tokenizers", "layout", "lens_norm", "last_layer", "dtype",
+    "device", "torch", "transformers",
 )  # fmt: skip
 """Fields of the provenance whose difference is named beside a drift."""
-DEFINITIONS = ("processing", "tokens", "lens_norm", "last_layer")
+DEFINITIONS = ("processing", "tokenizers", "lens_norm", "last_layer")
 """Fields whose difference is named even where nothing drifted: the two sides measured different things."""
-OPTIONAL = ("processing", "tokens")
+OPTIONAL = ("processing", "tokenizers")
 """Fields that old baselines lack; they are not compared then."""
 DEFAULTS = {"last_layer": "raw"}
 """What holds for old baselines, which lack the field."""
@@ -23,8 +23,6 @@ def notes(
 ) -> tuple[str, ...]:
     """One line for each of the fields that differs."""
     keys = [key for key in fields if key not in OPTIONAL or (key in before and key in after)]
-    if before.get("data") != after.get("data"):
-        keys = [key for key in keys if key != "tokens"]  # those of other captions
     pairs = [(key, *(side.get(key, DEFAULTS.get(key)) for side in (before, after))) for key in keys]
     return tuple(_describe(key, old, new) for key, old, new in pairs if old != new)
 
@@ -34,8 +32,9 @@ def _describe(key: str, before: Any, after: Any) -> str:
         return f"layout differs: {layout(before, after)}"
     if key == "processing":
         return "processing differs: the same picture and prompt give other pixels or tokens"
-    if key == "tokens":
-        return "tokens differ: the tokenizer splits the same captions otherwise (its vocabulary or merges)"
+    if key == "tokenizers":
+        names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+        return f"tokenizers differ: another {' and '.join(names)} (vocabulary, merges or special tokens)"
     return f"{key} differs: {before} recorded, {after} now"
 
 

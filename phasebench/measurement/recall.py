@@ -27,6 +27,8 @@ MARKED_SHARE = 0.01
 _WORD_START = regex.compile("^[\u0120\u2581 ]")
 _CONTINUATION = "##"
 """What WordPiece puts before pieces that continue a word; word starts have no mark there."""
+_BYTE = regex.compile("^<0x[0-9A-F]{2}>$")
+"""What LLaMA's tokenizer spells letters with that its vocabulary lacks, one byte each."""
 _LETTERS = regex.compile(r"\p{L}[\p{L}\p{M}]*")
 """A run of letters with their marks, such as the vowels of Hindi and Thai."""
 _STOPWORD_TEXT = """
@@ -59,6 +61,8 @@ def reference_words(captions: tuple[str, ...]) -> frozenset[str]:
 
 def token_word(token: str) -> str:
     """The word of a vocabulary entry: lower-cased, letters only, no word-start mark; it may be empty."""
+    if _BYTE.match(token):
+        return ""
     return "".join(_letters(_WORD_START.sub("", token)))
 
 

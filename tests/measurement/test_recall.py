@@ -136,6 +136,18 @@ def test_a_first_piece_needs_three_letters() -> None:
     assert vocabulary.whole == {"cat": 5}
 
 
+def test_a_byte_of_a_letter_is_no_first_piece() -> None:
+    """The bytes' own spelling has three letters: ``xea``."""
+    entries = {"<unk>": 0, "\u2581": 1, "<0xEA>": 2, "<0xB0>": 3, "<0x9C>": 4}
+    inner = Tokenizer(models.BPE(entries, [], unk_token="<unk>", byte_fallback=True))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    assert tokenizer(" \uac1c", add_special_tokens=False)["input_ids"] == [1, 2, 3, 4]
+    vocabulary = Vocabulary([])
+    vocabulary.learn(tokenizer, {"\uac1c"})
+    assert (vocabulary.whole, vocabulary.pieces) == ({}, {})
+
+
 def pieces_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer with word-start marks that splits two words."""
     entries = ["<unk>", "▁umb", "rella", "▁ig", "loo", "▁cat", "▁", *"umb"]

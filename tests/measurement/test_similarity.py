@@ -86,6 +86,13 @@ def test_a_sink_is_judged_by_its_own_modality() -> None:
     assert similarity(hidden, *masks([0, 1, 2, 3, 4], [5, 6, 7, 8, 9], 10))["sinks"].item() == 0
 
 
+@pytest.mark.parametrize(("norm", "sinks"), [(15.0, 0), (21.0, 1)])
+def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two(norm: float, sinks: int) -> None:
+    """Norms 1, 1, 3 and a long one have the median 2; torch's own would be 1."""
+    hidden = torch.ones(1, 6, 1) * torch.tensor([1.0, 1, 3, norm, 1, 1])[None, :, None]
+    assert similarity(hidden, *masks([0, 1, 2, 3], [4, 5], 6))["sinks"].item() == sinks
+
+
 def test_one_position_has_no_pairs_within() -> None:
     curves = similarity(torch.randn(1, 4, 8), *masks([0], [1, 2, 3], 4))
     assert math.isnan(curves["intra_visual"].item())

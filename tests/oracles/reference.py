@@ -9,6 +9,7 @@ Shapes: N positions, D width, H heads, E head width, L blocks, P visual position
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +148,7 @@ def similarity(state_ND: Array, visual: list[int], text: list[int]) -> dict[str,
         n
         for modality in (visual, text)
         for n in modality
-        if norms[n] > SINK_RATIO * _median([norms[m] for m in modality])
+        if norms[n] > SINK_RATIO * statistics.median([norms[m] for m in modality])
     ]
     unit_ND = state_ND / np.array(norms)[:, None]
     cosines = _pairwise(unit_ND, visual, text)
@@ -157,11 +158,6 @@ def similarity(state_ND: Array, visual: list[int], text: list[int]) -> dict[str,
         **{f"{name}_nosink": value for name, value in sinkless.items()},
         "sinks": float(len(sinks)),
     }
-
-
-def _median(values: list[float]) -> float:
-    """The lower one of the two in the middle, as torch has it."""
-    return sorted(values)[(len(values) - 1) // 2]
 
 
 def _pairwise(unit_ND: Array, visual: list[int], text: list[int]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from phasebench.datasets.pixels import open_rgb, read_bytes, unpack_png
+from phasebench.datasets.pixels import open_rgb
 from phasebench.errors import InputError
 
 
@@ -46,21 +46,19 @@ class Sample:
         return open_rgb(self.path)
 
     def content(self) -> bytes:
-        """The bytes that identify the image: the file's content, for a PNG with its pixels decompressed.
+        """What identifies the image: its size and its RGB pixels, however the file stores them.
 
         Raises:
-            InputError: the file is missing, or cannot be read in time.
+            ImageError: the image cannot be measured.
         """
-        try:
-            return unpack_png(read_bytes(self.path))
-        except OSError as error:
-            raise InputError(f"image file missing or unreadable: {self.path}") from error
+        image = self.open()
+        return f"{image.size}".encode() + image.tobytes()
 
     def digest(self) -> str:
         """Hex digests of the image's content and of its captions, ``<12>-<12>``.
 
         Raises:
-            InputError: the file is missing, or cannot be read in time.
+            ImageError: the image cannot be measured.
         """
         parts = self.content(), "\n".join(self.captions).encode()
         return "-".join(hashlib.blake2b(part, digest_size=6).hexdigest() for part in parts)

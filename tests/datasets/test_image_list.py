@@ -11,12 +11,8 @@ import pytest
 from PIL import Image
 
 from phasebench.datasets.image_list import read_list
-from phasebench.datasets.named_datasets import (
-    bundled_datasets,
-    official_datasets,
-    read_folder,
-    resolve_datasets,
-)
+from phasebench.datasets.layouts import read_folder
+from phasebench.datasets.named_datasets import bundled_datasets, official_datasets, resolve_datasets
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 

@@ -11,13 +11,8 @@ import pytest
 from PIL import Image
 
 from phasebench.datasets.coco import read_coco
-from phasebench.datasets.named_datasets import (
-    DatasetSpec,
-    bundled_datasets,
-    read,
-    read_folder,
-    resolve_datasets,
-)
+from phasebench.datasets.layouts import read_folder
+from phasebench.datasets.named_datasets import DatasetSpec, bundled_datasets, read, resolve_datasets
 from phasebench.datasets.sample import Sample, digest, draw
 from phasebench.datasets.selection import select
 from phasebench.datasets.winoground import read_winoground

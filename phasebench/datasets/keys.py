@@ -17,12 +17,12 @@ from phasebench.errors import InputError
 
 IMAGE_KEYS = (
     "image", "file_name", "filename", "image_path", "img_path", "image_name", "image_file", "img", "file",
-    "path", "filepath", "file_path", "images",
+    "path", "filepath", "file_path", "images", "jpg", "jpeg", "png",
 )  # fmt: skip
 """Keys of an image's path, its content, or both; the first one with a value counts."""
 CAPTION_KEYS = (
     "captions", "caption", "text", "texts", "raw", "sentences", "sentence", "comment", "comments",
-    "description", "descriptions", "caption_str", "reference_strs",
+    "description", "descriptions", "caption_str", "reference_strs", "txt",
 )  # fmt: skip
 """Keys of one caption or several; the first one with a value counts."""
 CONVERSATION_KEYS = ("conversations", "conversation", "messages")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from phasebench.datasets import coco, image_list, packed, winoground
@@ -63,25 +62,13 @@ def read_folder(folder: str | Path) -> list[Sample]:
     samples = image_list.read_folder_of_images(folder)
     if any(sample.captions for sample in samples):
         return samples
-    lists = [*_other_lists(folder), *(_other_lists(folder.resolve().parent) if samples else ())]
-    if lists:
-        raise InputError(_may_be_listed(folder, samples, lists))
+    above = folder.parent if folder.name else folder.resolve().parent
+    if lists := [*_other_lists(folder), *(_other_lists(above) if samples else ())]:
+        where = " or ".join(str(path) for path in lists[:3])
+        raise InputError(f"{folder} has no captions; they may be in {where}: give that file")
     if not samples:
         raise InputError(_in_no_layout(folder))
     return samples
-
-
-def _may_be_listed(folder: Path, samples: Iterable[Sample], lists: list[Path]) -> str:
-    names = " or ".join(str(path) for path in lists[:3])
-    lacking = "its images have no captions" if samples else f"{folder} has neither {_layouts()}"
-    return f"{lacking}; its images may be listed in {names}: give that file"
-
-
-def _layouts() -> str:
-    return (
-        f"{winoground.EXAMPLES} (Winoground's form), annotations/captions_*.json (COCO's layout), "
-        f"{' nor '.join(image_list.LISTS)} (a list), nor images"
-    )
 
 
 def _in_no_layout(folder: Path) -> str:
@@ -93,7 +80,10 @@ def _in_no_layout(folder: Path) -> str:
         return f"{folder}: its annotations have no captions_*.json, which COCO's layout requires{way_out}"
     if subfolders := folders_of_images(folder):
         return f"{folder}: its images are in subfolders; give one of them ({subfolders[0]})"
-    return f"{folder} has neither {_layouts()}"
+    return (
+        f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), annotations/captions_*.json "
+        f"(COCO's layout), {' nor '.join(image_list.LISTS)} (a list), nor images"
+    )
 
 
 def _other_lists(folder: Path) -> list[Path]:

@@ -50,7 +50,7 @@ class ImageFinder:
 
     A name is tried as it is written; then with ``\\`` between folders; with another Unicode form (macOS) or
     case (Windows), and without an ending if it has none; in the only subfolder that has it; and without the
-    folders that lead to the images, or name the split.
+    folders that lead to the images, or to the split.
 
     Attributes:
         roots: folders that names are relative to, in this order.
@@ -105,10 +105,10 @@ class ImageFinder:
 
 
 def _within(root: Path, split: str, parts: Parts) -> Parts:
-    """The parts of a name without those at its beginning that lead to ``root``, or name the split."""
+    """The parts of a name without those at its beginning that lead to ``root``, or to the split."""
     where = root.absolute().parts
-    lengths = (n for n in range(len(parts) - 1, 0, -1) if parts[:n] == where[-n:])
-    return parts[next(lengths, 1 if len(parts) > 1 and parts[0] == split else 0) :]
+    lengths = range(len(parts) - 1, 0, -1)
+    return parts[next((n for n in lengths if parts[:n] == where[-n:] or parts[n - 1] == split), 0) :]
 
 
 def _spellings(name: str) -> Iterator[Parts]:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from phasebench.datasets.keys import IMAGE_KEYS, Row, names_images, wanted
@@ -90,10 +91,10 @@ def _quoted(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, Cells]
 
 
 def _row(columns: Cells, cells: Cells) -> Row:
-    """The cells with content, by their columns."""
+    """The cells by their columns; None for an empty cell."""
     if any(cells[len(columns) :]):
         raise ValueError(f"more cells than the {len(columns)} columns; quote a caption with delimiters in it")
-    return {name: cell for name, cell in zip(columns, cells, strict=False) if name and cell}
+    return {name: cell or None for name, cell in zip_longest(columns, cells[: len(columns)]) if name}
 
 
 def _headerless_rows(text: str) -> NumberedRows:

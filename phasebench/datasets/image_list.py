@@ -11,7 +11,7 @@ from pathlib import Path
 from phasebench.datasets import keys
 from phasebench.datasets.lines import read_lines
 from phasebench.datasets.merging import merge_same_files
-from phasebench.datasets.paths import ImageFinder, image_files
+from phasebench.datasets.paths import ImageFinder, image_files, is_picture
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
@@ -40,7 +40,7 @@ def read_folder_of_images(folder: Path) -> list[Sample]:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
+    if not path.is_file() or is_picture(path.name):
         return ()
     try:
         return keys.stripped(path.read_text(encoding="utf-8-sig").splitlines())

@@ -8,7 +8,7 @@ from phasebench.datasets import coco, image_list, packed, winoground
 from phasebench.datasets.json_forms import is_coco
 from phasebench.datasets.keys import IMAGE_KEYS
 from phasebench.datasets.lines import is_json, parse_json, read_text
-from phasebench.datasets.paths import folders_of_images, visible_files
+from phasebench.datasets.paths import PICTURES, folders_of_images, visible_files
 from phasebench.datasets.sample import Sample
 from phasebench.datasets.tables import lists_images
 from phasebench.errors import InputError
@@ -105,4 +105,5 @@ def _may_list_images(path: Path) -> bool:
         return False
     if ending in TABLES:
         return lists_images(beginning.partition("\n")[0])
-    return any(f'"{key}"' in beginning.lower() for key in IMAGE_KEYS)
+    signs = (*(f'"{key}"' for key in IMAGE_KEYS), *(f'{ending}"' for ending in PICTURES))
+    return any(sign in beginning.lower() for sign in signs)

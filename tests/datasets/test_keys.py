@@ -8,6 +8,7 @@ import pytest
 
 from phasebench.datasets import keys
 from phasebench.errors import InputError
+from tests.support.paths import ROOT
 
 QUESTION, ANSWER = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": " a cat "}
 
@@ -71,3 +72,9 @@ def test_a_file_without_captions_is_told_the_keys() -> None:
         InputError, match=r"x\.jsonl: no row has a caption: its keys are a, prompt; read are cap"
     ):
         keys.check_captions("x.jsonl", found=False, keys=["a", "prompt"])
+
+
+def test_the_documentation_has_all_keys() -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    all_keys = (*keys.IMAGE_KEYS, *keys.CAPTION_KEYS, *keys.CONVERSATION_KEYS, *keys.PAIR_KEYS)
+    assert [key for key in all_keys if f"`{key}`" not in page] == []

@@ -68,6 +68,7 @@ LIST = {
     "results.token": "0.png#0\ta cat\n",
     "metadata1000.jsonl": '{"file_name": "0.png", "text": "a cat"}\n',
     "train.json": '[{"image": "0.png", "caption": "a cat"}]',
+    "captions.json": '{"0.png": "a cat"}',
     "0001.parquet": "",
     "0001.tar": "",
 }
@@ -85,7 +86,7 @@ def test_a_list_of_another_name_is_named(tmp_path: Path, name: str, image: str) 
         read_folder((tmp_path / image).parent)
 
 
-@pytest.mark.parametrize("name", ["captions.txt", "results.token", "metadata1000.jsonl", "train.json"])
+@pytest.mark.parametrize("name", [name for name, content in LIST.items() if content])
 def test_that_list_is_read(tmp_path: Path, name: str) -> None:
     save(tmp_path / "Images" / "0.png")
     (tmp_path / name).write_text(LIST[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageOps
@@ -48,7 +49,7 @@ def test_a_copy_is_skipped_and_its_captions_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["bmp", "tif", "webp", "gif"])
 def test_a_copy_in_another_format_is_a_copy(tmp_path: Path, ending: str) -> None:
     first = save(tmp_path / "a.png", RED)
-    options = {"lossless": True} if ending == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if ending == "webp" else {}
     Image.open(first).save(tmp_path / f"b.{ending}", **options)
     samples = [Sample(path.name, path, ("x",), path.name) for path in (first, tmp_path / f"b.{ending}")]
     assert [sample.id for sample in select(samples, 4, seed=0).samples] == ["a.png"]

@@ -163,7 +163,7 @@ def test_a_real_parquet_table_is_read(tmp_path: Path) -> None:
     ]
 
 
-def write_tar(path: Path, members: Mapping[str, bytes | str], mode: Any = "w") -> Path:
+def write_tar(path: Path, members: Mapping[str, Any], mode: Any = "w") -> Path:
     with tarfile.open(path, mode) as archive:
         for name, content in members.items():
             data = content.encode() if isinstance(content, str) else content
@@ -174,7 +174,7 @@ def write_tar(path: Path, members: Mapping[str, bytes | str], mode: Any = "w") -
 
 
 def test_a_webdataset_is_read(tmp_path: Path) -> None:
-    members: dict[str, bytes | str] = {
+    members = {
         "./000.jpg": png(0), "./000.txt": "a cat\na pet\n", "./000.json": json.dumps({"caption": "unused"}),
         "sub/001.json": json.dumps({"caption": "a dog", "url": "https://a.org", "file": "b.jpg"}),
         "sub/001.png": png(1), "sub/001.cls": "3", "002.png": png(2), "._002.txt": b"\xff\xff",
@@ -203,7 +203,7 @@ def test_equal_pictures_of_a_tar_are_one_image(tmp_path: Path) -> None:
 
 
 def test_a_member_writes_nothing_outside_the_cache(tmp_path: Path) -> None:
-    names = ("../../a", "/tmp/b", "c")
+    names = ("../../a", "/b", "c")
     members = {
         f"{name}{ending}": png(0) if ending == ".jpg" else "x"
         for name in names

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from phasebench.api import measure
     from phasebench.curves import Curves
-    from phasebench.datasets.named_datasets import DatasetSpec, read_folder
+    from phasebench.datasets.layouts import read_folder
+    from phasebench.datasets.named_datasets import DatasetSpec
     from phasebench.datasets.sample import Sample
     from phasebench.errors import InputError
     from phasebench.judge.findings.contrast import Contrast, contrasts
@@ -51,7 +52,8 @@ __all__ = [
 ]
 MODULES = {
     "curves": ("Curves",),
-    "datasets.named_datasets": ("DatasetSpec", "read_folder"),
+    "datasets.layouts": ("read_folder",),
+    "datasets.named_datasets": ("DatasetSpec",),
     "datasets.sample": ("Sample",),
     "errors": ("InputError",),
     "judge.findings.contrast": ("Contrast", "contrasts"),

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
 from phasebench.curves import Curves
-from phasebench.datasets.pixels import as_rgb
+from phasebench.datasets.pixels import as_rgb, upright
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measurement import measure as run
@@ -33,8 +33,8 @@ class _InMemorySample(Sample):
 
     def open(self) -> Image.Image:
         try:
-            return as_rgb(ImageOps.exif_transpose(self.image))
-        except OSError as error:
+            return as_rgb(upright(self.image))
+        except Exception as error:  # a damaged file makes PIL's decoders raise anything
             raise InputError(f"image {self.id}: cannot be read: {error}") from error
 
 

@@ -1,35 +1,29 @@
 """Images with captions in a simple layout: a file that lists them, or a text file beside each image.
 
-A line of the list has ``image`` (a path relative to the list's folder) and ``captions`` (a list) or
-``caption``, and may have ``id`` and ``item``. The names of Hugging Face's imagefolder, ``file_name`` and
-``text``, are accepted too. A table (CSV) has columns of the same names. An image may have several lines,
-each with one caption.
+A row of the list has an image (a path relative to the list's folder) and captions, under the keys in
+``keys.py``, and may have ``id`` and ``item``. An image may have several rows, each with one caption.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from phasebench.datasets.lines import NAMES, read_lines
+from phasebench.datasets import keys
+from phasebench.datasets.lines import read_lines
+from phasebench.datasets.merging import merge_same_files
+from phasebench.datasets.paths import ImageFinder, image_files, is_picture
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
 LISTS = ("captions.jsonl", "metadata.jsonl", "captions.csv", "metadata.csv")
 """Names of the file that lists a folder's images; the first that is present is read."""
-IMAGES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+ANNOTATIONS = "annotations"
+"""A folder for lists of images that are in folders beside it."""
 
 
 def list_file(folder: Path) -> Path | None:
     """The file that lists a folder's images; None if it has none."""
     return next((folder / name for name in LISTS if (folder / name).is_file()), None)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
 
 
 def read_folder_of_images(folder: Path) -> list[Sample]:
@@ -38,63 +32,69 @@ def read_folder_of_images(folder: Path) -> list[Sample]:
     Raises:
         InputError: a text file is not UTF-8.
     """
+    find = ImageFinder([folder], below=False)
     return [
-        Sample(path.name, path, _lines(path.with_suffix(".txt")), path.name) for path in image_files(folder)
+        Sample(path.name, path, _lines(find(path.with_suffix(".txt").name)), path.name)
+        for path in image_files(folder)
     ]
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
+    if not path.is_file() or is_picture(path.name):
         return ()
     try:
-        return _stripped_captions(path.read_text(encoding="utf-8-sig").splitlines())
+        return keys.stripped(path.read_text(encoding="utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error}") from error
 
 
 def read_list(path: Path) -> list[Sample]:
-    """One sample per image; several lines of one image are merged.
+    """One sample per image; several rows of one file are merged.
+
+    Args:
+        path: JSON Lines, a list in JSON, or a table.
 
     Raises:
-        InputError: a line does not list an image with captions, or its item differs from that of an earlier
-            line of the same image; the message names the file.
+        InputError: a row does not list an image with captions, its item differs from that of an earlier row
+            of the same image, or no row has captions; the message names the file.
     """
-    merged: dict[tuple[str, Path], Sample] = {}
-    for sample in read_lines(path, "an image with captions", partial(_sample, path.parent)):
-        first = merged.setdefault((sample.id, sample.path), replace(sample, captions=()))
-        if first.item != sample.item:
-            raise InputError(
-                f"{path}: image {sample.id!r} has item {first.item!r} in one line, "
-                f"{sample.item!r} in another; give the same item in all of its lines, or in none"
-            )
-        merged[sample.id, sample.path] = replace(first, captions=first.captions + sample.captions)
-    return list(merged.values())
+    rows = _Rows(path.parent)
+    samples = read_lines(path, "an image with captions", rows.samples)
+    keys.check_captions(path, found=any(sample.captions for sample in samples), keys=rows.keys)
+    return merge_same_files(path, (sample for sample in samples if not rows.is_of_absent_split(sample)))
 
 
-def _sample(folder: Path, line: dict[str, Any]) -> list[Sample]:
-    if not isinstance(line, dict):
-        raise TypeError("not an object")
-    name = _first_value(line, *NAMES)
-    if not isinstance(name, str):
-        raise ValueError("'image' should be a path")
-    key = str(_first_value(line, "id", default=name))
-    return [Sample(key, folder / name, _captions(line), str(_first_value(line, "item", default=key)))]
+class _Rows:
+    """Makes samples of a list's rows.
 
+    Attributes:
+        keys: the keys of all rows.
+        splits: a folder that rows name apart (Karpathy's ``filepath``) -> whether any of its images is there.
+    """
 
-def _first_value(line: dict[str, Any], *names: str, default: Any = None) -> Any:
-    """The first value under one of the names that is not null, NaN or empty, as exports write gaps."""
-    values = (line.get(name) for name in names)
-    return next((value for value in values if value not in (None, "") and value == value), default)  # not NaN
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.keys: dict[str, None] = {}
+        self.splits: dict[Path, bool] = {}
+        folders = [folder, folder.parent] if folder.name == ANNOTATIONS else [folder]
+        images = (path / "images" for path in folders)
+        self.find = ImageFinder([*folders, *(path for path in images if path.is_dir())])
 
+    def samples(self, row: keys.Row) -> list[Sample]:
+        """The image of a row, or the two of a pair."""
+        self.keys.update(dict.fromkeys(row))
+        return [self._sample(single) for single in keys.pair(row)]
 
-def _captions(line: dict[str, Any]) -> tuple[str, ...]:
-    """The captions of a line; empty if it has none."""
-    value = _first_value(line, "captions", "caption", "text")
-    texts = [value] if isinstance(value, str) else value or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError("'captions' should be a list of texts")
-    return _stripped_captions(texts)
+    def _sample(self, row: keys.Row) -> Sample:
+        split, name = keys.image_folder(row), keys.image_name(row)
+        key = str(keys.first_value(row, "id", default=name))
+        item = str(keys.first_value(row, "item", default=key))
+        path = self.find.find(name, split)
+        if split:
+            expected = self.folder / split
+            self.splits[expected] = self.splits.get(expected, False) or path is not None
+        return Sample(key, path or self.folder / name, keys.captions(row), item)
 
-
-def _stripped_captions(texts: list[str]) -> tuple[str, ...]:
-    return tuple(text.strip() for text in texts if text.strip())
+    def is_of_absent_split(self, sample: Sample) -> bool:
+        """Whether the sample is of a split without images, while other splits have some."""
+        return any(self.splits.values()) and not self.splits.get(sample.path.parent, True)

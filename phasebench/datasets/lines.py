@@ -1,83 +1,99 @@
-"""Reading JSON Lines files and CSV tables; errors name the file and the line."""
+"""Reading the rows of text files: JSON Lines, JSON and tables. Errors name the file and the line or row."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from phasebench.datasets.json_forms import rows_of_json
+from phasebench.datasets.keys import Row, plain_keys
 from phasebench.datasets.sample import Sample
+from phasebench.datasets.tables import table_rows
 from phasebench.errors import InputError
 
-NAMES = ("image", "file_name")
-"""Keys for an image's path; the second is the one of Hugging Face's imagefolder."""
-Row = dict[str, Any]
-NumberedRows = Iterable[tuple[int, Callable[[], Row]]]
-"""A line's number, and a function that parses it, so that an error in parsing can name the line."""
+PlacedRows = Iterator[tuple[str, Callable[[], Any]]]
+"""Where a row is (``line 3``), and a function that parses it, so that its errors can name the place."""
 
 
 def read_lines(path: Path, content: str, parse: Callable[[Row], list[Sample]]) -> list[Sample]:
-    """The samples of all lines, or of all rows of a ``.csv``; blank lines are skipped.
+    """The samples of all lines of a ``.jsonl``, or rows of a ``.json`` or a table; blank lines are skipped.
 
     Args:
         path: the file.
         content: the expected content of a line, for the message.
-        parse: line -> samples; it raises KeyError, TypeError or ValueError for an invalid line.
+        parse: row with plain keys -> samples; it raises KeyError, TypeError or ValueError for an invalid row.
 
     Raises:
         InputError: the file cannot be read, a line is invalid, or there are no lines.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from error
     samples = []
-    for number, row in _rows(path, text) if path.suffix == ".csv" else _objects(text):
+    for place, row in _rows(path, read_text(path)):
         try:
-            samples += parse(row())
+            samples += parse(_object(row()))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not {content}: {error!r}") from error
+            raise InputError(f"{path}, {place}: not {content}: {error!r}") from error
     if not samples:
         raise InputError(f"no items in {path}")
     return samples
 
 
-def _objects(text: str) -> NumberedRows:
-    lines = text.split("\n")  # splitlines() would split captions too
-    return ((number, partial(json.loads, line)) for number, line in enumerate(lines, 1) if line.strip())
+def read_text(path: Path) -> str:
+    """The text of a file.
 
-
-def _rows(path: Path, text: str) -> NumberedRows:
-    """The rows below a table's header; a quoted cell may have line feeds."""
-    reader, first_line = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True), 1
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
     try:
-        columns = reader.fieldnames or []
-        if not {*NAMES} & {*columns}:
-            raise InputError(
-                f"{path}, line 1: of its columns, {', '.join(columns) or 'none'}, none is called "
-                f"{' or '.join(NAMES)}; columns are separated by commas"
-            )
-        first_line = reader.line_num + 1
-        for row in reader:
-            # Spreadsheets leave rows of commas; cells beyond the header come as a list.
-            if any(any(cell) if isinstance(cell, list) else cell for cell in row.values()):
-                yield reader.line_num, partial(_non_empty_cells, row)
-            first_line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(
-            f"{path}: the row that begins at line {first_line} cannot be read ({error}): a quote in it is "
-            "not closed, or stands within a cell and is not doubled"
-        ) from error
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}") from error
 
 
-def _non_empty_cells(row: dict[str | None, Any]) -> Row:
-    """The cells with content, by their columns."""
-    if any(row.get(None) or ()):  # where csv puts cells beyond the header
-        raise ValueError(f"more cells than the {len(row) - 1} columns; quote a caption with commas in it")
-    return {name: cell for name, cell in row.items() if name and cell}
+def parse_json(path: Path, text: str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def is_json(path: Path, text: str) -> bool:
+    """Whether a file is one JSON value; ``.json`` files may have a value in each line instead."""
+    if path.suffix.lower() not in (".json", ".jsonl"):
+        return False
+    if path.suffix.lower() == ".jsonl":
+        return text.lstrip().startswith("[")
+    first_line, _, more = text.lstrip().partition("\n")
+    try:
+        return not more.strip() or not isinstance(json.loads(first_line), dict)
+    except json.JSONDecodeError:
+        return True
+
+
+def _rows(path: Path, text: str) -> PlacedRows:
+    if is_json(path, text):
+        rows = rows_of_json(path, parse_json(path, text))
+        return ((f"row {number}", partial(_same, row)) for number, row in enumerate(rows, 1))
+    if path.suffix.lower() in (".json", ".jsonl"):
+        lines = enumerate(text.split("\n"), 1)  # splitlines() would split captions too
+        return ((f"line {number}", partial(json.loads, line)) for number, line in lines if line.strip())
+    return ((f"line {number}", row) for number, row in table_rows(path, text))
+
+
+def _same(row: Any) -> Any:
+    return row
+
+
+def _object(row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise TypeError("not an object")
+    return plain_keys(row)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from phasebench.datasets.layouts import ENDINGS, read_file, read_folder
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError, did_you_mean
 
 ASSETS = Path(__file__).parent / "assets"
-ENDINGS = (".jsonl", ".csv")
-"""Endings of a file that lists images."""
 OFFICIAL = {
     "coco": "COCO captions, the validation images",
     "winoground": "Winoground: pairs of images whose captions have the same words",
@@ -111,76 +110,78 @@ def _from_copy(name: str, data_dir: Path, _cache: Path) -> list[Sample]:
     raise InputError(f"neither {folder / name} nor {folder} has {files[name]}", remedy="data_dir")
 
 
-def read_folder(folder: str | Path) -> list[Sample]:
-    """The samples of a folder in any known layout.
-
-    Layouts are Winoground's, COCO's, a file that lists the images (``captions`` or ``metadata``, ``.jsonl``
-    or ``.csv``), and images with a text file each (docs/datasets.md).
-
-    Raises:
-        InputError: the folder has none of these layouts, or its files do not follow it.
-    """
-    from phasebench.datasets import coco, image_list, winoground
-
-    folder = Path(folder)
-    examples, captions = winoground.examples_folder(folder), image_list.list_file(folder)
-    if examples is not None:
-        return winoground.read_winoground(examples)
-    if coco.annotation_files(folder):
-        return coco.read_coco(folder)
-    if captions is not None:
-        return image_list.read_list(captions)
-    if image_list.image_files(folder):
-        return image_list.read_folder_of_images(folder)
-    if (folder / "annotations").is_dir():
-        raise InputError(f"{folder}: its annotations have no captions_*.json, which COCO's layout requires")
-    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and image_list.image_files(path)]
-    if subfolders:
-        raise InputError(f"{folder}: its images are in subfolders; give one of them ({subfolders[0]})")
-    raise InputError(
-        f"{folder} has neither {winoground.EXAMPLES} (Winoground's form), "
-        "annotations/captions_*.json (COCO's layout), "
-        f"{' nor '.join(image_list.LISTS)} (a list), nor images"
-    )
-
-
 def resolve_datasets(arguments: Iterable[str], known: Mapping[str, DatasetSpec]) -> list[DatasetSpec]:
-    """The datasets that arguments name: known names, folders or lists; repeated arguments count once.
+    """The datasets that arguments name.
+
+    An argument is a known name, a folder, or a file that lists images; any of these may follow NAME=.
+    Repeated arguments count once.
 
     Raises:
         InputError: an argument is none of these (the message lists the known names), or two datasets have the
             same name.
     """
-    unique = {name if name in known else str(Path(name).resolve()): name for name in arguments}
-    specs = {argument: _resolve(argument, known) for argument in unique.values()}
-    names = [spec.name for spec in specs.values()]
+    split = ((argument, *_name_and_place(argument, known)) for argument in arguments)
+    unique = {(name, _identity(place, known)): (argument, name, place) for argument, name, place in split}
+    specs = [_resolve(*parts, known) for parts in unique.values()]
+    names = [spec.name for spec in specs]
     for name in names:
-        if name != Path(name).name:
-            raise InputError(f"{name!r} cannot be the name of a baselines' folder; choose another")
+        if name in ("", ".", "..") or name != Path(name).name:
+            raise InputError(f"{name!r} cannot be the name of a baselines' folder; give NAME=FOLDER")
         if names.count(name) > 1:
-            raise InputError(f"{name}: two different datasets have this name; rename a folder")
-    return list(specs.values())
+            raise InputError(
+                f"{name}: two different datasets have this name; give NAME=FOLDER for one of them"
+            )
+    return specs
 
 
-def _resolve(argument: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
-    if argument in known:
-        return known[argument]
-    path = Path(argument).expanduser()
-    has_ending = path.suffix in ENDINGS
-    if not path.is_dir() and not (has_ending and path.is_file()):
-        is_path = "/" in argument or has_ending
-        problem = f"no such folder or {' or '.join(ENDINGS)} file" if is_path else "unknown dataset"
+def _name_and_place(argument: str, known: Mapping[str, DatasetSpec]) -> tuple[str, str]:
+    """The NAME before the first = (empty if there is none), and what follows it."""
+    name, equals, place = argument.partition("=")
+    if argument in known or not equals or _path(argument).exists():
+        return "", argument
+    if not name:
+        raise InputError(f"{argument}: there is nothing before =; give NAME=FOLDER, or the folder alone")
+    if not place:
+        raise InputError(f"{argument}: there is nothing after =; give a name, a folder or a file")
+    return name, place
+
+
+def _path(place: str) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:  # ~name of a user who does not exist
+        return Path(place)
+
+
+def _identity(place: str, known: Mapping[str, DatasetSpec]) -> str:
+    return place if place in known else str(_path(place).resolve())
+
+
+def _resolve(argument: str, name: str, place: str, known: Mapping[str, DatasetSpec]) -> DatasetSpec:
+    if place in known:
+        return replace(known[place], name=name) if name else known[place]
+    path = _path(place)
+    is_list = path.suffix.lower() in ENDINGS
+    if not path.is_dir() and not (is_list and path.is_file()):
+        raise InputError(f"{argument}: {_problem(path, place, known)}")
+    own = name or (path.resolve().name if path.is_dir() else path.resolve().stem)
+    if not name and own in known and own not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
         raise InputError(
-            f"{argument}: {problem}{did_you_mean(argument, known)}; known: {', '.join(known)}; "
-            "or give a folder, FILE.jsonl or FILE.csv"
+            f"{argument}: there is a dataset called {own!r} already; to compare with its baselines give "
+            f"{own}={argument}, else NAME={argument} with another name"
         )
-    name = path.resolve().name if path.is_dir() else path.resolve().stem
-    if name in known and name not in OFFICIAL:  # a copy of COCO may lie in a folder called coco
-        raise InputError(f"{argument}: there is a dataset called {name!r} already; rename the folder or file")
-    return DatasetSpec(name, partial(_read_path, path))
+    return DatasetSpec(own, partial(_read_path, path))
 
 
-def _read_path(path: Path, _cache: Path) -> list[Sample]:
-    from phasebench.datasets.image_list import read_list
+def _problem(path: Path, place: str, known: Mapping[str, DatasetSpec]) -> str:
+    """Why nothing is read at ``place``, and what can be given instead."""
+    read = f"a folder, or a file {', '.join(ENDINGS)}"
+    if path.is_file():
+        return f"files {path.suffix or 'without an ending'} are not read as datasets; give {read}"
+    is_path = "/" in place or path.suffix.lower() in ENDINGS
+    problem = "no such folder or file" if is_path else "unknown dataset"
+    return f"{problem}{did_you_mean(place, known)}; known: {', '.join(known)}; or give {read}"
 
-    return read_folder(path) if path.is_dir() else read_list(path)
+
+def _read_path(path: Path, cache: Path) -> list[Sample]:
+    return read_folder(path) if path.is_dir() else read_file(path, cache)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from phasebench.datasets.image_metadata import without_metadata
+from phasebench.datasets.paths import PICTURES
 from phasebench.errors import InputError
 
 SIXTEEN_BITS = 65535
@@ -17,6 +22,16 @@ SECONDS = 60.0
 """Time limit for reading one file."""
 BACKGROUND = "white"
 """The background of transparent images; most are made for a white page."""
+TURNS: Mapping[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation in EXIF data -> what turns the stored picture upright (EXIF 2.32, tag 0x0112)."""
 
 
 class ImageError(InputError):
@@ -34,6 +49,8 @@ class ImageError(InputError):
 def open_rgb(path: Path) -> Image.Image:
     """The image as RGB, rotated according to its EXIF data; the first frame of an animation.
 
+    Broken metadata are no obstacle if the pixels are whole.
+
     Raises:
         ImageError: the file is missing, cannot be read in time, is not a complete image, is too large, or its
             values have no known range.
@@ -41,13 +58,44 @@ def open_rgb(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, and about sizes below PIL's own limit
-            with Image.open(io.BytesIO(read_bytes(path))) as image:
-                return as_rgb(ImageOps.exif_transpose(image))
+            return _decode(read_bytes(path))
     except ImageError as error:
         message = str(error) if str(path) in str(error) else f"unreadable image {path}: {error}"
         raise ImageError(error.reason, message) from error
     except Exception as error:  # a damaged file makes PIL's decoders raise anything
         raise _image_error(path, error) from error
+
+
+def _decode(data: bytes) -> Image.Image:
+    """The image in a file's content; if it cannot be decoded, it is tried again without its metadata."""
+    try:
+        return _rgb(data)
+    except (ImageError, Image.DecompressionBombError):
+        raise
+    except Exception:  # a damaged file makes PIL's decoders raise anything
+        for keep_exif in (True, False):
+            with suppress(Exception):
+                return _rgb(without_metadata(data, keep_exif=keep_exif))
+        raise
+
+
+def _rgb(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        return as_rgb(upright(image))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF data say; as it is stored if they cannot be parsed.
+
+    Raises:
+        OSError: the pixels cannot be decoded; PIL's decoders raise other errors too.
+    """
+    image.load()  # before the EXIF data, so that an error here is one of the pixels
+    try:
+        method = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # anything that broken EXIF data make PIL raise
+        return image
+    return image if method is None else image.transpose(method)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -83,6 +131,9 @@ def _image_error(path: Path, error: Exception) -> ImageError:
         return ImageError("missing", f"image file missing: {path}")
     if isinstance(error, Image.DecompressionBombError):
         reason = "too large"
+    elif isinstance(error, UnidentifiedImageError) and not _is_read(path.suffix.lower()):
+        reason = f"{path.suffix.lower()} is not read"
+        return ImageError(reason, f"{path}: {reason} by PIL without a plugin; convert it to PNG or JPEG")
     elif isinstance(error, UnidentifiedImageError):
         return ImageError("no image", f"unreadable image {path}: no format that PIL knows")
     elif "truncated" in str(error).lower():
@@ -90,6 +141,11 @@ def _image_error(path: Path, error: Exception) -> ImageError:
     else:
         reason = "corrupt"
     return ImageError(reason, f"unreadable image {path}: {error}")
+
+
+def _is_read(ending: str) -> bool:
+    """Whether PIL, with the plugins that are registered, reads pictures with this ending."""
+    return ending not in PICTURES or ending in Image.registered_extensions()
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

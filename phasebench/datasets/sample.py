@@ -46,10 +46,10 @@ class Sample:
         return open_rgb(self.path)
 
     def content(self) -> bytes:
-        """The bytes that identify the image: its size and pixels, however the file stores them.
+        """What identifies the image: its size and its RGB pixels, however the file stores them.
 
         Raises:
-            ImageError: the image cannot be read.
+            ImageError: the image cannot be measured.
         """
         image = self.open()
         return f"{image.size}".encode() + image.tobytes()
@@ -58,7 +58,7 @@ class Sample:
         """Hex digests of the image's content and of its captions, ``<12>-<12>``.
 
         Raises:
-            ImageError: the image cannot be read.
+            ImageError: the image cannot be measured.
         """
         parts = self.content(), "\n".join(self.captions).encode()
         return "-".join(hashlib.blake2b(part, digest_size=6).hexdigest() for part in parts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from phasebench.datasets.merging import merge_same_pictures
 from phasebench.datasets.pixels import ImageError
 from phasebench.datasets.sample import Sample, draw
 from phasebench.errors import InputError
@@ -13,6 +15,7 @@ from phasebench.errors import InputError
 NO_CAPTIONS = "without captions"
 NO_TEXT = "with captions that are not valid Unicode"
 PARTNER = "of an item with a skipped image"
+COPY = "the same picture as another"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     """Draw at most ``images`` of the captioned ``samples`` with ``seed`` and open each of them.
 
     An unusable image is not replaced by another: the draw depends on the dataset and the seed alone. An item
-    is measured as a whole or not at all.
+    is measured as a whole or not at all. Images with the same pixels are one image with the captions of all,
+    or, if they belong to items of several images, their items are one item.
 
     Raises:
         InputError: two samples have the same id, no image is left, or, with ``strict``, an image is skipped.
@@ -56,14 +60,15 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     caption_skips = [skip for sample in samples for skip in _caption_skips(sample)]
     captioned, partner_skips = _whole_items(samples, caption_skips)
     drawn = draw(captioned, images, seed)
-    image_skips = [skip for sample in drawn for skip in _image_skips(sample)]
+    contents, image_skips = _opened(drawn)
     usable, more_partner_skips = _whole_items(drawn, image_skips)
-    skipped = (*caption_skips, *image_skips, *partner_skips, *more_partner_skips)
+    distinct, copy_skips = _distinct(usable, contents)
+    skipped = (*caption_skips, *image_skips, *partner_skips, *more_partner_skips, *copy_skips)
     if strict and skipped:
         raise InputError(_summary(skipped), remedy="strict_data")
     if not usable:
         raise InputError(f"no image is left to measure, {_summary(skipped)}" if skipped else "no images")
-    return Selection(tuple(usable), skipped)
+    return Selection(tuple(distinct), skipped)
 
 
 def _whole_items(samples: Sequence[Sample], skips: Sequence[Skip]) -> tuple[list[Sample], list[Skip]]:
@@ -97,11 +102,25 @@ def _caption_skips(sample: Sample) -> Iterator[Skip]:
         yield Skip(sample.id, str(sample.path), NO_TEXT, message)
 
 
-def _image_skips(sample: Sample) -> Iterator[Skip]:
-    try:
-        sample.open()
-    except ImageError as error:
-        yield Skip(sample.id, str(sample.path), error.reason, str(error))
+def _opened(samples: Sequence[Sample]) -> tuple[dict[str, str], list[Skip]]:
+    """Id -> digest of the content, of each sample that can be opened; and a skip of each that cannot."""
+    contents, skips = {}, []
+    for sample in samples:
+        try:
+            contents[sample.id] = hashlib.blake2b(sample.content()).hexdigest()
+        except ImageError as error:
+            skips.append(Skip(sample.id, str(sample.path), error.reason, str(error)))
+    return contents, skips
+
+
+def _distinct(samples: Sequence[Sample], contents: dict[str, str]) -> tuple[list[Sample], list[Skip]]:
+    """The samples with one of each picture, and skips for its copies."""
+    distinct, copies = merge_same_pictures(samples, contents)
+    return distinct, [
+        Skip(s.id, str(s.path), COPY, f"{s.path}: the same picture as {copies[s.id].path}")
+        for s in samples
+        if s.id in copies
+    ]
 
 
 def _summary(skips: Sequence[Skip]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.datasets.lines import read_lines
+from phasebench.datasets.paths import ImageFinder
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
@@ -30,18 +31,18 @@ def read_winoground(folder: Path) -> list[Sample]:
     """
     if (folder / "images.zip").is_file() and not (folder / "images").is_dir():
         raise InputError(f"{folder / 'images.zip'} is packed; unpack its images into {folder / 'images'}")
-    return read_lines(folder / EXAMPLES, "a Winoground item", partial(_samples, folder))
+    find = ImageFinder([folder / "images"], below=False)
+    return read_lines(folder / EXAMPLES, "a Winoground item", partial(_samples, find))
 
 
-def _samples(folder: Path, item: dict[str, Any]) -> list[Sample]:
-    return [_sample(folder, item, side) for side in (0, 1)]
+def _samples(find: ImageFinder, item: dict[str, Any]) -> list[Sample]:
+    return [_sample(find, item, side) for side in (0, 1)]
 
 
-def _sample(folder: Path, item: dict[str, Any], side: int) -> Sample:
-    name = str(item[f"image_{side}"])
-    path = folder / "images" / name
+def _sample(find: ImageFinder, item: dict[str, Any], side: int) -> Sample:
+    path = find(str(item[f"image_{side}"]))
     if not path.suffix:
-        path = next(iter(sorted(path.parent.glob(f"{name}.*"))), path.with_suffix(".png"))
+        path = path.with_suffix(".png")
     caption, key = item[f"caption_{side}"], item["id"]
     if key is None or not isinstance(caption, str | None):
         raise ValueError("'id' should be a name, and a caption a text")

@@ -53,8 +53,9 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         "--dataset",
         action="append",
         type=_text,
-        metavar="NAME|FOLDER|FILE.jsonl|FILE.csv",
-        help=f"Images and captions to measure on; may be repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
+        metavar="NAME|FOLDER|FILE",
+        help="Images and captions to measure on; NAME= before it sets its name in the results; may be "
+        f"repeated. Default: {', '.join(DEFAULT_DATASETS)}.",
     )
     add(
         "--data-dir",

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from phasebench.datasets import hub_datasets as hub
-from phasebench.datasets.named_datasets import official_datasets, read_folder
+from phasebench.datasets.layouts import read_folder
+from phasebench.datasets.named_datasets import official_datasets
 from phasebench.datasets.sample import Sample
 from phasebench.datasets.selection import select
 from phasebench.errors import InputError

@@ -11,12 +11,8 @@ import pytest
 from PIL import Image
 
 from phasebench.datasets.image_list import read_list
-from phasebench.datasets.named_datasets import (
-    bundled_datasets,
-    official_datasets,
-    read_folder,
-    resolve_datasets,
-)
+from phasebench.datasets.layouts import read_folder
+from phasebench.datasets.named_datasets import bundled_datasets, official_datasets, resolve_datasets
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 
@@ -64,7 +60,8 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     [
         ("{", "JSONDecodeError"),
         ("[]", "not an object"),
-        ({"captions": ["a"]}, "'image' should be a path"),
+        ({"captions": ["a"]}, "no image: its keys are captions; read are image, file_name, "),
+        ({"image": "https://a.org/a.png", "caption": "a"}, "'image' is an address on the web"),
         ({"image": 3, "captions": ["a"]}, "'image' should be a path"),
         ({"image": "a.png", "captions": [1]}, "'captions' should be a list of texts"),
         ({"image": "a.png", "captions": {"en": "a"}}, "'captions' should be a list of texts"),
@@ -151,8 +148,10 @@ def test_a_faulty_row_is_named(tmp_path: Path) -> None:
     path = write_list(tmp_path / "x.csv", "image,caption", '"a.png","two', 'lines"', ",a cat")
     with pytest.raises(InputError, match=r"x\.csv, line 4: not an image with captions: .*'image'"):
         read_list(path)
-    path = write_list(tmp_path / "x.csv", "file_name;text", "a.png;a cat")
-    with pytest.raises(InputError, match=r"x\.csv, line 1: of its columns, file_name;text, none is called"):
+    path = write_list(tmp_path / "x.csv", "picture;text", "a.png;a cat")
+    with pytest.raises(
+        InputError, match=r"x\.csv, line 1: no column of images: its keys are picture, text; rea"
+    ):
         read_list(path)
     path = write_list(tmp_path / "x.csv", "file_name,text", "a.png,a cat, and a dog")
     with pytest.raises(InputError, match=r"x\.csv, line 2: .*more cells than the 2 columns; quote a caption"):
@@ -225,8 +224,8 @@ def test_a_list_is_a_dataset_named_after_its_file(tmp_path: Path) -> None:
 
 def test_other_files_and_names_in_use_are_refused(tmp_path: Path) -> None:
     known = {spec.name: spec for spec in (*bundled_datasets(), *official_datasets(None, 400, 0))}
-    path = write_list(tmp_path / "x.tsv", "image\tcaption")
-    with pytest.raises(InputError, match=r"x\.tsv: no such folder or \.jsonl or \.csv file; .*FILE\.csv"):
+    path = write_list(tmp_path / "x.xlsx", "image\tcaption")
+    with pytest.raises(InputError, match=r"x\.xlsx: files \.xlsx are not read as datasets; give .*\.csv"):
         resolve_datasets([str(path)], known)
     path = write_list(tmp_path / "photos.jsonl", {"image": "a.png", "caption": "a"})
     with pytest.raises(InputError, match="there is a dataset called 'photos' already"):

@@ -18,7 +18,8 @@ from phasebench.datasets.bundled_datasets import (
     pairs_folder,
     scenes_folder,
 )
-from phasebench.datasets.named_datasets import bundled_datasets, read_folder
+from phasebench.datasets.layouts import read_folder
+from phasebench.datasets.named_datasets import bundled_datasets
 from phasebench.datasets.scenes import (
     BACKGROUNDS,
     SIZE,

@@ -17,7 +17,7 @@ def make_samples(folder: Path, count: int, per_item: int = 1) -> list[Sample]:
     samples = []
     for index in range(count):
         path = folder / f"{index}.png"
-        Image.new("RGB", (4, 4)).save(path)
+        Image.new("RGB", (4, 4), (index, 0, 0)).save(path)
         samples.append(Sample(str(index), path, ("a cat",), str(index // per_item)))
     return samples
 

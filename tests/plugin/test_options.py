@@ -27,9 +27,9 @@ OPTIONS_WITH_TEXT = ("--model", "--dataset", "--store", "--results", "--prompt",
         ({"model": "pics"}, "--model pics: pics/config.json is missing*"),
         ({"dataset": "scene"}, "--dataset scene: unknown dataset; did you mean scenes?; known: scenes*"),
         ({"dataset": "no/such"}, "--dataset no/such: no such folder*"),
-        ({"dataset": "gone.jsonl"}, "--dataset gone.jsonl: no such folder or .jsonl or .csv file*"),
-        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: no such folder or .jsonl or .csv file*"),
-        ({"dataset": "pics/annotations"}, "--dataset annotations: *has neither*"),
+        ({"dataset": "gone.jsonl"}, "--dataset gone.jsonl: no such folder or file*"),
+        ({"dataset": "pics/val/0.png"}, "--dataset pics/val/0.png: files .png are not read as datasets*"),
+        ({"dataset": "pics/annotations"}, "--dataset annotations: *may be in *captions_val.json: give*"),
     ],
 )
 def test_unknown_names(run: Run, args: dict[str, str], message: str) -> None:

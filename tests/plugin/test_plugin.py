@@ -106,7 +106,8 @@ def test_own_models_datasets_and_findings(run: Run, pytester: pytest.Pytester, c
     pytester.makeconftest(
         f"""
         from pathlib import Path
-        from phasebench.datasets.named_datasets import DatasetSpec, read_folder
+        from phasebench.datasets.layouts import read_folder
+        from phasebench.datasets.named_datasets import DatasetSpec
         from phasebench.judge.findings.finding import Finding
         from phasebench.judge.findings.verdict import Condition, verdict
         from phasebench.judge.statistics import Estimate

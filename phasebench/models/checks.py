@@ -10,6 +10,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from phasebench.errors import InputError
+from phasebench.models.incomplete import (
+    check_contents,
+    check_wrapper_names,
+    no_weights,
+    text_files,
+)
 from phasebench.settings import Settings
 
 WEIGHTS = "*.safetensors"
@@ -34,6 +40,7 @@ def check_folder(folder: Path, settings: Settings) -> None:
     Raises:
         InputError: a file is missing, damaged or not allowed; the message names it.
     """
+    check_contents(text_files(folder))
     check_code(folder, settings)
     _check_weights(folder, settings)
     for part, files in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
@@ -74,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def weight_files(folder: Path, settings: Settings) -> list[Path]:
     """The files from which transformers reads the weights; the folder may have other weight files.
 
-    If no file has a name that transformers looks for, these are all files that look like weights.
+    The list is empty if no file has a name that transformers looks for.
 
     Raises:
         InputError: the configuration or an index cannot be read, or an index lists a file that is missing.
@@ -87,8 +94,7 @@ def weight_files(folder: Path, settings: Settings) -> list[Path]:
             return [folder / whole]
         if index.is_file():
             return _shards(index)
-    patterns = (WEIGHTS, *(PICKLED if settings.allow_pickle else ()))
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return []
 
 
 def _shards(index: Path) -> list[Path]:
@@ -103,26 +109,39 @@ def _shards(index: Path) -> list[Path]:
 
 def _check_weights(folder: Path, settings: Settings) -> None:
     files = weight_files(folder, settings)
-    for path in files:
-        _check_complete(path)
-    if files:
-        return
-    pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
-    if not pickled:
-        raise InputError(f"no {WEIGHTS} in {folder}, and no pickled weights")
-    raise InputError(
-        f"no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: unpickling can run code",
-        remedy="allow_pickle",
-    )
+    if not files:
+        raise _no_weights_error(folder)
+    check_contents(files)
+    names = [name for path in files if path.suffix == ".safetensors" for name in _weight_names(path)]
+    check_wrapper_names(names, files)
 
 
-def _check_complete(path: Path) -> None:
-    """Check that a safetensors file is as long as its header says: loading would not name the file."""
-    if path.suffix != ".safetensors":
-        return
+def _no_weights_error(folder: Path) -> InputError:
+    """The error for a folder that has none of the files from which transformers reads weights."""
+    whole = folder / WHOLE[1]
+    index = whole.with_name(whole.name + INDEX)
+    if pickled := [whole] if whole.is_file() else _shards(index) if index.is_file() else []:
+        check_contents(pickled)
+        return InputError(
+            f"no {WEIGHTS} in {folder}; its pickled weights ({pickled[0].name}) are not read: "
+            "unpickling can run code",
+            remedy="allow_pickle",
+        )
+    if reason := no_weights(folder):
+        return InputError(reason)
+    if others := [path.name for pattern in (WEIGHTS, *PICKLED) for path in sorted(folder.glob(pattern))]:
+        return InputError(
+            f"{folder} has no weights under a name that transformers looks for, only "
+            f"{summary_of_names(others)}; a single file is called {WHOLE[0]}"
+        )
+    return InputError(f"no {WEIGHTS} in {folder}, and no pickled weights")
+
+
+def _weight_names(path: Path) -> list[str]:
+    """The names in a safetensors file's header, which also shows whether the file is complete."""
     try:
-        with safe_open(path, framework="numpy"):
-            pass
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); copy it again") from error
 

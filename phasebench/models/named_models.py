@@ -11,6 +11,7 @@ from pathlib import Path
 from phasebench.errors import InputError, did_you_mean
 from phasebench.files import SAFE_IN_NAMES
 from phasebench.models.hub import Hub, fetch
+from phasebench.models.incomplete import check_contents, no_weights
 from phasebench.settings import Settings
 
 DEFAULT_PROMPT = "USER: <image>\nDescribe the image. ASSISTANT:"
@@ -204,18 +205,18 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
 
 
 def _hint(folder: Path) -> str:
-    """A guess at the contents of a folder without a configuration, and what to give instead."""
-    if (folder / "adapter_config.json").is_file():
-        return "it has only an adapter: merge it into its model (peft's merge_and_unload) and give that model"
+    """What a folder without a configuration has, and what to give instead."""
     if checkpoints := sorted(path.parent for path in folder.glob("*/config.json")):
         return f"its subfolders are checkpoints; give one of them ({checkpoints[-1]})"
-    return "is this a checkpoint's folder?"
+    return no_weights(folder) or "is this a checkpoint's folder?"
 
 
 def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
     """The folder at ``location``, or the repository with this name and perhaps an ``@REVISION``."""
     path = Path(location).expanduser()
     if path.is_dir():
+        if (path / "config.json").is_symlink():
+            check_contents([path / "config.json"])
         if not (path / "config.json").is_file():
             raise InputError(f"{argument}: {path / 'config.json'} is missing; {_hint(path)}")
         return path

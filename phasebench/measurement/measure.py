@@ -219,7 +219,7 @@ def _patches(loaded: LoadedModel, layouts: Sequence[Mapping[str, Any]]) -> dict[
 
 def _notes(passes: PassRunner) -> list[str]:
     """The events of the measurement that change no number, in words."""
-    notes, store = [], passes.store
+    notes, store = list(passes.loaded.notes), passes.store
     if unused := passes.loaded.unused_weights:
         names = summary_of_names(unused)
         notes.append(f"{len(unused)} weights of the checkpoint are not used by the model: {names}")

@@ -13,6 +13,7 @@ from phasebench.errors import InputError
 from phasebench.models.incomplete import (
     check_contents,
     check_wrapper_names,
+    is_trainer_state,
     no_weights,
     text_files,
 )
@@ -23,6 +24,17 @@ PICKLED = ("*.bin", "*.pt", "*.pth")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 """File names that transformers looks for, in its order. Each may be replaced by an index of shards."""
 INDEX = ".index.json"
+PARTS = (
+    "adapter_*", "*lora*", "*trainable*", "*projector*", "*resampler*", "*connector*", "*vision_tower*",
+    "*vision_encoder*", "*embeddings*", "*delta*", "*prompt*",
+)  # fmt: skip
+"""Names of files with a part of a model, or with changes of its weights, as trainers write them."""
+UNREAD_REMEDY = (
+    "merge it into the weights, or remove it if that is done; "
+    "an adapter goes into a folder of its own: give BASE+ADAPTER"
+)
+ADAPTER = ("lora_", ".base_layer.", "ia3_", "hada_", "oft_")
+"""Parts of names of weights that peft has not merged."""
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZERS = (
     "tokenizer.json",
@@ -111,9 +123,48 @@ def _check_weights(folder: Path, settings: Settings) -> None:
     files = weight_files(folder, settings)
     if not files:
         raise _no_weights_error(folder)
+    check_weight_files(files)
+    own_code = settings.remote_code and read_json(folder / "config.json").get("auto_map")
+    if not own_code:  # which may read them
+        check_unread_files(folder, files)
+
+
+def check_weight_files(files: Sequence[Path]) -> None:
+    """Check that weight files are complete, and that their names are a model's.
+
+    Raises:
+        InputError: one is not, or a wrapper has left its part in the names.
+    """
     check_contents(files)
     names = [name for path in files if path.suffix == ".safetensors" for name in _weight_names(path)]
     check_wrapper_names(names, files)
+
+
+def check_unread_files(folder: Path, read: Sequence[Path]) -> None:
+    """Check that no file beside the weights would change the model if something read it.
+
+    transformers applies an adapter beside whole weights if peft is installed, and ignores it otherwise.
+
+    Raises:
+        InputError: there is such a file; the message names it.
+    """
+    for path in unread_weights(folder, read):
+        if any(path.match(pattern) for pattern in PARTS) or _has_adapter_weights(path):
+            raise InputError(f"{path} may belong to the model, and nothing reads it; {UNREAD_REMEDY}")
+    if (config := folder / "adapter_config.json").is_file() and config not in read:
+        raise InputError(f"{config} lies beside whole weights; {UNREAD_REMEDY}")
+
+
+def unread_weights(folder: Path, read: Sequence[Path]) -> list[Path]:
+    """Weight files in a folder that nothing reads, other than a trainer's state."""
+    found = [path for pattern in (WEIGHTS, *PICKLED) for path in sorted(folder.glob(pattern))]
+    return [path for path in found if path not in read and not is_trainer_state(path.name)]
+
+
+def _has_adapter_weights(path: Path) -> bool:
+    return path.suffix == ".safetensors" and any(
+        part in name for name in _weight_names(path) for part in ADAPTER
+    )
 
 
 def _no_weights_error(folder: Path) -> InputError:

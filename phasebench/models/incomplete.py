@@ -18,7 +18,6 @@ DOWNLOAD = "hf download OWNER/NAME --local-dir {folder}"
 TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "qformer_tokenizer/*")
 """The files besides weights from which a model and its processor are loaded."""
 SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin)")
-ADAPTER = ("adapter_config.json", "adapter_model.*")
 TRAINER_STATE = (
     "optimizer*.pt", "optimizer*.bin", "scheduler*.pt", "scheduler*.bin", "scaler.pt", "rng_state*.pth",
     "random_states_*.pkl", "trainer_state.json", "training_args.bin",
@@ -166,15 +165,6 @@ def _shards_without_index(folder: Path) -> str:
     return f"{folder / index}, which names the shard of each weight, is missing; copy or write it: {command}"
 
 
-def _adapter_alone(folder: Path) -> str:
-    if found := _first(folder, *ADAPTER):
-        return (
-            f"{folder} has only an adapter ({found}); "
-            "merge it into its model (peft's merge_and_unload) and give that model"
-        )
-    return ""
-
-
 def _variant(folder: Path) -> str:
     if found := _first(folder, "model.*.safetensors", "pytorch_model.*.bin"):
         name = f"{found.split('.')[0]}.{found.rsplit('.')[-1]}"
@@ -224,7 +214,12 @@ def _trainer_state(folder: Path) -> str:
 
 
 EXPLANATIONS: tuple[Callable[[Path], str], ...] = (
-    _interrupted_download, _deepspeed, _fsdp, _shards_without_index, _adapter_alone, _variant, _other_format,
+    _interrupted_download, _deepspeed, _fsdp, _shards_without_index, _variant, _other_format,
     _checkpoints_within, _trainer_state,
 )  # fmt: skip
 """In this order: what has most of a model comes first."""
+
+
+def is_trainer_state(name: str) -> bool:
+    """Whether a file's name is that of a trainer's state, which has no weights."""
+    return any(Path(name).match(pattern) for pattern in TRAINER_STATE)

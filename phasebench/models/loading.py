@@ -17,30 +17,30 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import InputError
+from phasebench.models.adapters import adapter_files, has_processor, merge
 from phasebench.models.anatomy.adapter import forward
 from phasebench.models.anatomy.attention_watch import is_watchable
 from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
 from phasebench.models.checks import (
-    check_folder,
+    ADAPTER,
     check_image_count,
     check_image_token,
     summary_of_names,
+    unread_weights,
     weight_files,
 )
 from phasebench.models.converters import register_for
 from phasebench.models.devices import Placement, plan_placement
-from phasebench.models.hub import Hub
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.processors import load_processor
+from phasebench.models.sources import commits, fetch_files
 from phasebench.settings import Settings
 
 BLOCK = 1 << 20
 """Bytes of a file that are read at once for its digest."""
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
-ADAPTER = "lora_"
-"""Part of the name of a low-rank adapter's weight."""
 GREY = (127, 127, 127)
 REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
 """The exceptions that processors raise for an unsuitable prompt or image."""
@@ -60,9 +60,11 @@ class LoadedModel:
     checkpoint: str
     """Digest of the configuration and weight files; empty if the caller loaded the model."""
     source: str | None = None
-    """``OWNER/NAME@COMMIT`` of a model from the hub; None for others."""
+    """``OWNER/NAME@COMMIT`` of a model from the hub, and of its adapter after +; None for others."""
     unused_weights: tuple[str, ...] = ()
     """Names of the checkpoint's weights that the model does not use."""
+    notes: tuple[str, ...] = ()
+    """What loading did or left out that a reader of the results should know."""
 
     @property
     def device(self) -> torch.device:
@@ -157,20 +159,38 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
     Raises:
         InputError: the checkpoint cannot be loaded; the message names the file and the reason.
     """
-    folder = spec.folder(cache, settings)
-    check_folder(folder, settings)
+    spec, folder, adapter = fetch_files(spec, cache, settings)
     register_for(folder)
     placement = plan_placement(folder, settings)
-    processor = load_processor(folder, remote_code=settings.remote_code)
+    if adapter and placement.spread:
+        raise InputError(f"{adapter}: an adapter is not merged into a model that is spread; merge it before")
+    with_processor = adapter if adapter and has_processor(adapter) else folder
+    processor = load_processor(with_processor, remote_code=settings.remote_code)
     model, unused_weights = _load_weights(folder, placement, cache, settings)
+    if adapter:
+        model = merge(model, adapter)
     check_image_token(model.config, processor.tokenizer, image_token_id(model))
     prompt = settings.prompt or spec.prompt or _recorded_or_default(processor, recorded_prompt)
-    identity = digest(folder, weight_files(folder, settings))
-    loaded = LoadedModel(spec.name, model, processor, prompt, identity, unused_weights=unused_weights)
-    if isinstance(spec.source, Hub):
-        loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
+    weights = weight_files(folder, settings)
+    identity = digest(folder, [*weights, *(adapter_files(adapter) if adapter else ())])
+    loaded = LoadedModel(
+        spec.name,
+        model,
+        processor,
+        prompt,
+        identity,
+        source=commits(spec, folder, adapter),
+        unused_weights=unused_weights,
+        notes=_unread_note(folder, weights),
+    )
     try_out(loaded, spec.visual if settings.prompt is None else None)
     return loaded
+
+
+def _unread_note(folder: Path, weights: Sequence[Path]) -> tuple[str, ...]:
+    """A note about weight files that nothing reads, which ``check_folder`` allows."""
+    unread = [path.name for path in unread_weights(folder, weights)]
+    return (f"weight files that are not read: {summary_of_names(unread)}",) if unread else ()
 
 
 def _load_weights(
@@ -221,7 +241,7 @@ def _check_weights(folder: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
     if wrong := [*sorted(info["missing_keys"]), *mismatched]:
         raise InputError(f"{folder} lacks weights or has them in other shapes: {summary_of_names(wrong)}")
     unused = tuple(sorted(info["unexpected_keys"]))
-    if unmerged := [key for key in unused if ADAPTER in key]:
+    if unmerged := [key for key in unused if any(part in key for part in ADAPTER)]:
         raise InputError(
             f"{folder} has weights of an adapter that nothing applies ({summary_of_names(unmerged)}); "
             "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"

@@ -79,7 +79,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.UsageError: a name is unknown (the message lists all names), or an input cannot be read.
     """
     from phasebench.datasets.named_datasets import resolve_datasets
-    from phasebench.models.named_models import resolve_models
+    from phasebench.models.resolution import resolve_models
 
     config = session.config
     run = run_of(config)

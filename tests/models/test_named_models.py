@@ -25,7 +25,8 @@ from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.models.checks import check_folder, weight_files
 from phasebench.models.hub import Hub
 from phasebench.models.loading import LoadedModel, digest, load
-from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec, known_models, resolve_models
+from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec, known_models
+from phasebench.models.resolution import resolve_models
 from phasebench.settings import Settings
 
 
@@ -53,7 +54,6 @@ def test_a_missing_folder_is_named() -> None:
 @pytest.mark.parametrize(
     ("file", "hint"),
     [
-        ("adapter_config.json", ".* has only an adapter .*; merge it into its model"),
         (
             "checkpoint-10/config.json",
             r"its subfolders are checkpoints; give one of them \(.*/checkpoint-10\)",
@@ -251,7 +251,7 @@ def test_a_cached_repository_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(hub, "_snapshot", snapshot)
     hub.look_up(Hub("owner/x"))
-    assert requests == [("config.json",)]
+    assert requests == [("config.json", "adapter_config.json")]
     (tmp_path / "config.json").touch()
     with pytest.raises(InputError, match=r"no weights of owner/x in the local cache.*cannot be reached"):
         hub.fetch(Hub("owner/x"), Settings())

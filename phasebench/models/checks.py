@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from phasebench.errors import InputError
 from phasebench.models.incomplete import (
     check_contents,
     check_wrapper_names,
+    deepspeed_command,
     is_trainer_state,
     no_weights,
     text_files,
 )
+from phasebench.models.stored_weights import stored_weights
 from phasebench.settings import Settings
 
 WEIGHTS = "*.safetensors"
@@ -35,6 +35,8 @@ UNREAD_REMEDY = (
 )
 ADAPTER = ("lora_", ".base_layer.", "ia3_", "hada_", "oft_")
 """Parts of names of weights that peft has not merged."""
+ORIGINAL_LLAVA = "mm_vision_tower"
+"""A key of the configurations that the authors' programs of the LLaVA family write."""
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZERS = (
     "tokenizer.json",
@@ -53,7 +55,7 @@ def check_folder(folder: Path, settings: Settings) -> None:
         InputError: a file is missing, damaged or not allowed; the message names it.
     """
     check_contents(text_files(folder))
-    check_code(folder, settings)
+    check_config(folder, settings)
     _check_weights(folder, settings)
     for part, files in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
         if not any((folder / file).is_file() for file in files):
@@ -62,14 +64,20 @@ def check_folder(folder: Path, settings: Settings) -> None:
             )
 
 
-def check_code(folder: Path, settings: Settings) -> None:
-    """Check that the configuration requires no Python code of the checkpoint's own, unless that is allowed.
+def check_config(folder: Path, settings: Settings) -> None:
+    """Check that the configuration is transformers' own, and requires no forbidden code of the checkpoint.
 
     Raises:
-        InputError: it requires such code.
+        InputError: it is another program's, or requires Python code of the checkpoint.
     """
     path = folder / "config.json"
-    if read_json(path).get("auto_map") and not settings.remote_code:
+    config = read_json(path)
+    if ORIGINAL_LLAVA in config and not {"text_config", "vision_config"} & config.keys():
+        raise InputError(
+            f"{path} is of LLaVA's own program ({ORIGINAL_LLAVA}), and transformers would build a model of "
+            "other sizes from it; give a converted checkpoint, such as those of llava-hf on the hub"
+        )
+    if config.get("auto_map") and not settings.remote_code:
         raise InputError(f"{path} requires Python code of the checkpoint (auto_map)", remedy="remote_code")
 
 
@@ -136,8 +144,14 @@ def check_weight_files(files: Sequence[Path]) -> None:
         InputError: one is not, or a wrapper has left its part in the names.
     """
     check_contents(files)
-    names = [name for path in files if path.suffix == ".safetensors" for name in _weight_names(path)]
-    check_wrapper_names(names, files)
+    stored = stored_weights(path for path in files if path.suffix == ".safetensors")
+    check_wrapper_names(list(stored), files)
+    empty = [name for name, tensor in stored.items() if 0 in tensor.shape]
+    if empty:
+        raise InputError(
+            f"{files[0].parent} has weights without any number, as DeepSpeed's stage 3 leaves them "
+            f"({summary_of_names(empty)}); {deepspeed_command(files[0].parent)}"
+        )
 
 
 def check_unread_files(folder: Path, read: Sequence[Path]) -> None:
@@ -162,9 +176,8 @@ def unread_weights(folder: Path, read: Sequence[Path]) -> list[Path]:
 
 
 def _has_adapter_weights(path: Path) -> bool:
-    return path.suffix == ".safetensors" and any(
-        part in name for name in _weight_names(path) for part in ADAPTER
-    )
+    names = stored_weights([path]) if path.suffix == ".safetensors" else ()
+    return any(part in name for name in names for part in ADAPTER)
 
 
 def _no_weights_error(folder: Path) -> InputError:
@@ -186,15 +199,6 @@ def _no_weights_error(folder: Path) -> InputError:
             f"{summary_of_names(others)}; a single file is called {WHOLE[0]}"
         )
     return InputError(f"no {WEIGHTS} in {folder}, and no pickled weights")
-
-
-def _weight_names(path: Path) -> list[str]:
-    """The names in a safetensors file's header, which also shows whether the file is complete."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return list(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error}); copy it again") from error
 
 
 def summary_of_names(names: Sequence[str], limit: int = 3) -> str:

@@ -91,14 +91,19 @@ def check_wrapper_names(names: Sequence[str], files: Sequence[Path]) -> None:
         wrapped = [name for name in names if _is_wrapped(name, part)]
         if not wrapped or (part == "module" and len(wrapped) < len(names)):
             continue
-        folder = str(files[0].parent)
-        command = f"save it again: accelerator.unwrap_model(model).save_pretrained({folder!r})"
-        if len(files) == 1:
-            change = ".removeprefix('module.')" if part == "module" else f".replace('{part}.', '')"
-            command = UNWRAP_COMMAND.format(file=str(files[0]), change=change)
         raise InputError(
-            f"{files[0]}: names of weights contain {part}. of {wrapper} ({wrapped[0]}); remove it: {command}"
+            f"{files[0]}: names of weights contain {part}. of {wrapper} ({wrapped[0]}); "
+            f"remove it: {unwrap_command(files, part)}"
         )
+
+
+def unwrap_command(files: Sequence[Path], part: str) -> str:
+    """The command that removes a wrapper's part from the names of weights."""
+    if len(files) > 1:
+        return f"save it again: accelerator.unwrap_model(model).save_pretrained({str(files[0].parent)!r})"
+    inner = part in WRAPPERS and part != "module"
+    change = f".replace('{part}.', '')" if inner else f".removeprefix('{part}.')"
+    return UNWRAP_COMMAND.format(file=str(files[0]), change=change)
 
 
 def _is_wrapped(name: str, part: str) -> bool:
@@ -132,8 +137,12 @@ def _deepspeed(folder: Path) -> str:
     found = _first(folder, *pieces, *(f"*/{piece}" for piece in pieces))
     if not found:
         return ""
-    script = f"python {folder / 'zero_to_fp32.py'} {folder} {folder} --safe_serialization"
-    return f"{folder} has the weights only in DeepSpeed's shards ({found}); join them: {script}"
+    return f"{folder} has the weights only in DeepSpeed's shards ({found}); {deepspeed_command(folder)}"
+
+
+def deepspeed_command(folder: Path) -> str:
+    """The command that joins DeepSpeed's shards, with the script that DeepSpeed puts beside them."""
+    return f"join them: python {folder / 'zero_to_fp32.py'} {folder} {folder} --safe_serialization"
 
 
 def _fsdp(folder: Path) -> str:

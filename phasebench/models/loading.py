@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import InputError
 from phasebench.models.adapters import adapter_files, has_processor, merge
 from phasebench.models.anatomy.adapter import forward
-from phasebench.models.anatomy.attention_watch import is_watchable
 from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
 from phasebench.models.checks import (
-    ADAPTER,
     check_image_count,
     check_image_token,
     summary_of_names,
@@ -30,11 +24,12 @@ from phasebench.models.checks import (
     weight_files,
 )
 from phasebench.models.converters import register_for
-from phasebench.models.devices import Placement, plan_placement
+from phasebench.models.devices import plan_placement
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.processors import load_processor
 from phasebench.models.sources import commits, fetch_files
+from phasebench.models.weights import load_weights
 from phasebench.settings import Settings
 
 BLOCK = 1 << 20
@@ -166,7 +161,7 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
         raise InputError(f"{adapter}: an adapter is not merged into a model that is spread; merge it before")
     with_processor = adapter if adapter and has_processor(adapter) else folder
     processor = load_processor(with_processor, remote_code=settings.remote_code)
-    model, unused_weights = _load_weights(folder, placement, cache, settings)
+    model, unused_weights = load_weights(folder, placement, cache, settings)
     if adapter:
         model = merge(model, adapter)
     check_image_token(model.config, processor.tokenizer, image_token_id(model))
@@ -191,83 +186,6 @@ def _unread_note(folder: Path, weights: Sequence[Path]) -> tuple[str, ...]:
     """A note about weight files that nothing reads, which ``check_folder`` allows."""
     unread = [path.name for path in unread_weights(folder, weights)]
     return (f"weight files that are not read: {summary_of_names(unread)}",) if unread else ()
-
-
-def _load_weights(
-    folder: Path, placement: Placement, cache: Path, settings: Settings
-) -> tuple[Any, tuple[str, ...]]:
-    """The model, and the names of the checkpoint's weights that it does not use."""
-    options = placement.load_options(cache)
-    try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=placement.dtype,
-            local_files_only=True,
-            output_loading_info=True,
-            use_safetensors=None if settings.allow_pickle else True,
-            trust_remote_code=settings.remote_code,
-            ignore_mismatched_sizes=True,  # _check_weights refuses them and gives their names
-            **_watchable_config(folder, settings),
-            **options,
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error)
-        if reason.startswith("Unrecognized configuration class"):  # transformers then lists all classes
-            reason = "its config.json is not of a vision language model that transformers knows"
-        raise InputError(f"cannot load {folder}: {reason}") from error
-    unused = _check_weights(folder, info)
-    model = model.eval().requires_grad_(requires_grad=False)
-    if placement.spread:
-        weakref.finalize(model, shutil.rmtree, options["offload_folder"], ignore_errors=True)
-        return model, unused
-    try:
-        return model.to(placement.device), unused
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise InputError(
-            f"{folder} does not fit on {placement.device}: {error}", remedy="max_memory"
-        ) from error
-
-
-def _check_weights(folder: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
-    """Check that the model has all its weights; returns the names of weights that it does not use.
-
-    Raises:
-        InputError: weights are missing, have other shapes, or belong to an adapter that is not applied.
-    """
-    mismatched = (
-        f"{key} {list(stored)} for {list(expected)}"
-        for key, stored, expected in sorted(info["mismatched_keys"])
-    )
-    if wrong := [*sorted(info["missing_keys"]), *mismatched]:
-        raise InputError(f"{folder} lacks weights or has them in other shapes: {summary_of_names(wrong)}")
-    unused = tuple(sorted(info["unexpected_keys"]))
-    if unmerged := [key for key in unused if any(part in key for part in ADAPTER)]:
-        raise InputError(
-            f"{folder} has weights of an adapter that nothing applies ({summary_of_names(unmerged)}); "
-            "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"
-        )
-    return unused
-
-
-def _watchable_config(folder: Path, settings: Settings) -> dict[str, Any]:
-    """The argument ``config`` for a checkpoint whose attention implementation cannot be watched, else none.
-
-    Such a setting comes from the machine that trained the model. Without the setting, the model chooses
-    ``sdpa`` or ``eager``.
-    """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.remote_code, local_files_only=True)
-    unwatchable = [part for part in _nested_configs(config) if not is_watchable(part)]
-    for part in unwatchable:
-        part._attn_implementation_internal = None  # the property would set it in nested configurations too
-    return {"config": config} if unwatchable else {}
-
-
-def _nested_configs(config: Any) -> Iterator[Any]:
-    """A configuration and all configurations within it."""
-    yield config
-    for name in config.sub_configs:
-        if part := getattr(config, name, None):
-            yield from _nested_configs(part)
 
 
 def try_out(loaded: LoadedModel, expected_image_tokens: int | None = None) -> None:

@@ -16,6 +16,11 @@ from phasebench.models.hub import Hub
 from phasebench.models.incomplete import check_contents, no_weights
 from phasebench.models.named_models import ModelSpec, Source
 
+ADDRESS = re.compile(r"\b[a-z][a-z0-9]+://", re.IGNORECASE)
+HUB_PAGE = re.compile(
+    r"(huggingface\.co|hf\.co|hf:/)/(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(/(tree|blob|resolve)/(?P<revision>[\w.-]+))?"
+)
+"""The address of a model's page on the hub."""
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """The name of a repository on the hub: owner/name."""
 
@@ -43,6 +48,7 @@ def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> 
 def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
     if argument in known:
         return known[argument]
+    _check_address(argument)
     name, equals, location = argument.partition("=")
     if not equals or Path(argument).expanduser().is_dir():
         name, location = argument.partition("@")[0], argument
@@ -65,6 +71,23 @@ def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
             f"{own}={argument}, else NAME={argument} with another name"
         )
     return replace(family or ModelSpec(own, source), name=own, source=source, adapter=adapter)
+
+
+def _check_address(argument: str) -> None:
+    """Check that an argument is no web address.
+
+    Raises:
+        InputError: it is; the message has the repository's name if the address is one on the hub.
+    """
+    address = ADDRESS.search(argument)
+    if not address:
+        return
+    if page := HUB_PAGE.search(argument):
+        revision = f"@{page['revision']}" if page["revision"] else ""
+        raise InputError(f"{argument} is a web address; give the repository: {page['repository']}{revision}")
+    served = address[0].lower() in ("http://", "https://")
+    reason = "a served model gives no hidden states" if served else "a model is not read from there"
+    raise InputError(f"{argument} is an address; {reason}: give a folder, or OWNER/NAME on the hub")
 
 
 def _own_name(source: Source) -> str:
@@ -145,6 +168,15 @@ def _hint(folder: Path) -> str:
     return no_weights(folder) or "is this a checkpoint's folder?"
 
 
+def _file_hint(path: Path) -> str:
+    """What to give instead of a file."""
+    if path.suffix == ".gguf":
+        return "GGUF is llama.cpp's format: give the folder of safetensors from which it was made"
+    if (path.parent / "config.json").is_file():
+        return f"give its folder: {path.parent}"
+    return "give a folder with config.json, the weights and the processor's files"
+
+
 def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
     """The folder at ``location``, or the repository with this name and perhaps an ``@REVISION``."""
     path = Path(location).expanduser()
@@ -154,6 +186,8 @@ def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Pat
         if not (path / "config.json").is_file():
             raise InputError(f"{argument}: {path / 'config.json'} is missing; {_hint(path)}")
         return path
+    if path.is_file():
+        raise InputError(f"{argument} is a file; {_file_hint(path)}")
     repository, _, revision = location.partition("@")
     if repository in known and (hub := known[repository].source) and isinstance(hub, Hub):
         repository = hub.repository

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from phasebench.errors import InputError
 from phasebench.models.adapters import check_adapter, is_adapter
-from phasebench.models.checks import check_code, check_folder
+from phasebench.models.checks import check_config, check_folder
 from phasebench.models.hub import Hub, fetch, look_up
 from phasebench.models.named_models import ModelSpec, known_models
 from phasebench.models.resolution import base_of_adapter
@@ -24,7 +25,12 @@ def check_available(spec: ModelSpec, settings: Settings) -> None:
         if not (folder / "config.json").is_file() and is_adapter(folder):
             check_available(_with_base(spec, folder), settings)
             return
-        check_code(folder, settings)
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"{spec.source} has no config.json: it is no checkpoint of transformers, perhaps GGUF or the "
+                "authors' own files; give the repository from which it was made"
+            )
+        check_config(folder, settings)
     elif spec.source is None or isinstance(spec.source, Path):
         check_folder(spec.folder(Path(), settings), settings)
     if isinstance(spec.adapter, Path):

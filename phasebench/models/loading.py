@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from phasebench.errors import InputError
+from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.models.adapters import adapter_files, has_processor, merge
 from phasebench.models.anatomy.adapter import forward
 from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
@@ -39,6 +39,8 @@ EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 GREY = (127, 127, 127)
 REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
 """The exceptions that processors raise for an unsuitable prompt or image."""
+TOKENIZER_PARTS = ("tokenizer", "qformer_tokenizer")
+"""The tokenizers of a processor."""
 TRIAL_SIZE = (336, 336)
 """Width and height in pixels of the grey image that every loaded model is tried on."""
 
@@ -80,13 +82,14 @@ class LoadedModel:
         """The processor's tensors for these images, each with the prompt, on the model's device.
 
         Raises:
-            InputError: the processor refuses the images or the prompt; the message has its reason.
+            RefusedError: the processor refuses the images or the prompt; the message has its reason.
         """
         try:
             batch = self._processed(list(images))
         except REFUSALS as error:
-            raise InputError(
-                f"the processor refuses the prompt {self.prompt!r}: {error}", remedy="prompt"
+            raise RefusedError(
+                f"the processor refuses the prompt {self.prompt!r}: {one_line(error)}",
+                remedy="prompt",
             ) from error
         return {
             key: value.to(self.device, self.dtype if value.is_floating_point() else None)
@@ -121,6 +124,11 @@ class LoadedModel:
         """The processor's batch; some processors expect one list of images, others one list per prompt."""
         texts = [self.prompt] * len(images)
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        for name in TOKENIZER_PARTS:  # the attention mask marks what is padding, whatever its token
+            part = getattr(self.processor, name, None)
+            if part is not None and getattr(part, "pad_token", None) is None:
+                part.pad_token = part.eos_token or part.unk_token
+                options["padding"] = len(images) > 1 or part.pad_token is not None
         if self._has_two_bos_tokens():
             options["add_special_tokens"] = False  # as transformers' chat templates do
         try:
@@ -201,6 +209,10 @@ def try_out(loaded: LoadedModel, expected_image_tokens: int | None = None) -> No
     inputs = loaded.inputs([Image.new("RGB", TRIAL_SIZE, GREY)])
     token = image_token_id(loaded.model)
     count = int((inputs["input_ids"] == token).sum()) if token is not None else None
+    if count == 0:
+        raise InputError(
+            f"the prompt {loaded.prompt!r} leaves the image out: it has no image token", remedy="prompt"
+        )
     if count is not None:
         check_image_count(count, expected_image_tokens)
     try:
@@ -236,7 +248,15 @@ def default_prompt(processor: Any) -> str:
         )
     content = [{"type": "image"}, {"type": "text", "text": "Describe the image."}]
     message = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(message, add_generation_prompt=True))
+    try:
+        prompt = str(processor.apply_chat_template(message, add_generation_prompt=True))
+    except Exception as error:  # a template may raise anything
+        folder = getattr(processor.tokenizer, "name_or_path", "")
+        raise InputError(
+            f"the chat template of the checkpoint {folder} takes no message with an image: {one_line(error)}",
+            remedy="prompt",
+        ) from error
+    return prompt
 
 
 def digest(folder: Path, weights: Sequence[Path]) -> str:

@@ -93,7 +93,7 @@ def measurement(request: pytest.FixtureRequest, loaded: LoadedModel) -> Measurem
     progress.show("self-test")
     try:
         rows = run.measured_rows.setdefault(loaded.name, set())
-        return measure(loaded, name, samples, run.settings, progress, rows)
+        measured = measure(loaded, name, samples, run.settings, progress, rows)
     except InputError as error:
         raise _failure(f"{loaded.name} on {name}: {with_option(error)}") from None
     except ShareMeasured:
@@ -101,6 +101,10 @@ def measurement(request: pytest.FixtureRequest, loaded: LoadedModel) -> Measurem
     except KeyboardInterrupt:
         run.interrupted = progress.interrupted(run.settings)
         raise
+    if measured.refused and config.option.strict_data:
+        reason = f"{len(measured.refused)} images are not measured; {measured.refused[0].message}"
+        raise _failure(f"{loaded.name} on {name}: {with_option(InputError(reason, remedy='strict_data'))}")
+    return measured
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +122,7 @@ def _identify_case(request: pytest.FixtureRequest) -> None:
     case = item.stash[CASE] = Case(model, dataset, run.against or model)
     if case.run_id not in run.reported:
         run.reported.add(case.run_id)
-        skips = selection(request.config, dataset).skipped
+        skips = (*selection(request.config, dataset).skipped, *measurement.refused)
         attach(item, measurement_entry(measurement, [skip.as_dict() for skip in skips]))
     if item.path.parent != packaged_folder("cases") and not finding_of(item.function):
         attach(item, OwnCaseEntry(case=item.name))

@@ -54,7 +54,8 @@ def measure(
 
     Nothing is written to disk, and the model is not changed. In the curves, the images' ids are ``"0"``,
     ``"1"``, ... in order. An image whose states are not finite is NaN in all curves and is listed in
-    ``provenance["broken"]``. A part that fails the self-test is NaN, with the reason in
+    ``provenance["broken"]``. One that the model refuses is in no curve; ``provenance["refused"]`` has the
+    reason. A part that fails the self-test is NaN, with the reason in
     ``provenance["unmeasured"]``.
 
     Args:
@@ -94,7 +95,9 @@ def measure(
     loaded = _loaded_model(model, processor, prompt)
     measurement = run.measure(loaded, "images", samples, settings, on_progress)
     broken = {"broken": dict(measurement.broken)} if measurement.broken else {}
-    return replace(measurement.curves, provenance={**measurement.curves.provenance, **broken})
+    refused = {skip.id: skip.message for skip in measurement.refused}
+    notes = {**broken, **({"refused": refused} if refused else {})}
+    return replace(measurement.curves, provenance={**measurement.curves.provenance, **notes})
 
 
 def _loaded_model(model: Any, processor: Any, prompt: str | None) -> LoadedModel:

@@ -22,6 +22,16 @@ class InputError(ValueError):
         self.remedy = remedy
 
 
+class RefusedError(InputError):
+    """Images that a processor or a model refuses, though it accepts others."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An exception's message without line breaks, cut after ``limit`` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
     """``; did you mean NAME?`` with the nearest known name after ``prefix``; empty if none is near."""
     near = get_close_matches(given, list(known), 1)

@@ -164,7 +164,8 @@ def _write_curves(arguments: argparse.Namespace) -> None:
 def _load(arguments: argparse.Namespace, name: str, dtype: str) -> LoadedModel:
     from phasebench.files import cache_folder
     from phasebench.models.loading import load
-    from phasebench.models.named_models import known_models, resolve_models
+    from phasebench.models.named_models import known_models
+    from phasebench.models.resolution import resolve_models
 
     (spec,) = resolve_models([name], {spec.name: spec for spec in known_models()})
     return load(spec, cache_folder(), Settings(device=arguments.device, dtype=dtype))

@@ -58,10 +58,10 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     """
     _check_ids(samples)
     caption_skips = [skip for sample in samples for skip in _caption_skips(sample)]
-    captioned, partner_skips = _whole_items(samples, caption_skips)
+    captioned, partner_skips = whole_items(samples, caption_skips)
     drawn = draw(captioned, images, seed)
     contents, image_skips = _opened(drawn)
-    usable, more_partner_skips = _whole_items(drawn, image_skips)
+    usable, more_partner_skips = whole_items(drawn, image_skips)
     distinct, copy_skips = _distinct(usable, contents)
     skipped = (*caption_skips, *image_skips, *partner_skips, *more_partner_skips, *copy_skips)
     if strict and skipped:
@@ -71,7 +71,7 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     return Selection(tuple(distinct), skipped)
 
 
-def _whole_items(samples: Sequence[Sample], skips: Sequence[Skip]) -> tuple[list[Sample], list[Skip]]:
+def whole_items(samples: Sequence[Sample], skips: Sequence[Skip]) -> tuple[list[Sample], list[Skip]]:
     """The samples of items without skipped images, and skips for the other images of items with one."""
     skipped_ids = {skip.id for skip in skips}
     broken_items = {sample.item for sample in samples if sample.id in skipped_ids}

@@ -9,10 +9,11 @@ from typing import TypeVar
 from PIL.Image import Image
 
 from phasebench.datasets.sample import Sample
+from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.measurement.passes import Row, plain_pass, probed_pass
 from phasebench.measurement.row_key import row_names
 from phasebench.measurement.row_store import Store
-from phasebench.models.anatomy.adapter import Anatomy, Inputs
+from phasebench.models.anatomy.adapter import Anatomy, Inputs, forward
 from phasebench.models.loading import LoadedModel
 from phasebench.models.memory import empty_caches, is_out_of_memory, out_of_memory_error
 
@@ -20,6 +21,8 @@ TIMED_BATCHES = 8
 """Number of batches whose plain pass is timed too, each just before its instrumented pass."""
 MAX_BATCH = 64
 """Largest batch that is tried if the batch size is automatic."""
+PASS_ERRORS = (RuntimeError, ValueError, IndexError, TypeError)
+"""The exceptions that models raise for unsuitable inputs."""
 Work = TypeVar("Work")
 
 
@@ -60,6 +63,7 @@ class PassRunner:
         timed_batches: the number of batches whose plain pass was timed so far.
         row_names: ids of a batch's images -> the names of their rows, so that a second request for the batch
             needs no processor.
+        refused: id of an image that the model or its processor refused -> the reason.
     """
 
     loaded: LoadedModel
@@ -71,13 +75,23 @@ class PassRunner:
     measured: int = 0
     timed_batches: int = 0
     row_names: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def rows(self, batch: Sequence[Sample], *, timed: bool = False) -> list[Row]:
-        """The rows of these images; with ``timed``, the plain pass of the first batches is timed too."""
+        """The rows of these images; with ``timed``, the plain pass of the first batches is timed too.
+
+        An image that the model or its processor refuses has no row; it is added to ``refused``.
+        """
         ids = tuple(sample.id for sample in batch)
         if ids in self.row_names and (rows := self.store.read_batch(self.row_names[ids])):
             return rows
-        names, rows = self._named_rows([sample.open() for sample in batch], timed=timed)
+        try:
+            names, rows = self._named_rows([sample.open() for sample in batch], timed=timed)
+        except RefusedError as error:
+            if len(batch) > 1:
+                return [row for sample in batch for row in self.rows([sample])]
+            self.refused[batch[0].id] = one_line(error.__cause__ or error)
+            return []
         self.row_names[ids] = names
         return rows
 
@@ -113,6 +127,16 @@ class PassRunner:
 
     def _measure(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
         """The rows of one pass over a batch; None if memory runs out."""
+        try:
+            return self._measured_rows(inputs, timed=timed)
+        except InputError:
+            raise
+        except PASS_ERRORS as error:
+            if refusal := self._refusal(inputs):
+                raise refusal from error
+            raise
+
+    def _measured_rows(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
         images, plain_seconds = len(inputs["input_ids"]), None
         if timed and self.timed_batches < TIMED_BATCHES and self.batch_limit is None:
             self.timed_batches += 1
@@ -121,6 +145,15 @@ class PassRunner:
                 return None
         rows = run_if_it_fits(lambda: probed_pass(self.anatomy, inputs, **self.choices), images)
         return rows and [replace(row, plain_seconds=plain_seconds) for row in rows]
+
+    def _refusal(self, inputs: Inputs) -> RefusedError | None:
+        """The error if the model refuses these inputs without the probe too; None if it takes them."""
+        try:
+            forward(self.anatomy.model, inputs)
+        except PASS_ERRORS as error:
+            if not is_out_of_memory(error):
+                return RefusedError(one_line(error))
+        return None
 
 
 def rows_of_batches(
@@ -145,7 +178,10 @@ def largest_batch(loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sampl
 
     def fits(images: int) -> bool:
         pictures = [sample.open() for sample in samples[:images]]
-        return run_if_it_fits(lambda: probed_pass(anatomy, loaded.inputs(pictures)), images) is not None
+        try:
+            return run_if_it_fits(lambda: probed_pass(anatomy, loaded.inputs(pictures)), images) is not None
+        except PASS_ERRORS:  # the passes tell which image is refused
+            return False
 
     size = 1
     while 2 * size <= min(MAX_BATCH, len(samples)) and fits(2 * size):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from phasebench.curves import Array, Curves
 from phasebench.datasets.sample import Sample, digest
-from phasebench.errors import InputError
+from phasebench.datasets.selection import Skip, whole_items
+from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.measurement import controls, shards
 from phasebench.measurement.accumulate import ExampleImage, RowAccumulator, stack
 from phasebench.measurement.batches import (
+    PASS_ERRORS,
     OnProgress,
     PassRunner,
     ProgressUpdate,
@@ -32,6 +34,9 @@ from phasebench.models.checks import summary_of_names
 from phasebench.models.loading import LoadedModel
 from phasebench.settings import Settings
 
+REFUSED = "that the model refuses"
+"""The reason why a refused image is skipped."""
+
 
 @dataclass
 class Measurement:
@@ -49,6 +54,8 @@ class Measurement:
         selftest: the outcome of the checks.
         broken: id of an image -> the first layer and module with states that are not finite; such an image
             is NaN in all curves.
+        refused: the images that the model or its processor refuses, which are in no curve, and the other
+            images of their items.
         stored: the number of images that an earlier run measured.
         patches: the grid of image tokens over a picture; None if there is none, or if it is not known.
         notes: events of the run that do not change the numbers.
@@ -62,6 +69,7 @@ class Measurement:
     examples: dict[str, ExampleImage]
     selftest: SelfTest = field(repr=False)
     broken: dict[str, str] = field(default_factory=dict)
+    refused: tuple[Skip, ...] = ()
     stored: int = 0
     patches: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
@@ -93,12 +101,54 @@ def measure(
         on_progress: called before and after each batch.
         run_rows: the rows that this run has measured of the model, for any of its datasets (see ``Store``).
 
+    Images that the model or its processor refuses are left out. They are known once all images have passed,
+    and the others are then measured as if the refused ones had not been drawn; the store has their rows.
+
     Raises:
-        InputError: an image cannot be read, or the model cannot be measured correctly.
+        InputError: an image cannot be read, or the model refuses all or cannot be measured correctly.
         ShareMeasured: this process is not the first of several; its share is measured.
     """
     if not samples:
         raise InputError(f"{dataset}: there are no images to measure")
+    refused: list[Skip] = []
+    while True:
+        rest, partners = whole_items(samples, refused)
+        if not rest:
+            raise InputError(f"{loaded.name} refuses every image; {refused[0].message}", remedy="prompt")
+        try:
+            measurement = _measure(loaded, dataset, rest, settings, on_progress, run_rows)
+        except RefusedImages as images:
+            refused += [skip for sample in samples for skip in _refusals(sample, images.reasons)]
+            continue
+        return replace(measurement, refused=(*refused, *partners))
+
+
+class RefusedImages(Exception):  # noqa: N818 - no error: the other images are measured
+    """Raised once all images have passed, if the model or its processor refused some."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+def _refusals(sample: Sample, reasons: Mapping[str, str]) -> Iterator[Skip]:
+    if reason := reasons.get(sample.id):
+        yield Skip(sample.id, str(sample.path), REFUSED, f"{sample.path}: {reason}")
+
+
+def _measure(
+    loaded: LoadedModel,
+    dataset: str,
+    samples: Sequence[Sample],
+    settings: Settings,
+    on_progress: OnProgress,
+    run_rows: set[str] | None,
+) -> Measurement:
+    """The measurement of images of which none is refused.
+
+    Raises:
+        RefusedImages: some are.
+    """
     contents = {sample.id: sample.digest() for sample in samples}
     label = f"{loaded.name} on {dataset}"
     anatomy = _anatomy(loaded, samples, settings)
@@ -111,7 +161,10 @@ def measure(
     scorer = RecallScorer(loaded.processor.tokenizer, samples)
     accumulator = RowAccumulator(passes.anatomy, samples, scorer)
     for row in rows_of_batches(passes, batches, on_progress):
-        accumulator.add(row)
+        if not passes.refused:
+            accumulator.add(row)
+    if passes.refused:
+        raise RefusedImages(passes.refused)
     provenance = {
         **run_conditions(loaded, dataset, settings, accumulator.layouts),
         "data": digest(contents.values()),
@@ -139,8 +192,12 @@ def _anatomy(loaded: LoadedModel, samples: Sequence[Sample], settings: Settings)
 
     Raises:
         InputError: the settings request a norm or controls that are not possible.
+        RefusedImages: the processor refuses the first image.
     """
-    anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
+    try:
+        anatomy = dissect(loaded.model, loaded.inputs([samples[0].open()]))
+    except RefusedError as error:
+        raise RefusedImages({samples[0].id: one_line(error.__cause__ or error)}) from error
     forget(anatomy.head)
     if settings.normed_last_layer and anatomy.final_norm is None:
         raise InputError(f"{loaded.name}: no norm follows the last layer", remedy="last_layer")
@@ -160,13 +217,14 @@ def _batch_size(
 def _self_test(loaded: LoadedModel, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
     """The self-test on a batch, or on the part of it that fits: the test needs more memory than a pass.
 
-    If an image overflows, the test runs on the first image alone, whose states ``dissect`` has checked.
+    If an image overflows or is refused, the test runs on the first image alone: ``dissect`` has checked it.
     """
     images = [sample.open() for sample in batch]
     try:
         outcome = run_if_it_fits(lambda: self_test(anatomy, loaded.inputs(images)), len(batch))
-    except NotFiniteError:
-        if len(batch) == 1:
+    except PASS_ERRORS as error:
+        of_all_images = isinstance(error, InputError) and not isinstance(error, NotFiniteError | RefusedError)
+        if len(batch) == 1 or of_all_images:
             raise
         return _self_test(loaded, anatomy, batch[:1])
     return outcome or _self_test(loaded, anatomy, batch[: len(batch) // 2])
@@ -226,7 +284,7 @@ def _patches(loaded: LoadedModel, layouts: Sequence[Mapping[str, Any]]) -> dict[
 
 def _notes(passes: PassRunner) -> list[str]:
     """The events of the measurement that change no number, in words."""
-    notes, store = [], passes.store
+    notes, store = list(passes.loaded.notes), passes.store
     if unused := passes.loaded.unused_weights:
         names = summary_of_names(unused)
         notes.append(f"{len(unused)} weights of the checkpoint are not used by the model: {names}")

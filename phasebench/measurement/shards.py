@@ -90,6 +90,9 @@ def _measure_share(
             pass
     except Exception as failure:
         return failure
+    if passes.refused:
+        name, reason = next(iter(passes.refused.items()))
+        return InputError(f"image {name}: {reason}; several processes do not go on without it: remove it")
     return None
 
 

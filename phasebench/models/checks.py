@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from phasebench.errors import InputError
+from phasebench.models.incomplete import (
+    check_contents,
+    check_wrapper_names,
+    deepspeed_command,
+    is_trainer_state,
+    no_weights,
+    text_files,
+)
+from phasebench.models.stored_weights import stored_weights
 from phasebench.settings import Settings
 
 WEIGHTS = "*.safetensors"
@@ -17,6 +24,19 @@ PICKLED = ("*.bin", "*.pt", "*.pth")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 """File names that transformers looks for, in its order. Each may be replaced by an index of shards."""
 INDEX = ".index.json"
+PARTS = (
+    "adapter_*", "*lora*", "*trainable*", "*projector*", "*resampler*", "*connector*", "*vision_tower*",
+    "*vision_encoder*", "*embeddings*", "*delta*", "*prompt*",
+)  # fmt: skip
+"""Names of files with a part of a model, or with changes of its weights, as trainers write them."""
+UNREAD_REMEDY = (
+    "merge it into the weights, or remove it if that is done; "
+    "an adapter goes into a folder of its own: give BASE+ADAPTER"
+)
+ADAPTER = ("lora_", ".base_layer.", "ia3_", "hada_", "oft_")
+"""Parts of names of weights that peft has not merged."""
+ORIGINAL_LLAVA = "mm_vision_tower"
+"""A key of the configurations that the authors' programs of the LLaVA family write."""
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZERS = (
     "tokenizer.json",
@@ -34,7 +54,8 @@ def check_folder(folder: Path, settings: Settings) -> None:
     Raises:
         InputError: a file is missing, damaged or not allowed; the message names it.
     """
-    check_code(folder, settings)
+    check_contents(text_files(folder))
+    check_config(folder, settings)
     _check_weights(folder, settings)
     for part, files in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
         if not any((folder / file).is_file() for file in files):
@@ -43,14 +64,20 @@ def check_folder(folder: Path, settings: Settings) -> None:
             )
 
 
-def check_code(folder: Path, settings: Settings) -> None:
-    """Check that the configuration requires no Python code of the checkpoint's own, unless that is allowed.
+def check_config(folder: Path, settings: Settings) -> None:
+    """Check that the configuration is transformers' own, and requires no forbidden code of the checkpoint.
 
     Raises:
-        InputError: it requires such code.
+        InputError: it is another program's, or requires Python code of the checkpoint.
     """
     path = folder / "config.json"
-    if read_json(path).get("auto_map") and not settings.remote_code:
+    config = read_json(path)
+    if ORIGINAL_LLAVA in config and not {"text_config", "vision_config"} & config.keys():
+        raise InputError(
+            f"{path} is of LLaVA's own program ({ORIGINAL_LLAVA}), and transformers would build a model of "
+            "other sizes from it; give a converted checkpoint, such as those of llava-hf on the hub"
+        )
+    if config.get("auto_map") and not settings.remote_code:
         raise InputError(f"{path} requires Python code of the checkpoint (auto_map)", remedy="remote_code")
 
 
@@ -74,7 +101,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def weight_files(folder: Path, settings: Settings) -> list[Path]:
     """The files from which transformers reads the weights; the folder may have other weight files.
 
-    If no file has a name that transformers looks for, these are all files that look like weights.
+    The list is empty if no file has a name that transformers looks for.
 
     Raises:
         InputError: the configuration or an index cannot be read, or an index lists a file that is missing.
@@ -87,8 +114,7 @@ def weight_files(folder: Path, settings: Settings) -> list[Path]:
             return [folder / whole]
         if index.is_file():
             return _shards(index)
-    patterns = (WEIGHTS, *(PICKLED if settings.allow_pickle else ()))
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return []
 
 
 def _shards(index: Path) -> list[Path]:
@@ -103,28 +129,76 @@ def _shards(index: Path) -> list[Path]:
 
 def _check_weights(folder: Path, settings: Settings) -> None:
     files = weight_files(folder, settings)
-    for path in files:
-        _check_complete(path)
-    if files:
-        return
-    pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
-    if not pickled:
-        raise InputError(f"no {WEIGHTS} in {folder}, and no pickled weights")
-    raise InputError(
-        f"no {WEIGHTS} in {folder}; its pickled weights ({pickled[0]}) are not read: unpickling can run code",
-        remedy="allow_pickle",
-    )
+    if not files:
+        raise _no_weights_error(folder)
+    check_weight_files(files)
+    own_code = settings.remote_code and read_json(folder / "config.json").get("auto_map")
+    if not own_code:  # which may read them
+        check_unread_files(folder, files)
 
 
-def _check_complete(path: Path) -> None:
-    """Check that a safetensors file is as long as its header says: loading would not name the file."""
-    if path.suffix != ".safetensors":
-        return
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error}); copy it again") from error
+def check_weight_files(files: Sequence[Path]) -> None:
+    """Check that weight files are complete, and that their names are a model's.
+
+    Raises:
+        InputError: one is not, or a wrapper has left its part in the names.
+    """
+    check_contents(files)
+    stored = stored_weights(path for path in files if path.suffix == ".safetensors")
+    check_wrapper_names(list(stored), files)
+    empty = [name for name, tensor in stored.items() if 0 in tensor.shape]
+    if empty:
+        raise InputError(
+            f"{files[0].parent} has weights without any number, as DeepSpeed's stage 3 leaves them "
+            f"({summary_of_names(empty)}); {deepspeed_command(files[0].parent)}"
+        )
+
+
+def check_unread_files(folder: Path, read: Sequence[Path]) -> None:
+    """Check that no file beside the weights would change the model if something read it.
+
+    transformers applies an adapter beside whole weights if peft is installed, and ignores it otherwise.
+
+    Raises:
+        InputError: there is such a file; the message names it.
+    """
+    for path in unread_weights(folder, read):
+        if any(path.match(pattern) for pattern in PARTS) or _has_adapter_weights(path):
+            raise InputError(f"{path} may belong to the model, and nothing reads it; {UNREAD_REMEDY}")
+    if (config := folder / "adapter_config.json").is_file() and config not in read:
+        raise InputError(f"{config} lies beside whole weights; {UNREAD_REMEDY}")
+
+
+def unread_weights(folder: Path, read: Sequence[Path]) -> list[Path]:
+    """Weight files in a folder that nothing reads, other than a trainer's state."""
+    found = [path for pattern in (WEIGHTS, *PICKLED) for path in sorted(folder.glob(pattern))]
+    return [path for path in found if path not in read and not is_trainer_state(path.name)]
+
+
+def _has_adapter_weights(path: Path) -> bool:
+    names = stored_weights([path]) if path.suffix == ".safetensors" else ()
+    return any(part in name for name in names for part in ADAPTER)
+
+
+def _no_weights_error(folder: Path) -> InputError:
+    """The error for a folder that has none of the files from which transformers reads weights."""
+    whole = folder / WHOLE[1]
+    index = whole.with_name(whole.name + INDEX)
+    if pickled := [whole] if whole.is_file() else _shards(index) if index.is_file() else []:
+        check_contents(pickled)
+        return InputError(
+            f"no {WEIGHTS} in {folder}; its pickled weights ({pickled[0].name}) are not read: "
+            "unpickling can run code",
+            remedy="allow_pickle",
+        )
+    if reason := no_weights(folder):
+        return InputError(reason)
+    if others := [path.name for pattern in (WEIGHTS, *PICKLED) for path in sorted(folder.glob(pattern))]:
+        return InputError(
+            f"{folder} has no weights under a name that transformers looks for, only "
+            f"{summary_of_names(others)}; a single file is called {WHOLE[0]}"
+        )
+    return InputError(f"no {WEIGHTS} in {folder}, and no pickled weights")
 
 
 def summary_of_names(names: Sequence[str], limit: int = 3) -> str:

@@ -30,13 +30,15 @@ class Hub:
 
 
 def look_up(hub: Hub) -> Path:
-    """Check that the repository exists and may be read; returns the folder with its config.json.
+    """Check that the repository exists and may be read; returns the folder with its configuration.
+
+    The configuration is an adapter's if the repository has no model's.
 
     Raises:
         InputError: it does not exist or may not be read; the message says what to do.
     """
     with _hub_errors(hub):
-        return _snapshot(hub, "config.json")
+        return _snapshot(hub, "config.json", "adapter_config.json")
 
 
 def fetch(hub: Hub, settings: Settings) -> Path:

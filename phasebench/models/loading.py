@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText
 
-from phasebench.errors import InputError
+from phasebench.errors import InputError, RefusedError, one_line
+from phasebench.models.adapters import adapter_files, has_processor, merge
 from phasebench.models.anatomy.adapter import forward
-from phasebench.models.anatomy.attention_watch import is_watchable
 from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
 from phasebench.models.checks import (
-    check_folder,
     check_image_count,
     check_image_token,
     summary_of_names,
+    unread_weights,
     weight_files,
 )
 from phasebench.models.converters import register_for
-from phasebench.models.devices import Placement, plan_placement
-from phasebench.models.hub import Hub
+from phasebench.models.devices import plan_placement
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.processors import load_processor
+from phasebench.models.sources import commits, fetch_files
+from phasebench.models.weights import load_weights
 from phasebench.settings import Settings
 
 BLOCK = 1 << 20
 """Bytes of a file that are read at once for its digest."""
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
-ADAPTER = "lora_"
-"""Part of the name of a low-rank adapter's weight."""
 GREY = (127, 127, 127)
 REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
 """The exceptions that processors raise for an unsuitable prompt or image."""
+TOKENIZER_PARTS = ("tokenizer", "qformer_tokenizer")
+"""The tokenizers of a processor."""
 TRIAL_SIZE = (336, 336)
 """Width and height in pixels of the grey image that every loaded model is tried on."""
 
@@ -60,9 +57,11 @@ class LoadedModel:
     checkpoint: str
     """Digest of the configuration and weight files; empty if the caller loaded the model."""
     source: str | None = None
-    """``OWNER/NAME@COMMIT`` of a model from the hub; None for others."""
+    """``OWNER/NAME@COMMIT`` of a model from the hub, and of its adapter after +; None for others."""
     unused_weights: tuple[str, ...] = ()
     """Names of the checkpoint's weights that the model does not use."""
+    notes: tuple[str, ...] = ()
+    """What loading did or left out that a reader of the results should know."""
 
     @property
     def device(self) -> torch.device:
@@ -83,7 +82,7 @@ class LoadedModel:
         """The processor's tensors for these images, each with the prompt, on the model's device.
 
         Raises:
-            InputError: the processor refuses the images or the prompt; the message has its reason.
+            RefusedError: the processor refuses the images or the prompt; the message has its reason.
         """
         return {
             key: value.to(self.device, self.dtype if value.is_floating_point() else None)
@@ -120,8 +119,8 @@ class LoadedModel:
         try:
             return self._processed(list(images))
         except REFUSALS as error:
-            raise InputError(
-                f"the processor refuses the prompt {self.prompt!r}: {error}", remedy="prompt"
+            raise RefusedError(
+                f"the processor refuses the prompt {self.prompt!r}: {one_line(error)}", remedy="prompt"
             ) from error
 
     def _has_two_bos_tokens(self) -> bool:
@@ -134,6 +133,11 @@ class LoadedModel:
         """The processor's batch; some processors expect one list of images, others one list per prompt."""
         texts = [self.prompt] * len(images)
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        for name in TOKENIZER_PARTS:  # the attention mask marks what is padding, whatever its token
+            part = getattr(self.processor, name, None)
+            if part is not None and getattr(part, "pad_token", None) is None:
+                part.pad_token = part.eos_token or part.unk_token
+                options["padding"] = len(images) > 1 or part.pad_token is not None
         if self._has_two_bos_tokens():
             options["add_special_tokens"] = False  # as transformers' chat templates do
         try:
@@ -176,22 +180,24 @@ def load(
     """
     if not isinstance(spec.source, Path):
         on_stage("preparing its files")
-    folder = spec.folder(cache, settings)
-    check_folder(folder, settings)
+    spec, folder, adapter = fetch_files(spec, cache, settings)
     register_for(folder)
     placement = plan_placement(folder, settings)
-    processor = load_processor(folder, remote_code=settings.remote_code)
+    if adapter and placement.spread:
+        raise InputError(f"{adapter}: an adapter is not merged into a model that is spread; merge it before")
+    with_processor = adapter if adapter and has_processor(adapter) else folder
+    processor = load_processor(with_processor, remote_code=settings.remote_code)
     prompt = settings.prompt or spec.prompt or _recorded_or_default(processor, recorded_prompt)
-    loaded = LoadedModel(spec.name, None, processor, prompt, "")
+    loaded = LoadedModel(spec.name, None, processor, prompt, "", commits(spec, folder, adapter))
     if settings.prompt:
         loaded.check_prompt()  # before minutes of reading weights
     weights = weight_files(folder, settings)
+    loaded.notes = _unread_note(folder, weights)
     on_stage(f"loading {_size(weights)} of weights")
-    loaded.model, loaded.unused_weights = _load_weights(folder, placement, cache, settings)
+    model, loaded.unused_weights = load_weights(folder, placement, cache, settings)
+    loaded.model = merge(model, adapter) if adapter else model
     check_image_token(loaded.model.config, processor.tokenizer, image_token_id(loaded.model))
-    loaded.checkpoint = digest(folder, weights)
-    if isinstance(spec.source, Hub):
-        loaded.source = f"{spec.source.repository}@{folder.name}"  # the hub's cache names folders by commit
+    loaded.checkpoint = digest(folder, [*weights, *(adapter_files(adapter) if adapter else ())])
     try_out(loaded, spec.visual if settings.prompt is None else None)
     return loaded
 
@@ -201,81 +207,10 @@ def _size(files: Sequence[Path]) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _load_weights(
-    folder: Path, placement: Placement, cache: Path, settings: Settings
-) -> tuple[Any, tuple[str, ...]]:
-    """The model, and the names of the checkpoint's weights that it does not use."""
-    options = placement.load_options(cache)
-    try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=placement.dtype,
-            local_files_only=True,
-            output_loading_info=True,
-            use_safetensors=None if settings.allow_pickle else True,
-            trust_remote_code=settings.remote_code,
-            ignore_mismatched_sizes=True,  # _check_weights refuses them and gives their names
-            **_watchable_config(folder, settings),
-            **options,
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error)
-        if reason.startswith("Unrecognized configuration class"):  # transformers then lists all classes
-            reason = "its config.json is not of a vision language model that transformers knows"
-        raise InputError(f"cannot load {folder}: {reason}") from error
-    unused = _check_weights(folder, info)
-    model = model.eval().requires_grad_(requires_grad=False)
-    if placement.spread:
-        weakref.finalize(model, shutil.rmtree, options["offload_folder"], ignore_errors=True)
-        return model, unused
-    try:
-        return model.to(placement.device), unused
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise InputError(
-            f"{folder} does not fit on {placement.device}: {error}", remedy="max_memory"
-        ) from error
-
-
-def _check_weights(folder: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
-    """Check that the model has all its weights; returns the names of weights that it does not use.
-
-    Raises:
-        InputError: weights are missing, have other shapes, or belong to an adapter that is not applied.
-    """
-    mismatched = (
-        f"{key} {list(stored)} for {list(expected)}"
-        for key, stored, expected in sorted(info["mismatched_keys"])
-    )
-    if wrong := [*sorted(info["missing_keys"]), *mismatched]:
-        raise InputError(f"{folder} lacks weights or has them in other shapes: {summary_of_names(wrong)}")
-    unused = tuple(sorted(info["unexpected_keys"]))
-    if unmerged := [key for key in unused if ADAPTER in key]:
-        raise InputError(
-            f"{folder} has weights of an adapter that nothing applies ({summary_of_names(unmerged)}); "
-            "merge them into the model (peft's merge_and_unload), or keep them in an adapter folder"
-        )
-    return unused
-
-
-def _watchable_config(folder: Path, settings: Settings) -> dict[str, Any]:
-    """The argument ``config`` for a checkpoint whose attention implementation cannot be watched, else none.
-
-    Such a setting comes from the machine that trained the model. Without the setting, the model chooses
-    ``sdpa`` or ``eager``.
-    """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.remote_code, local_files_only=True)
-    unwatchable = [part for part in _nested_configs(config) if not is_watchable(part)]
-    for part in unwatchable:
-        part._attn_implementation_internal = None  # the property would set it in nested configurations too
-    return {"config": config} if unwatchable else {}
-
-
-def _nested_configs(config: Any) -> Iterator[Any]:
-    """A configuration and all configurations within it."""
-    yield config
-    for name in config.sub_configs:
-        if part := getattr(config, name, None):
-            yield from _nested_configs(part)
+def _unread_note(folder: Path, weights: Sequence[Path]) -> tuple[str, ...]:
+    """A note about weight files that nothing reads, which ``check_folder`` allows."""
+    unread = [path.name for path in unread_weights(folder, weights)]
+    return (f"weight files that are not read: {summary_of_names(unread)}",) if unread else ()
 
 
 def try_out(loaded: LoadedModel, expected_image_tokens: int | None = None) -> None:
@@ -291,6 +226,10 @@ def try_out(loaded: LoadedModel, expected_image_tokens: int | None = None) -> No
     inputs = loaded.inputs([Image.new("RGB", TRIAL_SIZE, GREY)])
     token = image_token_id(loaded.model)
     count = int((inputs["input_ids"] == token).sum()) if token is not None else None
+    if count == 0:
+        raise InputError(
+            f"the prompt {loaded.prompt!r} leaves the image out: it has no image token", remedy="prompt"
+        )
     if count is not None:
         check_image_count(count, expected_image_tokens)
     try:
@@ -326,7 +265,15 @@ def default_prompt(processor: Any) -> str:
         )
     content = [{"type": "image"}, {"type": "text", "text": "Describe the image."}]
     message = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(message, add_generation_prompt=True))
+    try:
+        prompt = str(processor.apply_chat_template(message, add_generation_prompt=True))
+    except Exception as error:  # a template may raise anything
+        folder = getattr(processor.tokenizer, "name_or_path", "")
+        raise InputError(
+            f"the chat template of the checkpoint {folder} takes no message with an image: {one_line(error)}",
+            remedy="prompt",
+        ) from error
+    return prompt
 
 
 def digest(folder: Path, weights: Sequence[Path]) -> str:

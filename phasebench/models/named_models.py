@@ -1,15 +1,13 @@
-"""Named models, and resolving an argument to a model: a known name, a folder, or a repository on the hub."""
+"""Named models: where each comes from, its prompt, and the number of its image tokens."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from phasebench.errors import InputError, did_you_mean
-from phasebench.files import SAFE_IN_NAMES
+from phasebench.errors import InputError
 from phasebench.models.hub import Hub, fetch
 from phasebench.settings import Settings
 
@@ -41,8 +39,8 @@ SIZES = {
     "limber": (6_358_211_809, 28),
 }
 """Parameters and layers of the named models; a test builds each model and compares."""
-REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-"""The name of a repository on the hub: owner/name."""
+Source = Path | Hub | Callable[[Path], Path] | None
+"""Where a model comes from: see ``ModelSpec.source``."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +57,18 @@ class ModelSpec:
         config: a file with its full-size configuration, which is available without the hub.
         note: one line for the list of models.
         parameters, layers: the size of the model in ``config``, recorded here so that a list needs no torch.
+        adapter: the folder or repository of an adapter (peft) that is merged into the model.
     """
 
     name: str
-    source: Path | Hub | Callable[[Path], Path] | None
+    source: Source
     prompt: str | None = None
     visual: int | None = None
     config: Path | None = None
     note: str = ""
     parameters: int | None = None
     layers: int | None = None
+    adapter: Path | Hub | None = None
 
     def __post_init__(self) -> None:
         """Accept a folder as text."""
@@ -171,77 +171,3 @@ def _tiny(name: str, cache: Path) -> Path:
     from phasebench.models.bundled.tiny import make_tiny_model
 
     return make_tiny_model(name, cache)
-
-
-def resolve_models(arguments: Iterable[str], known: Mapping[str, ModelSpec]) -> list[ModelSpec]:
-    """The models that arguments name.
-
-    An argument is a known name, a folder, or OWNER/NAME on the hub; @REVISION may follow a name or repository
-    on the hub, and any of these may follow NAME=. Repeated arguments count once.
-
-    Raises:
-        InputError: an argument is none of these (the message lists the known names), or two models have the
-            same name.
-    """
-    specs = {argument: _resolve(argument, known) for argument in arguments}
-    names = [spec.name for spec in specs.values()]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{name}: two different models have this name; give NAME=FOLDER for one of them")
-        if name in ("", ".", "..") or set(name) - SAFE_IN_NAMES:
-            raise InputError(f"{name!r} cannot be the name of a baselines' folder; give NAME=FOLDER")
-    return list(specs.values())
-
-
-def _resolve(argument: str, known: Mapping[str, ModelSpec]) -> ModelSpec:
-    if argument in known:
-        return known[argument]
-    name, equals, location = argument.partition("=")
-    if not equals or Path(argument).expanduser().is_dir():
-        name, location = argument.partition("@")[0], argument
-        name = name if name in known else ""
-    elif not name:
-        raise InputError(f"{argument}: there is nothing before =; give NAME=FOLDER, or the folder alone")
-    elif location in known:
-        return replace(known[location], name=name)
-    elif not location:
-        raise InputError(f"{argument}: there is nothing after =; give a name, a folder, or OWNER/NAME")
-    source = _source(argument, location, known)
-    if name in known:
-        same = source == known[name].source
-        return replace(known[name], source=source, config=known[name].config if same else None)
-    own = name or (source.repository.partition("/")[2] if isinstance(source, Hub) else source.resolve().name)
-    if own in known:
-        raise InputError(
-            f"{argument}: there is a model called {own!r} already; to compare with its baselines give "
-            f"{own}={argument}, else NAME={argument} with another name"
-        )
-    return ModelSpec(own, source)
-
-
-def _hint(folder: Path) -> str:
-    """A guess at the contents of a folder without a configuration, and what to give instead."""
-    if (folder / "adapter_config.json").is_file():
-        return "it has only an adapter: merge it into its model (peft's merge_and_unload) and give that model"
-    if checkpoints := sorted(path.parent for path in folder.glob("*/config.json")):
-        return f"its subfolders are checkpoints; give one of them ({checkpoints[-1]})"
-    return "is this a checkpoint's folder?"
-
-
-def _source(argument: str, location: str, known: Mapping[str, ModelSpec]) -> Path | Hub:
-    """The folder at ``location``, or the repository with this name and perhaps an ``@REVISION``."""
-    path = Path(location).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise InputError(f"{argument}: {path / 'config.json'} is missing; {_hint(path)}")
-        return path
-    repository, _, revision = location.partition("@")
-    if repository in known and (hub := known[repository].source) and isinstance(hub, Hub):
-        repository = hub.repository
-    if REPOSITORY.fullmatch(repository):
-        return Hub(repository, revision or None)
-    problem = "no such folder" if "/" in location else "unknown model"
-    raise InputError(
-        f"{argument}: {problem}{did_you_mean(location, known)}; known: {', '.join(known)}; or give a folder, "
-        "or OWNER/NAME on the hub"
-    )

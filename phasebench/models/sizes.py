@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psutil
 from accelerate import init_empty_weights
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import TRANSFORMERS_ERRORS, InputError
 from phasebench.models.converters import register_for
+
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux tells the limits of a container."""
 
 
 def empty_model(path: Path, *, remote_code: bool = False) -> Any:
@@ -30,6 +34,34 @@ def empty_model(path: Path, *, remote_code: bool = False) -> Any:
             return AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
     except TRANSFORMERS_ERRORS as error:
         raise InputError(f"{path}: no image-text-to-text model can be built from it: {error}") from error
+
+
+def check_main_memory(folder: Path, model: nn.Module) -> None:
+    """Check that the weights of a model on the meta device fit into main memory, through which they are read.
+
+    Raises:
+        InputError: they do not; the system would end the process without a message.
+    """
+    needed = sum(parameter.numel() * parameter.itemsize for parameter in model.parameters())
+    available = available_memory()
+    if needed > available:
+        raise InputError(
+            f"{folder} needs {gibibytes(needed):.1f} GiB of main memory; "
+            f"{gibibytes(available):.1f} GiB are free",
+            remedy="max_memory",
+        )
+
+
+def available_memory() -> int:
+    """Free main memory in bytes: the machine's, or what the container's limit leaves if that is less."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
+        lines = (CONTAINER / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # no container, or no limit
+        return available
+    cached = sum(int(line.split()[1]) for line in lines if line.startswith(("active_file", "inactive_file")))
+    return min(available, limit - used + cached)
 
 
 def parameters(module: nn.Module) -> int:

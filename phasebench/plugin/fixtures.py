@@ -112,12 +112,16 @@ def measurement(request: pytest.FixtureRequest, loaded: LoadedModel) -> Measurem
     rows, label = run.measured_rows.setdefault(loaded.name, set()), f"{loaded.name} on {name}"
     with _blocking(run, f"{loaded.name}/{name}", label, f"{label} could not be measured"):
         try:
-            return measure(loaded, name, samples, run.settings, progress, rows)
+            measured = measure(loaded, name, samples, run.settings, progress, rows)
         except ShareMeasured:
             pytest.skip("the first process reports")
         except KeyboardInterrupt:
             run.interrupted = progress.interrupted(run.settings)
             raise
+        if measured.refused and config.option.strict_data:
+            reason = f"{len(measured.refused)} images are not measured; {measured.refused[0].message}"
+            raise InputError(reason, remedy="strict_data")
+        return measured
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +139,7 @@ def _identify_case(request: pytest.FixtureRequest) -> None:
     case = item.stash[CASE] = Case(model, dataset, run.against or model)
     if case.run_id not in run.reported:
         run.reported.add(case.run_id)
-        skips = selection(request.config, dataset).skipped
+        skips = (*selection(request.config, dataset).skipped, *measurement.refused)
         attach(item, measurement_entry(measurement, [skip.as_dict() for skip in skips]))
     if item.path.parent != packaged_folder("cases") and not finding_of(item.function):
         attach(item, OwnCaseEntry(case=item.name))

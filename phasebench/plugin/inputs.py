@@ -6,7 +6,6 @@ A typing error must not cost an hour.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,15 +75,11 @@ def _check_devices(settings: Settings) -> None:
 
 def _check_models(models: Iterable[ModelSpec], settings: Settings) -> None:
     """Check that models of the hub and converted ones are available, and that folders are complete."""
-    from phasebench.models.checks import check_code, check_folder
-    from phasebench.models.hub import Hub, look_up
+    from phasebench.models.sources import check_available
 
     for spec in models:
         with usage(f"--model {spec.name}: "):
-            if isinstance(spec.source, Hub):
-                check_code(look_up(spec.source), settings)
-            elif spec.source is None or isinstance(spec.source, Path):
-                check_folder(spec.folder(Path(), settings), settings)
+            check_available(spec, settings)
 
 
 def selection(config: pytest.Config, name: str) -> Selection:

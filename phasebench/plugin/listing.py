@@ -99,8 +99,8 @@ def _plan_table(config: pytest.Config) -> Table:
     from rich.table import Table
 
     from phasebench.models.devices import pick_device, pick_dtype
-    from phasebench.models.named_models import resolve_models
     from phasebench.models.plan import speed
+    from phasebench.models.resolution import resolve_models
 
     settings = run_of(config).settings
     device = pick_device(settings.device)

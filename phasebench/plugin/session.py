@@ -87,7 +87,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     # Numpy, scipy and Pillow take a second to be imported.
     Progress(config, "phasebench").show("checking models, datasets and baselines")
     from phasebench.datasets.named_datasets import resolve_datasets
-    from phasebench.models.named_models import resolve_models
+    from phasebench.models.resolution import resolve_models
 
     run = run_of(config)
     with usage():

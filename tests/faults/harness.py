@@ -25,7 +25,8 @@ from phasebench.measurement.recall import RecallScorer
 from phasebench.measurement.selftest import self_test
 from phasebench.models.anatomy.adapter import Anatomy, dissect
 from phasebench.models.loading import LoadedModel, load
-from phasebench.models.named_models import bundled_models, resolve_models
+from phasebench.models.named_models import bundled_models
+from phasebench.models.resolution import resolve_models
 from phasebench.settings import Settings
 from tests.faults.kinds import Fault
 from tests.faults.outcome import CAUSE_FACTS, Outcome, pack

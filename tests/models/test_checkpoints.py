@@ -124,10 +124,10 @@ def test_the_identity_follows_files_that_change_what_the_weights_compute(folder:
 def test_the_identity_is_of_the_weights_that_are_read(
     folder: Path, configured: str | None, files: list[str]
 ) -> None:
-    """Other files may lie beside them: a trainer's projector, an optimizer's state."""
+    """Other files may lie beside them, for example in another layout."""
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    save_file({"x": torch.zeros(2)}, folder / "mm_projector.safetensors")
+    save_file({"x": torch.zeros(2)}, folder / "consolidated.safetensors")
     if configured:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": configured}))
@@ -140,7 +140,7 @@ def test_the_identity_is_of_the_weights_that_are_read(
     name, parameter = next(iter(first.model.named_parameters()))
     assert torch.allclose(dict(second.model.named_parameters())[name], 1.3 * parameter)
     assert first.checkpoint != second.checkpoint
-    save_file({"x": torch.ones(2)}, folder / "mm_projector.safetensors")
+    save_file({"x": torch.ones(2)}, folder / "consolidated.safetensors")
     assert loaded(1.3).checkpoint == second.checkpoint
 
 

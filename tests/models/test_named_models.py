@@ -26,15 +26,10 @@ from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.models.checks import check_folder, weight_files
 from phasebench.models.hub import Hub
 from phasebench.models.loading import LoadedModel, digest, load
-from phasebench.models.named_models import (
-    DEFAULT_PROMPT,
-    SIZES,
-    ModelSpec,
-    known_models,
-    named_models,
-    resolve_models,
-)
+from phasebench.models.named_models import DEFAULT_PROMPT, SIZES, ModelSpec, known_models, named_models
+from phasebench.models.resolution import resolve_models
 from phasebench.models.sizes import empty_model, parameters
+from phasebench.models.sources import check_available
 from phasebench.settings import Settings
 
 
@@ -62,7 +57,6 @@ def test_a_missing_folder_is_named() -> None:
 @pytest.mark.parametrize(
     ("file", "hint"),
     [
-        ("adapter_config.json", "it has only an adapter: merge it into its model"),
         (
             "checkpoint-10/config.json",
             r"its subfolders are checkpoints; give one of them \(.*/checkpoint-10\)",
@@ -75,6 +69,42 @@ def test_a_folder_without_a_configuration_gets_a_hint(tmp_path: Path, file: str,
     (tmp_path / file).touch()
     with pytest.raises(InputError, match=rf"config\.json is missing; {hint}"):
         resolve_models([str(tmp_path)], known())
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("https://huggingface.co/owner/x", "give the repository: owner/x$"),
+        ("mine=https://huggingface.co/owner/x/tree/v1", "give the repository: owner/x@v1$"),
+        ("http://localhost:8000/v1?model=llava", "a served model gives no hidden states"),
+        ("s3://bucket/llava", "a model is not read from there: give a folder"),
+    ],
+)
+def test_an_address_is_named(argument: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        resolve_models([argument], known())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("q4.gguf", "is a file; GGUF is llama.cpp's format: give the folder of safetensors"),
+        ("model.safetensors", "is a file; give its folder: .*/mine$"),
+        ("config.json", "is a file; give its folder: .*/mine$"),
+    ],
+)
+def test_a_file_is_named(folder: Path, name: str, reason: str) -> None:
+    (folder / name).touch()
+    with pytest.raises(InputError, match=reason):
+        resolve_models([str(folder / name)], known())
+
+
+def test_a_repository_without_a_configuration_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_snapshot", lambda *_: tmp_path)
+    with pytest.raises(InputError, match=r"owner/x-GGUF has no config\.json: it is no checkpoint of trans"):
+        check_available(ModelSpec("x", Hub("owner/x-GGUF")), Settings())
 
 
 def test_a_language_model_without_vision_is_refused(folder: Path) -> None:
@@ -268,7 +298,7 @@ def test_a_cached_repository_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(hub, "_snapshot", snapshot)
     hub.look_up(Hub("owner/x"))
-    assert requests == [("config.json",)]
+    assert requests == [("config.json", "adapter_config.json")]
     (tmp_path / "config.json").touch()
     with pytest.raises(InputError, match=r"no weights of owner/x in the local cache.*cannot be reached"):
         hub.fetch(Hub("owner/x"), Settings())

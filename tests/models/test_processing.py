@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from phasebench.models.loading import LoadedModel, load
+from phasebench.errors import InputError
+from phasebench.models.loading import LoadedModel, gradient_image, load
 from phasebench.models.named_models import TINY_PROMPT_LLAVA, ModelSpec
 from phasebench.models.processors import tokenizer_digests
 from phasebench.settings import Settings
@@ -79,3 +82,54 @@ def byte_pairs(merges: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
     """A tokenizer with these merges."""
     vocabulary = {entry: number for number, entry in enumerate([*"cat", "ca", "cat", "<unk>"])}
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(vocabulary, merges, unk_token="<unk>")))
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for m in messages %}{{ m['role'] + ' : ' + m['content'] }}{% endfor %}", "can only concatenate"),
+        (
+            "{% for m in messages %}{% if m['content'] is not string %}{{ raise_exception('text only') }}"
+            "{% endif %}{% endfor %}",
+            "text only",
+        ),
+        ("{% for m in messages %}{{ m.role }", "unexpected '}'"),
+        ("{{ messages[1]['content'] }}", "list object has no element 1"),
+        ("{{ strftime_now('%d', 1, 2) }}", "positional argument"),
+    ],
+)
+def test_a_chat_template_that_takes_no_image_is_named(folder: Path, template: str, reason: str) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(InputError) as caught:
+        load(ModelSpec("it", folder), folder, Settings(device="cpu"))
+    text = str(caught.value)
+    assert text.startswith(f"the chat template of the checkpoint {folder} takes no message with an image: ")
+    assert reason in text
+    assert "\n" not in text
+    assert caught.value.remedy == "prompt"
+    assert load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), folder, Settings(device="cpu")).checkpoint
+
+
+@pytest.mark.parametrize("template", ["{{ messages[0]['role'] }}", "{{ messages }}"])
+def test_a_chat_template_that_leaves_the_image_out_is_named(folder: Path, template: str) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(InputError, match=r"refuses the prompt .* 0 <image> tokens") as caught:
+        load(ModelSpec("it", folder), folder, Settings(device="cpu"))
+    assert caught.value.remedy == "prompt"
+
+
+@pytest.mark.parametrize("kept", [("eos_token", "unk_token"), ("unk_token",), ()])
+def test_a_tokenizer_without_a_pad_token_serves(folder: Path, kept: tuple[str, ...]) -> None:
+    """Then the EOS token pads, which the attention mask leaves out; one image needs no padding."""
+    images = [gradient_image(), gradient_image().rotate(90)]
+    whole = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), folder, Settings(device="cpu"))
+    config = folder / "tokenizer_config.json"
+    tokens = json.loads(config.read_text())
+    dropped = {"pad_token", "eos_token", "unk_token"} - set(kept)
+    config.write_text(json.dumps({key: value for key, value in tokens.items() if key not in dropped}))
+    loaded = load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), folder, Settings(device="cpu"))
+    assert loaded.processing_digest() == whole.processing_digest()
+    if kept:
+        both = loaded.inputs(images)
+        for key, value in whole.inputs(images).items():
+            assert torch.equal(both[key], value)

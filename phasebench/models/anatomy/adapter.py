@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasebench.errors import InputError
+from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.models.anatomy.attention_watch import is_watchable, watch_attention
 from phasebench.models.anatomy.parts import (
     architecture_name,
@@ -66,7 +66,8 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
     """Find the parts of ``model`` by one forward pass over ``inputs``.
 
     Raises:
-        InputError: the model refuses its inputs, its attention is neither sdpa nor eager, the image is not
+        RefusedError: the model refuses its inputs.
+        InputError: its attention is neither sdpa nor eager, the image is not
             part of the language model's sequence, no layers are found, or its states are not finite.
     """
     name = architecture_name(model)
@@ -86,8 +87,8 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
         except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise out_of_memory_error(name, error) from error
-            raise InputError(
-                f"{name} refuses its own processor's inputs: {error}", remedy="prompt"
+            raise RefusedError(
+                f"{name} refuses its own processor's inputs: {one_line(error)}", remedy="prompt"
             ) from error
     _check_image_positions(name, trace, inputs)
     if trace.first_broken is not None:

@@ -28,7 +28,14 @@ def sequence_model(model: Any) -> nn.Module:
     """The module whose layers carry the visual tokens, without a ForCausalLM around it.
 
     It is the decoder; for an encoder-decoder language model it is the encoder.
+
+    Raises:
+        InputError: the model does not say what its decoder is.
     """
+    if not hasattr(model, "get_decoder"):
+        raise InputError(
+            f"{type(model).__name__} has no get_decoder(); of a wrapper, give the transformers model inside"
+        )
     if is_encoder_decoder(model):
         return cast("nn.Module", model.get_encoder())
     decoder = model.get_decoder()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import AutoConfig
 
 from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.models.adapters import adapter_files, has_processor, merge
 from phasebench.models.anatomy.adapter import forward
-from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
+from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision, set_image_token
 from phasebench.models.checks import (
     check_image_count,
     check_image_token,
@@ -27,7 +29,13 @@ from phasebench.models.converters import register_for
 from phasebench.models.devices import plan_placement
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
-from phasebench.models.processors import load_processor
+from phasebench.models.older_checkpoints import complete_processor, missing_image_token
+from phasebench.models.processor_of_type import (
+    class_of_type,
+    load_some_processor,
+    named_class,
+    processor_of_type,
+)
 from phasebench.models.sources import commits, fetch_files
 from phasebench.models.weights import load_weights
 from phasebench.settings import Settings
@@ -37,7 +45,7 @@ BLOCK = 1 << 20
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
 GREY = (127, 127, 127)
-REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 """The exceptions that processors raise for an unsuitable prompt or image."""
 TOKENIZER_PARTS = ("tokenizer", "qformer_tokenizer")
 """The tokenizers of a processor."""
@@ -168,26 +176,61 @@ def load(spec: ModelSpec, cache: Path, settings: Settings, recorded_prompt: str 
     if adapter and placement.spread:
         raise InputError(f"{adapter}: an adapter is not merged into a model that is spread; merge it before")
     with_processor = adapter if adapter and has_processor(adapter) else folder
-    processor = load_processor(with_processor, remote_code=settings.remote_code)
+    processor = load_some_processor(with_processor, remote_code=settings.remote_code)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.remote_code, local_files_only=True)
+    image_token = missing_image_token(processor, config, folder)
     model, unused_weights = load_weights(folder, placement, cache, settings)
     if adapter:
         model = merge(model, adapter)
-    check_image_token(model.config, processor.tokenizer, image_token_id(model))
-    prompt = settings.prompt or spec.prompt or _recorded_or_default(processor, recorded_prompt)
-    weights = weight_files(folder, settings)
-    identity = digest(folder, [*weights, *(adapter_files(adapter) if adapter else ())])
+    notes = _unread_note(folder, weight_files(folder, settings))
+    if image_token is not None:
+        set_image_token(model, image_token)
+        notes += (f"the image token is not in config.json, so taken from the tokenizer: {image_token}",)
     loaded = LoadedModel(
-        spec.name,
-        model,
-        processor,
-        prompt,
-        identity,
-        source=commits(spec, folder, adapter),
-        unused_weights=unused_weights,
-        notes=_unread_note(folder, weights),
-    )
-    try_out(loaded, spec.visual if settings.prompt is None else None)
-    return loaded
+        spec.name, model, processor, "", _identity(folder, adapter, settings),
+        source=commits(spec, folder, adapter), unused_weights=unused_weights, notes=notes,
+    )  # fmt: skip
+    prompt = settings.prompt or spec.prompt
+    visual = spec.visual if settings.prompt is None else None
+    return _with_fitting_processor(loaded, folder, visual, prompt, recorded_prompt)
+
+
+def _identity(folder: Path, adapter: Path | None, settings: Settings) -> str:
+    """The digest of a checkpoint and its adapter."""
+    return digest(folder, [*weight_files(folder, settings), *(adapter_files(adapter) if adapter else ())])
+
+
+def _with_fitting_processor(
+    loaded: LoadedModel, folder: Path, visual: int | None, prompt: str | None, recorded_prompt: str | None
+) -> LoadedModel:
+    """The model with the processor that its checkpoint names, or with that of its type if only that fits.
+
+    Raises:
+        InputError: neither fits; the message is about the former.
+    """
+
+    def tried(processor: Any) -> LoadedModel:
+        filled = complete_processor(processor, loaded.model.config, folder)
+        check_image_token(loaded.model.config, processor.tokenizer, image_token_id(loaded.model))
+        own = prompt or _recorded_or_default(processor, recorded_prompt)
+        candidate = replace(loaded, processor=processor, prompt=own, notes=loaded.notes + filled)
+        try_out(candidate, visual)
+        return candidate
+
+    named, kind = named_class(folder), class_of_type(folder)
+    other = f"the processor is {kind}, that of the model's type; {named}, which the files name, does not fit"
+    if type(loaded.processor).__name__ == kind:
+        fitting = tried(loaded.processor)
+        return fitting if named in (None, kind) else replace(fitting, notes=(*fitting.notes, other))
+    try:
+        return tried(loaded.processor)
+    except InputError:
+        if (processor := processor_of_type(folder)) is None:
+            raise
+        with suppress(InputError):
+            fitting = tried(processor)
+            return replace(fitting, notes=(*fitting.notes, other))
+        raise
 
 
 def _unread_note(folder: Path, weights: Sequence[Path]) -> tuple[str, ...]:

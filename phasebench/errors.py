@@ -26,7 +26,7 @@ class RefusedError(InputError):
     """Images that a processor or a model refuses, though it accepts others."""
 
 
-def one_line(error: BaseException, limit: int = 300) -> str:
+def one_line(error: BaseException, limit: int = 400) -> str:
     """An exception's message without line breaks, cut after ``limit`` characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def check_folder(folder: Path, settings: Settings) -> None:
             raise InputError(
                 f"{folder} lacks its {part}'s files ({' or '.join(files)}); is it a vision language model's?"
             )
+    _check_tokenizer_model(folder)
+
+
+def _check_tokenizer_model(folder: Path) -> None:
+    """Check that a tokenizer which is there only in SentencePiece's format can be read."""
+    names = [name for name in ("tokenizer.model", "spiece.model") if (folder / name).is_file()]
+    if names and not (folder / "tokenizer.json").is_file() and find_spec("sentencepiece") is None:
+        raise InputError(
+            f"{folder} has its tokenizer only as {names[0]}, which needs pip install sentencepiece protobuf; "
+            "or copy tokenizer.json from a newer revision of the model"
+        )
 
 
 def check_config(folder: Path, settings: Settings) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import AutoConfig
 
 from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.models.adapters import adapter_files, has_processor, merge
 from phasebench.models.anatomy.adapter import forward
-from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision
+from phasebench.models.anatomy.parts import architecture_name, image_token_id, precision, set_image_token
 from phasebench.models.checks import (
     check_image_count,
     check_image_token,
@@ -27,7 +30,13 @@ from phasebench.models.converters import register_for
 from phasebench.models.devices import plan_placement
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
-from phasebench.models.processors import load_processor
+from phasebench.models.older_checkpoints import complete_processor, missing_image_token
+from phasebench.models.processor_of_type import (
+    class_of_type,
+    load_some_processor,
+    named_class,
+    processor_of_type,
+)
 from phasebench.models.sources import commits, fetch_files
 from phasebench.models.weights import load_weights
 from phasebench.settings import Settings
@@ -37,7 +46,7 @@ BLOCK = 1 << 20
 EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
 """Files of some checkpoints that change what the weights compute."""
 GREY = (127, 127, 127)
-REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 """The exceptions that processors raise for an unsuitable prompt or image."""
 TOKENIZER_PARTS = ("tokenizer", "qformer_tokenizer")
 """The tokenizers of a processor."""
@@ -186,20 +195,76 @@ def load(
     if adapter and placement.spread:
         raise InputError(f"{adapter}: an adapter is not merged into a model that is spread; merge it before")
     with_processor = adapter if adapter and has_processor(adapter) else folder
-    processor = load_processor(with_processor, remote_code=settings.remote_code)
-    prompt = settings.prompt or spec.prompt or _recorded_or_default(processor, recorded_prompt)
-    loaded = LoadedModel(spec.name, None, processor, prompt, "", commits(spec, folder, adapter))
+    processor = load_some_processor(with_processor, remote_code=settings.remote_code)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.remote_code, local_files_only=True)
+    image_token = missing_image_token(processor, config, folder)
     if settings.prompt:
-        loaded.check_prompt()  # before minutes of reading weights
+        _check_prompt(settings.prompt, processor, config, folder)
     weights = weight_files(folder, settings)
-    loaded.notes = _unread_note(folder, weights)
     on_stage(f"loading {_size(weights)} of weights")
-    model, loaded.unused_weights = load_weights(folder, placement, cache, settings)
-    loaded.model = merge(model, adapter) if adapter else model
-    check_image_token(loaded.model.config, processor.tokenizer, image_token_id(loaded.model))
-    loaded.checkpoint = digest(folder, [*weights, *(adapter_files(adapter) if adapter else ())])
-    try_out(loaded, spec.visual if settings.prompt is None else None)
-    return loaded
+    model, unused_weights = load_weights(folder, placement, cache, settings)
+    if adapter:
+        model = merge(model, adapter)
+    notes = _unread_note(folder, weights)
+    if image_token is not None:
+        set_image_token(model, image_token)
+        notes += (f"the image token is not in config.json, so taken from the tokenizer: {image_token}",)
+    loaded = LoadedModel(
+        spec.name, model, processor, "", _identity(folder, adapter, settings),
+        source=commits(spec, folder, adapter), unused_weights=unused_weights, notes=notes,
+    )  # fmt: skip
+    prompt = settings.prompt or spec.prompt
+    visual = spec.visual if settings.prompt is None else None
+    return _with_fitting_processor(loaded, folder, visual, prompt, recorded_prompt)
+
+
+def _check_prompt(prompt: str, processor: Any, config: Any, folder: Path) -> None:
+    """Check the prompt before weights are read, unless the processor may still be replaced or completed.
+
+    Raises:
+        InputError: the processor refuses the prompt.
+    """
+    is_final = type(processor).__name__ == class_of_type(folder)
+    if is_final and not complete_processor(deepcopy(processor), config, folder):
+        LoadedModel("", None, processor, prompt, "").check_prompt()
+
+
+def _identity(folder: Path, adapter: Path | None, settings: Settings) -> str:
+    """The digest of a checkpoint and its adapter."""
+    return digest(folder, [*weight_files(folder, settings), *(adapter_files(adapter) if adapter else ())])
+
+
+def _with_fitting_processor(
+    loaded: LoadedModel, folder: Path, visual: int | None, prompt: str | None, recorded_prompt: str | None
+) -> LoadedModel:
+    """The model with the processor that its checkpoint names, or with that of its type if only that fits.
+
+    Raises:
+        InputError: neither fits; the message is about the former.
+    """
+
+    def tried(processor: Any) -> LoadedModel:
+        filled = complete_processor(processor, loaded.model.config, folder)
+        check_image_token(loaded.model.config, processor.tokenizer, image_token_id(loaded.model))
+        own = prompt or _recorded_or_default(processor, recorded_prompt)
+        candidate = replace(loaded, processor=processor, prompt=own, notes=loaded.notes + filled)
+        try_out(candidate, visual)
+        return candidate
+
+    named, kind = named_class(folder), class_of_type(folder)
+    other = f"the processor is {kind}, that of the model's type; {named}, which the files name, does not fit"
+    if type(loaded.processor).__name__ == kind:
+        fitting = tried(loaded.processor)
+        return fitting if named in (None, kind) else replace(fitting, notes=(*fitting.notes, other))
+    try:
+        return tried(loaded.processor)
+    except InputError:
+        if (processor := processor_of_type(folder)) is None:
+            raise
+        with suppress(InputError):
+            fitting = tried(processor)
+            return replace(fitting, notes=(*fitting.notes, other))
+        raise
 
 
 def _size(files: Sequence[Path]) -> str:

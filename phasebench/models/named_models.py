@@ -16,6 +16,11 @@ LLAVA = "5dda2880bda009266dda7c4baff660b95ca64540"
 LLAVA_7B = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"
 LLAVA_NEXT = "c916e6cdcd760b4cecd1dd4907f84ac649f93b23"
 """Commits of the LLaVA models, for which others have published results."""
+INSTRUCTBLIP = "cc1362c277aa415a1085632127c29ffa7d600da9"
+INSTRUCTBLIP_7B = "9e554774e5c76eb8d1b90fac042e4e6385a3e7c3"
+INSTRUCTBLIP_T5 = "bf9bd58cb3bb06e88c03b80f9cc346b90094bc6d"
+BLIP2 = "59a1ef6c1e5117b3f65523d1c6066825bcf315e3"
+"""Commits of Salesforce's models whose configurations have the image token."""
 CONFIGS = Path(__file__).parent / "configs"
 CAPTION = "Write a short description for the image."
 SYSTEM = (
@@ -125,10 +130,16 @@ def _tiny_random_spec(named: ModelSpec) -> ModelSpec:
 def named_models() -> list[ModelSpec]:
     """The paper's models and their relatives; their verdicts are unknown until they are measured."""
     return [
-        _hub("instructblip", "Salesforce/instructblip-vicuna-13b", CAPTION, 32, "the paper's, Vicuna-13B"),
-        _hub("instructblip-7b", "Salesforce/instructblip-vicuna-7b", CAPTION, 32, "Vicuna-7B"),
         _hub(
-            "instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xl", CAPTION, 32,
+            "instructblip", f"Salesforce/instructblip-vicuna-13b@{INSTRUCTBLIP}", CAPTION, 32,
+            "the paper's, Vicuna-13B",
+        ),
+        _hub(
+            "instructblip-7b", f"Salesforce/instructblip-vicuna-7b@{INSTRUCTBLIP_7B}", CAPTION, 32,
+            "Vicuna-7B",
+        ),
+        _hub(
+            "instructblip-flan-t5-xl", f"Salesforce/instructblip-flan-t5-xl@{INSTRUCTBLIP_T5}", CAPTION, 32,
             "encoder-decoder: measured in its encoder, without the lens",
         ),
         _hub("llava", f"llava-hf/llava-1.5-13b-hf@{LLAVA}", DEFAULT_PROMPT, 576, "LLaVA-1.5, Vicuna-13B"),
@@ -137,7 +148,7 @@ def named_models() -> list[ModelSpec]:
             "llava-next", f"llava-hf/llava-v1.6-vicuna-7b-hf@{LLAVA_NEXT}", SYSTEM + DEFAULT_PROMPT, None,
             "LLaVA-NeXT, Vicuna-7B",
         ),
-        _hub("blip2", "Salesforce/blip2-opt-2.7b", "a photo of", 32, "OPT-2.7B"),
+        _hub("blip2", f"Salesforce/blip2-opt-2.7b@{BLIP2}", "a photo of", 32, "OPT-2.7B"),
         _official("minigpt4", 32),
         _official("minigpt-v2", 256),
         _official("limber", 196),

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from accelerate import init_empty_weights
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import TRANSFORMERS_ERRORS, InputError
+from phasebench.models.anatomy.parts import output_head
+from phasebench.models.checks import read_json
 from phasebench.models.converters import register_for
 
 CONTAINER = Path("/sys/fs/cgroup")
@@ -31,9 +34,21 @@ def empty_model(path: Path, *, remote_code: bool = False) -> Any:
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=remote_code)
         with init_empty_weights(include_buffers=True):
-            return AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
+            model = AutoModelForImageTextToText.from_config(config, trust_remote_code=remote_code)
     except TRANSFORMERS_ERRORS as error:
         raise InputError(f"{path}: no image-text-to-text model can be built from it: {error}") from error
+    _untie_head(model, path)
+    return model
+
+
+def _untie_head(model: Any, path: Path) -> None:
+    """Give the head a weight of its own if the configuration says so, which T5's class ignores."""
+    config = read_json(path / "config.json" if path.is_dir() else path)
+    text = config.get("text_config", config)
+    head = output_head(model)
+    weight = getattr(head, "weight", None)
+    if text.get("tie_word_embeddings") is False and head is not None and isinstance(weight, nn.Parameter):
+        head.weight = nn.Parameter(torch.empty_like(weight))
 
 
 def check_main_memory(folder: Path, model: nn.Module) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
-from phasebench.errors import InputError
+from phasebench.errors import InputError, one_line
 from phasebench.models.anatomy.attention_watch import is_watchable
 from phasebench.models.checks import ADAPTER, read_json, summary_of_names, weight_files
 from phasebench.models.devices import Placement
@@ -89,7 +89,7 @@ def _from_pretrained(
                 **options,
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error)
+        reason = one_line(error)
         if reason.startswith("Unrecognized configuration class"):  # transformers then lists all classes
             reason = "its config.json is not of a vision language model that transformers knows"
         raise InputError(f"cannot load {folder}: {reason}") from error

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from phasebench.errors import InputError
+from phasebench.models import checks
 from phasebench.models.checks import check_folder
 from phasebench.settings import Settings
 
@@ -180,4 +181,15 @@ def test_a_wrapper_around_shards_is_removed_by_saving_again(whole: Path) -> None
 
 def test_a_module_of_that_name_within_the_model_is_no_wrapper(whole: Path) -> None:
     save_file({"module.a": np.zeros(2), "b": np.zeros(2), "x.module.y": np.zeros(1)}, whole / WEIGHTS)
+    check_folder(whole, Settings())
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model"])
+def test_a_tokenizer_in_sentencepieces_format_alone_names_what_to_install(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (whole / "tokenizer.json").rename(whole / name)
+    monkeypatch.setattr(checks, "find_spec", lambda _: None)
+    assert f"has its tokenizer only as {name}, which needs pip install sentencepiece" in message(whole)
+    monkeypatch.setattr(checks, "find_spec", lambda _: True)
     check_folder(whole, Settings())

@@ -105,6 +105,13 @@ def image_token_id(model: Any) -> int | None:
     return None
 
 
+def set_image_token(model: Any, token: int) -> None:
+    """Declare the placeholder id of image positions, which a configuration left open."""
+    for name in PLACEHOLDERS[:2]:
+        if hasattr(model.config, name):
+            setattr(model.config, name, token)
+
+
 def has_image_positions(model: Any, inputs: Mapping[str, Tensor]) -> bool:
     """Whether the configuration or the inputs identify the image's positions in the sequence."""
     return image_token_id(model) is not None or inputs.get(IMAGE_MASK) is not None

@@ -6,6 +6,7 @@ as many entries as the real ones, but other words, since the real ones may not b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from transformers import (
 
 from phasebench.datasets.sprites import NOUNS
 from phasebench.files import make_folder_once
+from phasebench.models.processors import PARTS
 
-VERSION = 1
+VERSION = 2
 """Version of the written folders, part of their names, so that an outdated cache is not used."""
 LLAMA = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -41,6 +43,8 @@ OPT = {
 T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_heads": 4, "num_layers": 4, "num_decoder_layers": 2}
 TEXTS = {"llama": LLAMA, "opt": OPT, "t5": T5}
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+PUBLISHED_CLASSES = {"instructblip-7b": "InstructBlipVideoProcessor"}
+"""Name of a model -> the class in its processor_config.json, if that is not the one of the model's type."""
 IMAGE_TOKEN = {"extra_special_tokens": {"image_token": "<image>"}}
 QFORMER = {**VISION, "encoder_hidden_size": 32, "max_position_embeddings": 64}
 
@@ -63,8 +67,20 @@ def _write(config_file: Path, folder: Path) -> None:
     model = AutoModelForImageTextToText.from_config(config)
     if hasattr(model, "query_tokens"):
         torch.nn.init.normal_(model.query_tokens, std=0.5)
-    model.save_pretrained(folder)
-    PROCESSORS[config.model_type](config).save_pretrained(folder)
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    model.save_pretrained(folder, max_shard_size=size // 2)
+    _write_processor(PROCESSORS[config.model_type](config), config_file.stem, folder)
+
+
+def _write_processor(processor: Any, name: str, folder: Path) -> None:
+    """Write a processor as the publishers did: a file for each part, and a folder for a second tokenizer."""
+    processor.image_processor.save_pretrained(folder)
+    processor.tokenizer.save_pretrained(folder)
+    if hasattr(processor, "qformer_tokenizer"):
+        processor.qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
+    own = {key: value for key, value in processor.to_dict().items() if key not in PARTS}
+    own["processor_class"] = PUBLISHED_CLASSES.get(name, type(processor).__name__)
+    (folder / "processor_config.json").write_text(json.dumps(own, default=str, indent=2), encoding="utf-8")
 
 
 def _resize(config: Any, sizes: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,9 @@ from phasebench.models.anatomy.parts import (
 )
 from phasebench.models.bundled.tiny_named import make_tiny_random_model
 from phasebench.models.devices import Placement
-from phasebench.models.named_models import named_models
+from phasebench.models.hub import Hub
+from phasebench.models.loading import load
+from phasebench.models.named_models import bundled_models, named_models
 from phasebench.models.plan import plan, speed
 from phasebench.models.sizes import empty_model, parameters
 from phasebench.plugin import listing
@@ -28,7 +31,7 @@ from phasebench.settings import Settings
 from tests.support.runs import DRIFT, FINDING, LATENCY, Run
 
 SIZES = {
-    "instructblip": 14.19, "instructblip-7b": 7.91, "instructblip-flan-t5-xl": 3.96, "llava": 13.35,
+    "instructblip": 14.19, "instructblip-7b": 7.91, "instructblip-flan-t5-xl": 4.02, "llava": 13.35,
     "llava-7b": 7.06, "llava-next": 7.06, "blip2": 3.74, "minigpt4": 14.11, "minigpt-v2": 7.75,
     "limber": 6.36,
 }  # fmt: skip
@@ -137,7 +140,7 @@ def test_the_models_are_listed(run: Run) -> None:
     result.stdout.fnmatch_lines(
         [
             "smol-llava *photos, scene-pairs, scenes*",
-            "instructblip *vicuna-13b * 14.19 B * 40 *32 *unknown*",
+            "instructblip *vicuna-13b@cc1362c2 * 14.19 B * 40 *32 *unknown*",
             "limber *",
         ]
     )
@@ -183,3 +186,37 @@ def test_a_plan_of_a_model_that_cannot_be_built_is_refused(run: Run, tmp_path: P
 def test_a_tiny_random_model_is_known_by_name(run: Run) -> None:
     result = run("-k", "drift", "--snapshot-update", model="tiny-random-instructblip")
     result.assert_outcomes(passed=DRIFT, deselected=FINDING + LATENCY)
+
+
+def test_parameters_are_those_of_the_published_weights() -> None:
+    published = {"instructblip-7b": 7_913_726_720, "instructblip-flan-t5-xl": 4_022_969_088}
+    assert {name: parameters(empty_model(CONFIGS[name])) for name in published} == published
+
+
+def test_every_repository_is_pinned_to_a_commit() -> None:
+    hubs = [spec.source for spec in named_models() if isinstance(spec.source, Hub)]
+    assert len(hubs) == 7
+    assert all(hub.revision and re.fullmatch("[0-9a-f]{40}", hub.revision) for hub in hubs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_laid_out_as_published(cache: Path, name: str) -> None:
+    """transformers would save one file of weights, and put the image processor into processor_config.json."""
+    folder = make_tiny_random_model(f"tiny-random-{name}", CONFIGS[name], cache)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1
+    processor = json.loads((folder / "processor_config.json").read_text())
+    assert "image_processor" not in processor
+    assert "image_processor_type" in json.loads((folder / "preprocessor_config.json").read_text())
+    assert (folder / "qformer_tokenizer" / "tokenizer.json").is_file() == name.startswith("instructblip")
+    assert ("Video" in processor["processor_class"]) == (name == "instructblip-7b")
+
+
+def test_a_processor_of_the_models_type_replaces_one_that_does_not_fit(cache: Path) -> None:
+    spec = next(spec for spec in bundled_models() if spec.name == "tiny-random-instructblip-7b")
+    loaded = load(spec, cache, Settings(device="cpu"))
+    assert type(loaded.processor).__name__ == "InstructBlipProcessor"
+    assert loaded.notes == (
+        "the processor is InstructBlipProcessor, that of the model's type; InstructBlipVideoProcessor, which "
+        "the files name, does not fit",
+    )

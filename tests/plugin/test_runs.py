@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from phasebench.catalog import CURVES
-from phasebench.datasets.sample import Sample
 from phasebench.measurement.batches import ProgressUpdate
 from phasebench.models.bundled.tiny import make_tiny_model
+from phasebench.models.loading import LoadedModel
 from phasebench.plugin.progress import Progress
 from tests.support.runs import DRIFT, FINDING, FINDING_IDS, LATENCY, Run
 
@@ -53,14 +54,13 @@ def test_one_projector_tensor_changed_by_a_tenth_is_drift(run: Run, recorded: Pa
     )
 
 
-def test_images_read_as_bgr_are_drift(run: Run, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_image = Sample.open
+def test_images_processed_as_bgr_are_drift(run: Run, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = LoadedModel.inputs
 
-    def open_as_bgr(sample: Sample) -> Image.Image:
-        red, green, blue = open_image(sample).split()
-        return Image.merge("RGB", (blue, green, red))
+    def inputs_of_bgr(loaded: LoadedModel, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        return inputs(loaded, [Image.merge("RGB", image.split()[::-1]) for image in images])
 
-    monkeypatch.setattr(Sample, "open", open_as_bgr)
+    monkeypatch.setattr(LoadedModel, "inputs", inputs_of_bgr)
     result = run("-m", "drift")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["drifted at * of 7 layers; worst at layer *"])

@@ -1,4 +1,4 @@
-"""Samples of the same picture are one: in a list by the file, among the drawn images by their pixels."""
+"""Samples of one picture are not independent: those of one file are one, those of equal pixels one item."""
 
 from __future__ import annotations
 
@@ -51,37 +51,42 @@ def _real_path(path: Path, folders: dict[Path, Path]) -> Path:
 
 
 def merge_same_pictures(
-    samples: Sequence[Sample], contents: Mapping[str, str]
+    samples: Sequence[Sample], files: Mapping[str, str], pictures: Mapping[str, str]
 ) -> tuple[list[Sample], dict[str, Sample]]:
-    """One sample per picture, because copies of a picture are not independent.
+    """One sample per file content; samples of the same pixels in other files become one item.
 
-    If one of the samples belongs to an item of several images, none is dropped, and their items become one.
+    Copies of a picture are not independent. If a copy belongs to an item of several images, none is dropped,
+    and their items become one.
 
     Args:
         samples: the samples.
-        contents: id -> what identifies its picture.
+        files: id -> what identifies the bytes of its file.
+        pictures: id -> what identifies its pixels.
 
     Returns:
         The remaining samples in order, with the captions of all, and id of a dropped one -> what stays.
     """
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(contents[sample.id], []).append(sample)
     sizes = Counter(sample.item for sample in samples)
-    copies, shared = dict[str, Sample](), list[list[str]]()
+    copies = dict[str, Sample]()
     captions: dict[str, tuple[str, ...]] = {}
-    for first, *others in groups.values():
-        if others and max(sizes[sample.item] for sample in (first, *others)) > 1:
-            shared.append([sample.item for sample in (first, *others)])
-        else:
+    for first, *others in _grouped(samples, files):
+        if all(sizes[sample.item] == 1 for sample in (first, *others)):
             copies.update((other.id, first) for other in others)
             captions[first.id] = sum((other.captions for other in others), first.captions)
+    remaining = [sample for sample in samples if sample.id not in copies]
+    shared = [[sample.item for sample in group] for group in _grouped(remaining, pictures)]
     items = _joined(list(sizes), shared)
     return [
         replace(sample, item=items[sample.item], captions=captions.get(sample.id, sample.captions))
-        for sample in samples
-        if sample.id not in copies
+        for sample in remaining
     ], copies
+
+
+def _grouped(samples: Sequence[Sample], keys: Mapping[str, str]) -> Iterable[list[Sample]]:
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(keys[sample.id], []).append(sample)
+    return groups.values()
 
 
 def _joined(items: Sequence[str], shared: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from phasebench.datasets.merging import merge_same_pictures
-from phasebench.datasets.pixels import ImageError
+from phasebench.datasets.pixels import ImageError, read_bytes
 from phasebench.datasets.sample import Sample, draw
 from phasebench.errors import InputError
 
@@ -60,9 +60,9 @@ def select(samples: Sequence[Sample], images: int, seed: int, *, strict: bool = 
     caption_skips = [skip for sample in samples for skip in _caption_skips(sample)]
     captioned, partner_skips = whole_items(samples, caption_skips)
     drawn = draw(captioned, images, seed)
-    contents, image_skips = _opened(drawn)
+    files, pictures, image_skips = _opened(drawn)
     usable, more_partner_skips = whole_items(drawn, image_skips)
-    distinct, copy_skips = _distinct(usable, contents)
+    distinct, copy_skips = _distinct(usable, files, pictures)
     skipped = (*caption_skips, *image_skips, *partner_skips, *more_partner_skips, *copy_skips)
     if strict and skipped:
         raise InputError(_summary(skipped), remedy="strict_data")
@@ -102,20 +102,31 @@ def _caption_skips(sample: Sample) -> Iterator[Skip]:
         yield Skip(sample.id, str(sample.path), NO_TEXT, message)
 
 
-def _opened(samples: Sequence[Sample]) -> tuple[dict[str, str], list[Skip]]:
-    """Id -> digest of the content, of each sample that can be opened; and a skip of each that cannot."""
-    contents, skips = {}, []
+def _opened(samples: Sequence[Sample]) -> tuple[dict[str, str], dict[str, str], list[Skip]]:
+    """Id -> digest of the file and of the pixels, of each sample that can be opened; skips of the others."""
+    files, pictures, skips = {}, {}, []
     for sample in samples:
         try:
-            contents[sample.id] = hashlib.blake2b(sample.content()).hexdigest()
+            pictures[sample.id] = hashlib.blake2b(sample.content()).hexdigest()
+            files[sample.id] = _file_digest(sample) or pictures[sample.id]
         except ImageError as error:
             skips.append(Skip(sample.id, str(sample.path), error.reason, str(error)))
-    return contents, skips
+    return files, pictures, skips
 
 
-def _distinct(samples: Sequence[Sample], contents: dict[str, str]) -> tuple[list[Sample], list[Skip]]:
-    """The samples with one of each picture, and skips for its copies."""
-    distinct, copies = merge_same_pictures(samples, contents)
+def _file_digest(sample: Sample) -> str:
+    """The digest of a sample's file; empty for a user's sample without a file."""
+    try:
+        return hashlib.blake2b(read_bytes(sample.path)).hexdigest()
+    except OSError:
+        return ""
+
+
+def _distinct(
+    samples: Sequence[Sample], files: dict[str, str], pictures: dict[str, str]
+) -> tuple[list[Sample], list[Skip]]:
+    """The samples with one of each file, and skips for its copies."""
+    distinct, copies = merge_same_pictures(samples, files, pictures)
     return distinct, [
         Skip(s.id, str(s.path), COPY, f"{s.path}: the same picture as {copies[s.id].path}")
         for s in samples

@@ -34,7 +34,7 @@ TINY_PROMPT_BLIP = "<s> user : describe the picture . assistant :"
 SIZES = {
     "instructblip": (14_192_093_952, 40),
     "instructblip-7b": (7_913_726_720, 32),
-    "instructblip-flan-t5-xl": (3_957_170_944, 24),
+    "instructblip-flan-t5-xl": (4_022_969_088, 24),
     "llava": (13_351_494_656, 40),
     "llava-7b": (7_063_427_072, 32),
     "llava-next": (7_063_431_168, 32),

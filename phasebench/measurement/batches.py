@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -46,6 +46,14 @@ class ProgressUpdate:
 
 
 OnProgress = Callable[[ProgressUpdate], None]
+
+
+class RefusedImages(Exception):  # noqa: N818 - no error: the other images are measured
+    """Raised once all images have passed, if the model or its processor refused some."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__()
+        self.reasons = reasons
 
 
 @dataclass

@@ -17,6 +17,7 @@ from phasebench.measurement.batches import (
     OnProgress,
     PassRunner,
     ProgressUpdate,
+    RefusedImages,
     largest_batch,
     rows_of_batches,
     run_if_it_fits,
@@ -121,14 +122,6 @@ def measure(
             refused += [skip for sample in samples for skip in _refusals(sample, images.reasons)]
             continue
         return replace(measurement, refused=(*refused, *partners))
-
-
-class RefusedImages(Exception):  # noqa: N818 - no error: the other images are measured
-    """Raised once all images have passed, if the model or its processor refused some."""
-
-    def __init__(self, reasons: Mapping[str, str]) -> None:
-        super().__init__()
-        self.reasons = reasons
 
 
 def _refusals(sample: Sample, reasons: Mapping[str, str]) -> Iterator[Skip]:

@@ -18,7 +18,7 @@ from torch import distributed
 from phasebench import processes
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
-from phasebench.measurement.batches import OnProgress, PassRunner, rows_of_batches
+from phasebench.measurement.batches import OnProgress, PassRunner, RefusedImages, rows_of_batches
 
 TIMEOUT = timedelta(days=1)
 """Time that a process waits for the other processes; a process that died is noticed at once."""
@@ -63,6 +63,7 @@ def share(
 
     Raises:
         ShareMeasured: this is not the first process.
+        RefusedImages: a process has images that the model refuses; the same is raised in all of them.
         InputError: another process failed, measures something else, or is gone; or it measures with
             another environment: another checkpoint, device or version.
     """
@@ -72,6 +73,7 @@ def share(
         _check_same_conditions(_gather_everywhere(label, passes.store.about))
     except InputError as mismatch:
         raise failure or mismatch from None
+    _leave_out_refused(passes, label, failed=failure is not None)
     message = f"{type(failure).__name__}: {failure}" if failure else None
     shares = _gather_first(Share(carried, passes.row_names, message, getattr(failure, "remedy", "")))
     if failure is not None:
@@ -79,6 +81,18 @@ def share(
     if processes.rank():
         raise ShareMeasured
     _adopt(passes, shares)
+
+
+def _leave_out_refused(passes: PassRunner, label: str, *, failed: bool) -> None:
+    """Let all processes begin again without the images that one of them found to be refused.
+
+    Raises:
+        RefusedImages: there are such images, and no process failed.
+    """
+    outcomes: list[tuple[bool, dict[str, str]]] = _gather_everywhere(label, (failed, passes.refused))
+    refused = {name: reason for _, reasons in outcomes for name, reason in reasons.items()}
+    if refused and not any(other_failed for other_failed, _ in outcomes):
+        raise RefusedImages(refused)
 
 
 def _measure_share(
@@ -90,9 +104,6 @@ def _measure_share(
             pass
     except Exception as failure:
         return failure
-    if passes.refused:
-        name, reason = next(iter(passes.refused.items()))
-        return InputError(f"image {name}: {reason}; several processes do not go on without it: remove it")
     return None
 
 

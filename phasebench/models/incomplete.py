@@ -99,7 +99,7 @@ def check_wrapper_names(names: Sequence[str], files: Sequence[Path]) -> None:
 
 def unwrap_command(files: Sequence[Path], part: str) -> str:
     """The command that removes a wrapper's part from the names of weights."""
-    if len(files) > 1:
+    if len(files) != 1 or files[0].suffix != ".safetensors":
         return f"save it again: accelerator.unwrap_model(model).save_pretrained({str(files[0].parent)!r})"
     inner = part in WRAPPERS and part != "module"
     change = f".replace('{part}.', '')" if inner else f".removeprefix('{part}.')"

@@ -76,9 +76,10 @@ class ModelSpec:
     adapter: Path | Hub | None = None
 
     def __post_init__(self) -> None:
-        """Accept a folder as text."""
-        if isinstance(self.source, str):
-            object.__setattr__(self, "source", Path(self.source))
+        """Accept folders as text."""
+        for name in ("source", "adapter"):
+            if isinstance(folder := getattr(self, name), str):
+                object.__setattr__(self, name, Path(folder))
 
     def folder(self, cache: Path, settings: Settings) -> Path:
         """The checkpoint's folder, which is assembled or downloaded first if necessary.

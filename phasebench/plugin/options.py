@@ -46,7 +46,8 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
         action="append",
         type=_text,
         metavar="NAME|FOLDER|OWNER/NAME[@REVISION]",
-        help="Model to measure; NAME= before it sets its name in the results; may be repeated. "
+        help="Model to measure; NAME= before it sets its name in the results, +ADAPTER after it merges an "
+        "adapter (needs phasebench[peft]); may be repeated. "
         f"Default: {', '.join(DEFAULT_MODELS)}.",
     )
     add(

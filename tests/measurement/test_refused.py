@@ -14,9 +14,7 @@ from PIL import Image
 from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError, RefusedError
-from phasebench.measurement.batches import PassRunner
 from phasebench.measurement.measure import Measurement, measure
-from phasebench.measurement.shards import _measure_share
 from phasebench.models.anatomy.adapter import dissect
 from phasebench.models.loading import LoadedModel
 from phasebench.settings import Settings
@@ -114,17 +112,6 @@ def test_an_error_of_the_probe_is_no_refusal(
     monkeypatch.setattr("phasebench.measurement.batches.probed_pass", broken)
     with pytest.raises(RuntimeError, match="of ours"):
         measured(tiny_llava, images)
-
-
-def test_a_process_with_a_refused_image_fails(picky: LoadedModel, images: list[Sample]) -> None:
-    inputs = picky.inputs([images[1].open()])
-    blacken(images[0])
-    from phasebench.measurement.row_store import Store
-
-    passes = PassRunner(picky, dissect(picky.model, inputs), Store(None, {}))
-    failure = _measure_share(passes, [images[:1]], lambda _: None)
-    assert isinstance(failure, InputError)
-    assert f"image {images[0].id}: " in str(failure)
 
 
 def test_what_is_refused_has_its_own_error(picky: LoadedModel) -> None:

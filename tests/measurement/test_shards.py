@@ -15,7 +15,7 @@ from phasebench.datasets.coco import read_coco
 from phasebench.datasets.sample import Sample
 from phasebench.errors import InputError
 from phasebench.measurement import shards
-from phasebench.measurement.batches import PassRunner
+from phasebench.measurement.batches import PassRunner, RefusedImages
 from phasebench.measurement.row_store import Store
 from phasebench.models.anatomy.adapter import dissect
 from phasebench.models.loading import LoadedModel
@@ -30,6 +30,7 @@ class PassesWithoutModel:
         self.store = Store(None, {}, carry=True)
         self.done: list[Any] = []
         self.measured = 0
+        self.refused: dict[str, str] = {}
         self.row_names: dict[tuple[str, ...], list[str]] = {}
         self._fails = fails
 
@@ -87,6 +88,27 @@ def test_a_failure_is_sent_to_the_first_process_before_it_is_raised(
     monkeypatch.setattr(shards, "_gather_first", lambda value: [value, *sent])
     with pytest.raises(InputError, match="process 1 of 2 failed: ValueError: no such luck"):
         share(PassesWithoutModel(), ["a", "b"])
+
+
+def test_all_processes_begin_again_without_what_one_refused(
+    second_of_two: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = PassesWithoutModel()
+    passes.refused = {"wide": "too wide"}
+    outcomes = [(False, {"high": "too high"})]
+    exchanges = iter([[{}, {}], [*outcomes, (False, passes.refused)]])
+    monkeypatch.setattr(shards, "_gather_everywhere", lambda *_: next(exchanges))
+    with pytest.raises(RefusedImages) as refused:
+        share(passes, ["a", "b"])
+    assert refused.value.reasons == {"high": "too high", "wide": "too wide"}
+
+
+def test_a_failure_goes_before_what_is_refused(second_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = PassesWithoutModel(fails=True)
+    passes.refused = {"wide": "too wide"}
+    monkeypatch.setattr(shards, "_gather_first", gathering([]))
+    with pytest.raises(ValueError, match="no such luck"):
+        share(passes, ["a", "b"])
 
 
 def test_the_failure_of_another_process_keeps_its_remedy(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +240,31 @@ def test_an_adapter_from_before_the_models_layers_moved_is_applied(folder: Path)
     old = {key.replace("model.language_model.", "language_model.model."): weights[key] for key in weights}
     save_file(old, adapter / "adapter_model.safetensors")
     assert torch.equal(logits(load(resolved(adapter), folder, CPU)), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LoraConfig", {"use_dora": True}),
+        ("LoraConfig", {"use_rslora": True, "lora_alpha": 3}),
+        ("LoraConfig", {"modules_to_save": ["multi_modal_projector"]}),
+        ("LoraConfig", {"bias": "lora_only"}),
+        ("IA3Config", {"feedforward_modules": []}),
+        ("LoHaConfig", {}),
+    ],
+)
+def test_an_adapter_that_peft_saved_computes_what_peft_does(
+    folder: Path, kind: str, options: dict[str, Any]
+) -> None:
+    peft = pytest.importorskip("peft")
+    base = load(ModelSpec("b", folder), folder, CPU)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        config = getattr(peft, kind)(target_modules=["q_proj", "v_proj"], **options)
+        adapted = peft.get_peft_model(base.model, config)
+        for parameter in (p for p in adapted.parameters() if p.requires_grad):
+            torch.nn.init.normal_(parameter.data, std=0.1)
+        adapted.save_pretrained(folder.parent / "tuned")
+    expected = logits(replace(base, model=adapted.eval()))
+    loaded = load(resolved(f"{folder}+{folder.parent / 'tuned'}"), folder, CPU)
+    assert torch.allclose(logits(loaded), expected, atol=1e-4)

@@ -142,7 +142,8 @@ def test_a_name_outside_the_baselines_folder_is_refused(folder: Path, name: str)
 
 
 def test_a_model_of_a_hook_may_give_its_folder_as_text() -> None:
-    assert ModelSpec("ours", "checkpoints/ours").source == Path("checkpoints/ours")  # type: ignore[arg-type]
+    spec = ModelSpec("ours", "checkpoints/ours", adapter="tuned")  # type: ignore[arg-type]
+    assert (spec.source, spec.adapter) == (Path("checkpoints/ours"), Path("tuned"))
 
 
 def test_doubled_models_count_once() -> None:

@@ -135,6 +135,13 @@ def test_a_part_that_all_names_begin_with_is_named(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_memory")
+def test_a_part_of_all_names_in_a_pickle_is_named(folder: Path) -> None:
+    rewrite(folder, lambda tensors: {f"module.{key}": value for key, value in tensors.items()}, pickled=True)
+    text = refused(folder, Settings(device="cpu", allow_pickle=True))
+    assert "all names begin with module., remove it: save it again: accelerator.unwrap_model" in text
+
+
+@pytest.mark.usefixtures("no_memory")
 def test_a_model_larger_than_main_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"mine needs 0\.0 GiB of main memory; 0\.0 GiB are free") as caught:

@@ -20,9 +20,9 @@ def test_the_run_goes_on_without_it_or_ends(run: Run, pytester: pytest.Pytester,
     """The processor of this LLaVA-NeXT cuts wide pictures into other tiles than its configuration says."""
     (spec,) = (spec for spec in bundled_models() if spec.name == "tiny-random-llava-next")
     folder = Path(shutil.copytree(spec.folder(cache, Settings()), pytester.path / "next"))
-    config = folder / "processor_config.json"
+    config = folder / "preprocessor_config.json"
     content = json.loads(config.read_text())
-    content["image_processor"]["image_grid_pinpoints"] = [[336, 672], [672, 336], [672, 672]]
+    content["image_grid_pinpoints"] = [[336, 672], [672, 336], [672, 672]]
     config.write_text(json.dumps(content))
     wide = sorted((pytester.path / "pics").rglob("*.png"))[1]
     Image.effect_noise((900, 280), 60).convert("RGB").save(wide)

@@ -63,7 +63,7 @@ def drift_status(entry: DriftEntry) -> Status:
         return Status("baseline written", "changed")
     if entry.measured is None:
         return Status("not measured", "plain")
-    return Status("the same" if entry.shared else "within sampling error", "good")
+    return Status("within tolerance" if entry.shared else "within sampling error", "good")
 
 
 def drift_summary(entries: list[DriftEntry]) -> Status:

@@ -217,7 +217,7 @@ def test_models_of_the_hub_may_have_a_revision() -> None:
 def test_a_prompt_that_the_processor_refuses_is_reported_before_weights_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_load_weights", lambda *_: pytest.fail("the weights were read"))
+    monkeypatch.setattr(loading, "load_weights", lambda *_: pytest.fail("the weights were read"))
     with pytest.raises(InputError, match="the processor refuses the prompt 'no image'"):
         loading.load(ModelSpec("mine", folder), folder, Settings(prompt="no image"))
 

@@ -81,7 +81,7 @@ def test_a_missing_baseline_is_red_under_strict_baselines(
     pytester.makeconftest(XFAIL)
     assert run("-m", "drift", "--strict-baselines", "--html", "report.html").ret == 0
     report = (pytester.path / "report.html").read_text(encoding="utf-8")
-    assert "✗ differs" in report
+    assert "</span> differs</span>" in report
 
 
 def test_an_expected_drift_is_reported_as_drift(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
@@ -89,7 +89,7 @@ def test_an_expected_drift_is_reported_as_drift(run: Run, recorded: Path, pytest
     result = run("--lens-norm", "off", "-m", "drift", "--html", "report.html")
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"drift in 1 of {DRIFT} curves, worst first"])
-    assert "✗ differs" in (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "</span> differs</span>" in (pytester.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_unreadable_baseline_is_in_the_report(run: Run, recorded: Path, pytester: pytest.Pytester) -> None:
@@ -98,7 +98,7 @@ def test_an_unreadable_baseline_is_in_the_report(run: Run, recorded: Path, pytes
     assert run("-m", "drift", "--html", "report.html").ret == 0
     report = (pytester.path / "report.html").read_text(encoding="utf-8")
     assert "max_logit</th>" in report
-    assert "✗ differs" in report
+    assert "</span> differs</span>" in report
 
 
 def test_a_verdict_in_a_curves_file_is_reported_and_replaced(run: Run, recorded: Path) -> None:

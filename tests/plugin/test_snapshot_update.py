@@ -6,6 +6,7 @@ The command lines are those that would lose baselines if syrupy discovered files
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -163,12 +164,30 @@ def test_fewer_images_do_not_replace_more(run: Run, recorded: Path) -> None:
 def test_other_images_are_recorded_without_drift(run: Run, recorded: Path) -> None:
     before = file_contents(recorded)
     shutil.rmtree(recorded.parent / "pics")
-    write_pictures(recorded.parent / "pics", 4, seed=1)
+    folder = write_pictures(recorded.parent / "pics", 4, seed=1)
+    annotations = folder / "annotations" / "captions_val.json"
+    for number in range(4):
+        (folder / "val" / f"{number}.png").rename(folder / "val" / f"other{number}.png")
+    text = annotations.read_text(encoding="utf-8")
+    annotations.write_text(re.sub(r'"(\d)\.png"', r'"other\1.png"', text), encoding="utf-8")
     assert run("-m", "drift").ret == 0
     assert file_contents(recorded) == before
     assert run("-m", "drift", "--snapshot-update").ret == 0
     changed_files = {name for name, content in file_contents(recorded).items() if content != before[name]}
     assert changed_files == {f"tiny-llava/pics/{curve}.json" for curve in CURVES}
+
+
+def test_other_pictures_under_the_recorded_names_are_a_drift(run: Run, recorded: Path) -> None:
+    shutil.rmtree(recorded.parent / "pics")
+    write_pictures(recorded.parent / "pics", 4, seed=1)
+    result = run("-m", "drift")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "*4 of 4 pictures have other pixels than recorded*",
+            "likely cause: the data set's pictures, or how*",
+        ]
+    )
 
 
 def test_new_only_writes_missing_baselines(run: Run, recorded: Path) -> None:

@@ -134,7 +134,8 @@ def test_a_tiny_model_in_the_named_models_layout_passes_a_whole_run(
     assert ("not measured; no readout" in verdict["detail"]) == encoder
 
 
-def test_the_models_are_listed(run: Run) -> None:
+def test_the_models_are_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(listing.WIDE))
     result = run("--list-models")
     assert result.ret == 0
     result.stdout.fnmatch_lines(

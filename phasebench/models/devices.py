@@ -13,6 +13,7 @@ import torch
 
 from phasebench import processes
 from phasebench.errors import InputError
+from phasebench.models.quantization import quantization_of, saved_dtype
 from phasebench.models.sizes import empty_model, parameters
 from phasebench.settings import Settings
 
@@ -59,6 +60,8 @@ def plan_placement(folder: Path, settings: Settings) -> Placement:
     """
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
+    if settings.dtype == "auto" and quantization_of(folder):
+        dtype = saved_dtype(folder) or dtype  # several libraries compute in no other
     memory = parse_memory(settings.max_memory) if settings.max_memory else None
     spread = memory is not None
     if not spread and settings.device == "auto" and device.type == "cuda":

@@ -19,6 +19,7 @@ from phasebench.models.anatomy.attention_watch import is_watchable
 from phasebench.models.checks import ADAPTER, read_json, summary_of_names, weight_files
 from phasebench.models.devices import Placement
 from phasebench.models.incomplete import unwrap_command
+from phasebench.models.quantization import check_method, quantization_of, warn_once
 from phasebench.models.sizes import check_main_memory
 from phasebench.models.stored_weights import check_not_quantized, stored_weights
 from phasebench.settings import Settings
@@ -36,11 +37,15 @@ def load_weights(
         InputError: transformers cannot load the model, memory is too small, or weights are missing, of other
             shapes, quantized or not applied.
     """
-    if not is_quantized(folder):  # quantized weights get their shapes on the device
+    if quantization_of(folder):  # quantized weights get their shapes on the device
+        check_method(folder)
+    else:
         _check_on_meta(folder, placement, settings)
     options = placement.load_options(cache)
     model, info = _from_pretrained(folder, placement, settings, **options)
     unused = _check_weights(folder, info, [])
+    if quantization_of(folder):
+        warn_once()
     model = model.eval().requires_grad_(requires_grad=False)
     if placement.spread:
         weakref.finalize(model, shutil.rmtree, options["offload_folder"], ignore_errors=True)
@@ -64,13 +69,6 @@ def _check_on_meta(folder: Path, placement: Placement, settings: Settings) -> No
         check_main_memory(folder, empty)
 
 
-def is_quantized(folder: Path) -> bool:
-    """Whether a checkpoint's configuration describes quantized weights."""
-    config = read_json(folder / "config.json")
-    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
-    return any(part.get("quantization_config") for part in parts)
-
-
 def _from_pretrained(
     folder: Path, placement: Placement, settings: Settings, **options: Any
 ) -> tuple[Any, Mapping[str, Any]]:
@@ -90,6 +88,8 @@ def _from_pretrained(
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = one_line(error)
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            reason = f"it needs pip install {error.name.partition('.')[0]}"
         if reason.startswith("Unrecognized configuration class"):  # transformers then lists all classes
             reason = "its config.json is not of a vision language model that transformers knows"
         raise InputError(f"cannot load {folder}: {reason}") from error

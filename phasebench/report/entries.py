@@ -105,6 +105,7 @@ class Provenance(TypedDict):
     batch_size: int
     device: str
     dtype: str
+    quantization: NotRequired[str]
     torch: str
     transformers: str
     phasebench: str

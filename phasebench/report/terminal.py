@@ -124,7 +124,7 @@ def _measured(entry: MeasurementEntry, sides: Iterable[tuple[str, str]]) -> Tabl
     """A table of model, prompt and baselines, images, device and versions, seconds, and what is left out."""
     source = entry.provenance
     revision = f"{source['source']}, " if "source" in source else ""
-    machine = f"{source['device']}, {source['dtype']}"
+    machine = f"{source['device']}, {source.get('quantization', source['dtype'])}"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

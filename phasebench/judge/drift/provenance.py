@@ -7,15 +7,15 @@ from typing import Any
 
 COMPARED_FIELDS = (
     "checkpoint", "prompt", "processing", "tokenizers", "layout", "lens_norm", "last_layer", "dtype",
-    "device", "torch", "transformers",
+    "quantization", "device", "torch", "transformers",
 )  # fmt: skip
 """Fields of the provenance whose difference is named beside a drift."""
 DEFINITIONS = ("processing", "tokenizers", "lens_norm", "last_layer")
 """Fields whose difference is named even where nothing drifted: the two sides measured different things."""
 OPTIONAL = ("processing", "tokenizers")
 """Fields that old baselines lack; they are not compared then."""
-DEFAULTS = {"last_layer": "raw"}
-"""What holds for old baselines, which lack the field."""
+DEFAULTS = {"last_layer": "raw", "quantization": "none"}
+"""What holds where the field is missing: in old baselines, or for plain weights."""
 
 
 def notes(

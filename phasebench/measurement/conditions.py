@@ -13,6 +13,7 @@ from phasebench.measurement.row_key import measuring_code, model_code
 from phasebench.models.anatomy.adapter import Anatomy
 from phasebench.models.loading import LoadedModel
 from phasebench.models.processors import tokenizer_digests
+from phasebench.models.quantization import quantization_name
 from phasebench.settings import Settings
 from phasebench.version import __version__
 
@@ -29,15 +30,20 @@ def row_conditions(loaded: LoadedModel, anatomy: Anatomy, settings: Settings) ->
         "last_layer": _last_layer(settings),
         "attention": getattr(loaded.model.config, "_attn_implementation", None),
         "unmeasured": anatomy.unmeasured,
-        **machine(loaded),
+        "weights": str(loaded.dtype).removeprefix("torch."),
+        **machine(loaded, anatomy),
     }
 
 
 def run_conditions(
-    loaded: LoadedModel, dataset: str, settings: Settings, layouts: Sequence[Mapping[str, Any]]
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    dataset: str,
+    settings: Settings,
+    layouts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The part of a measurement's provenance that does not depend on the samples."""
-    source = {"source": loaded.source} if loaded.source else {}
+    optional = {"source": loaded.source, "quantization": quantization_name(loaded.model)}
     return {
         "model": loaded.name,
         "architecture": str(loaded.model.config.model_type),
@@ -50,8 +56,8 @@ def run_conditions(
         "seed": settings.seed,
         "lens_norm": settings.lens_norm,
         "last_layer": _last_layer(settings),
-        **machine(loaded),
-        **source,
+        **machine(loaded, anatomy),
+        **{name: value for name, value in optional.items() if value},
     }
 
 
@@ -60,11 +66,11 @@ def _last_layer(settings: Settings) -> str:
     return "normed" if settings.normed_last_layer else "raw"
 
 
-def machine(loaded: LoadedModel) -> dict[str, str]:
+def machine(loaded: LoadedModel, anatomy: Anatomy) -> dict[str, str]:
     """Precision, device and versions, for row conditions and provenance."""
     return {
         "device": _device_name(loaded.device),
-        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "dtype": str(anatomy.dtype).removeprefix("torch."),
         "torch": torch.__version__.partition("+")[0],
         "transformers": transformers.__version__,
         "phasebench": __version__,

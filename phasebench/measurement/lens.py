@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.measurement import screen
+from phasebench.models.anatomy.parts import has_compute_dtype
 
 BUFFER_SIZE = 1 << 20
 """States are decoded together once they have this many numbers."""
@@ -73,9 +74,18 @@ class Decoder:
     def _decode(self) -> None:
         rows_PD = torch.cat(self._buffer)
         self._buffer.clear()
-        token_P, logit_P = screen.top1(self._head, rows_PD, self._vocabulary, self._masked_V)
+        # Some calls are inside the pass, and inside its autocast; some are after it.
+        with torch.autocast(rows_PD.device.type, enabled=False):
+            rows_PD = rows_PD.to(_dtype(self._head, rows_PD))
+            token_P, logit_P = screen.top1(self._head, rows_PD, self._vocabulary, self._masked_V)
         self._tokens.append(token_P)
         self._logits.append(logit_P)
+
+
+def _dtype(head: nn.Module, rows_PD: Tensor) -> torch.dtype:
+    """The dtype that a head multiplies in, which under an autocast is not that of the states."""
+    weight = getattr(head, "weight", None)
+    return weight.dtype if weight is not None and has_compute_dtype(weight) else rows_PD.dtype
 
 
 def lens_curves(logits_LP: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:

@@ -159,7 +159,7 @@ def _measure(
     if passes.refused:
         raise RefusedImages(passes.refused)
     provenance = {
-        **run_conditions(loaded, dataset, settings, accumulator.layouts),
+        **run_conditions(loaded, passes.anatomy, dataset, settings, accumulator.layouts),
         "data": digest(contents.values()),
         "images": len(samples),
         "batch_size": min(size, passes.batch_limit or size),

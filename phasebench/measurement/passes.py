@@ -51,7 +51,7 @@ class Row:
 def plain_pass(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> float:
     """Seconds of a forward pass without the probe, per image."""
     device = inputs["input_ids"].device
-    with torch.inference_mode():
+    with torch.no_grad():
         start = _synchronised_time(device)
         anatomy.model(**inputs, **_options(anatomy, inputs))
         return (_synchronised_time(device) - start) / len(inputs["input_ids"])

@@ -97,7 +97,7 @@ class Probe:
         if not self._decoder:
             return {}
         counts = self.positions.visual_BN.sum(1).tolist()
-        with torch.inference_mode():
+        with torch.no_grad():
             curves = lens.lens_curves(torch.stack(self._decoder.logits()), counts)
         layers = len(self.anatomy.layers) + 1
         return {
@@ -110,7 +110,7 @@ class Probe:
 
         Empty if the lens is not measured.
         """
-        with torch.inference_mode():
+        with torch.no_grad():
             return self._decoder.tokens() if self._decoder else []
 
     @contextmanager
@@ -125,7 +125,7 @@ class Probe:
             for site in self.anatomy.sites.values():
                 stack.callback(site.output.register_forward_pre_hook(self._project).remove)
             stack.enter_context(watch_attention(self._attend))
-            stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.no_grad())
             yield self
 
     def see_contributions(self, module: nn.Module, contribution_BND: Tensor) -> None:
@@ -165,7 +165,7 @@ class Probe:
             return
         layers, self._buffer = self._buffer, []
         visual_BN, text_BN = (mask_BN.repeat(len(layers), 1) for mask_BN in self._masks(layers[0].device))
-        with torch.inference_mode():
+        with torch.no_grad(), torch.autocast(layers[0].device.type, enabled=False):
             curves = similarity(torch.cat(layers) if len(layers) > 1 else layers[0], visual_BN, text_BN)
             self._similarity += _split_layers(curves, len(layers))
 

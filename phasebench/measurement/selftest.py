@@ -18,11 +18,10 @@ from phasebench.errors import InputError
 from phasebench.measurement.gates import gate_errors
 from phasebench.measurement.positions import Positions
 from phasebench.measurement.probe import Probe
+from phasebench.measurement.rounding import COMPLETENESS, accepted_error
 from phasebench.models.anatomy.adapter import Anatomy, forward
-from phasebench.models.anatomy.parts import architecture_name, precision
+from phasebench.models.anatomy.parts import architecture_name
 
-COMPLETENESS = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
-"""Largest accepted relative error of the summed contributions, by dtype."""
 CANCELLED_SHARE = 0.1
 """Where contributions cancel, their sum is mostly rounding error: below this share of their summed norms, the
 error is taken relative to this share instead of the sum."""
@@ -84,11 +83,13 @@ class _CheckingProbe(Probe):
 
     Attributes:
         errors: layer -> relative error of the sum.
+        limits: layer -> the largest error that is accepted.
     """
 
     def __init__(self, anatomy: Anatomy, positions: Positions) -> None:
         super().__init__(anatomy, positions)
         self.errors: dict[int, float] = {}
+        self.limits: dict[int, float] = {}
         self._sums: dict[nn.Module, tuple[int, Tensor, float]] = {}
 
     def see_contributions(self, module: nn.Module, contribution_BND: Tensor) -> None:
@@ -104,10 +105,13 @@ class _CheckingProbe(Probe):
             return
         layer, summed_BD, least = self._sums.pop(output)
         last_B = self.positions.last_B.to(result.device)
-        real_BD = result.reshape(batch, length, -1)[torch.arange(batch), last_B].float()
+        states_BD, real_BD = (
+            states.reshape(batch, length, -1)[torch.arange(batch), last_B] for states in (args[0], result)
+        )
+        real_BD = real_BD.float()
         if getattr(output, "bias", None) is not None:
-            no_states = torch.zeros_like(args[0].reshape(-1, args[0].shape[-1])[:1])
-            real_BD = real_BD - output.forward(no_states).float()
+            real_BD = real_BD - output.forward(torch.zeros_like(states_BD[:1])).float()
+        self.limits[layer] = accepted_error(output, states_BD, self.anatomy.dtype)
         self.errors[layer] = float((summed_BD - real_BD).norm() / real_BD.norm().clamp_min(max(least, 1e-20)))
 
 
@@ -131,16 +135,15 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
         )
     probe = _CheckingProbe(anatomy, positions)
     bit_equal = _is_undisturbed(probe, inputs, plain)
-    dtype = precision(anatomy.model)
     outcome = SelfTest(
         bit_equal=bit_equal,
         attention_rows=len(probe.attention),
         layers=len(anatomy.layers),
         completeness=probe.errors,
         gates=gate_errors(anatomy, inputs, positions),
-        lens_agreement=_lens_agreement(probe, plain, dtype),
+        lens_agreement=_lens_agreement(probe, plain, anatomy.dtype),
     )
-    return _judge(anatomy, outcome, COMPLETENESS[dtype])
+    return _judge(anatomy, outcome, probe.limits)
 
 
 def _logits(anatomy: Anatomy, inputs: Mapping[str, Tensor], positions: Positions) -> Tensor:
@@ -183,7 +186,7 @@ def _lens_agreement(probe: Probe, logits: Tensor, dtype: torch.dtype) -> float:
     return float((best_P - chosen_P <= allowed_P).float().mean())
 
 
-def _judge(anatomy: Anatomy, outcome: SelfTest, limit: float) -> SelfTest:
+def _judge(anatomy: Anatomy, outcome: SelfTest, limits: Mapping[int, float]) -> SelfTest:
     """The outcome, completed with the parts and layers that are not measured.
 
     Raises:
@@ -192,7 +195,7 @@ def _judge(anatomy: Anatomy, outcome: SelfTest, limit: float) -> SelfTest:
     name = architecture_name(anatomy.model)
     if not outcome.bit_equal:
         raise InputError(f"{name} cannot be measured: the probe changes its logits")
-    refused, reason = _refused_attention(anatomy, outcome, limit)
+    refused, reason = _refused_attention(anatomy, outcome, limits)
     unmeasured = {**anatomy.unmeasured, **({"attention": reason} if reason else {})}
     if outcome.lens_agreement < 1:
         unmeasured["lens"] = (
@@ -206,11 +209,14 @@ def _judge(anatomy: Anatomy, outcome: SelfTest, limit: float) -> SelfTest:
     return replace(outcome, attention_rows=attention_rows, unmeasured=unmeasured, refused_layers=refused)
 
 
-def _refused_attention(anatomy: Anatomy, outcome: SelfTest, limit: float) -> tuple[frozenset[int], str]:
+def _refused_attention(
+    anatomy: Anatomy, outcome: SelfTest, limits: Mapping[int, float]
+) -> tuple[frozenset[int], str]:
     """The watched layers that failed, and the reasons for all layers whose attention is not measured."""
     watched = {site.layer for site in anatomy.sites.values()}
-    gated = {layer for layer, error in outcome.gates.items() if not error <= limit}
-    wrong = {layer for layer, error in outcome.completeness.items() if not error <= limit} - gated
+    of_gates = COMPLETENESS[anatomy.dtype]
+    gated = {layer for layer, error in outcome.gates.items() if not error <= of_gates}
+    wrong = {layer for layer, error in outcome.completeness.items() if not error <= limits[layer]} - gated
     wrong |= watched - set(outcome.completeness) - gated
     reasons = {
         "no softmax attention is seen": set(range(1, outcome.layers + 1)) - watched,

@@ -21,11 +21,13 @@ from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.models.anatomy.attention_watch import is_watchable, watch_attention
 from phasebench.models.anatomy.parts import (
     architecture_name,
+    coarsest,
     find_layers,
     has_image_positions,
     image_token_id,
     is_encoder_decoder,
     output_head,
+    precision,
     sequence_model,
 )
 from phasebench.models.anatomy.trace import Site, Trace
@@ -44,6 +46,7 @@ class Anatomy:
         final_norm: the norm between the last block and the head; None if there is none.
         head: the output head; None if the model has none.
         image_token: the token id of image positions; None if the inputs mark them.
+        dtype: the coarsest dtype that blocks compute in: that of their weights, or of an autocast.
         sites: attention modules whose rows are read -> their layers and output projections.
         vocabulary: the number of entries that have a logit; a head may be padded beyond them.
         masked_vocabulary: True for vocabulary entries [V] that the model always masks; None without any.
@@ -56,6 +59,7 @@ class Anatomy:
     final_norm: nn.Module | None
     head: nn.Module | None
     image_token: int | None
+    dtype: torch.dtype
     sites: dict[nn.Module, Site] = field(default_factory=dict)
     vocabulary: int = 0
     masked_vocabulary: Tensor | None = None
@@ -95,7 +99,8 @@ def dissect(model: Any, inputs: Inputs) -> Anatomy:
         message = non_finite_message(model, layers, trace.first_broken)
         raise InputError(f"{name}, first images: {message}", remedy="float32")
     final_norm = nn.Sequential(*trace.tail) if len(trace.tail) > 1 else next(iter(trace.tail), None)
-    anatomy = Anatomy(model, layers, final_norm, head, image_token_id(model), dict(trace.sites))
+    dtype = coarsest((precision(model), *trace.dtypes))
+    anatomy = Anatomy(model, layers, final_norm, head, image_token_id(model), dtype, dict(trace.sites))
     anatomy.vocabulary, anatomy.masked_vocabulary = logits.shape[-1], _masked_entries(logits)
     anatomy.unmeasured.update(_unmeasured(anatomy, trace))
     return anatomy
@@ -115,7 +120,7 @@ def forward(model: Any, inputs: Inputs, **options: Any) -> Tensor:
     Raises:
         InputError: the model returns none.
     """
-    with torch.inference_mode():
+    with torch.no_grad():
         output = model(**inputs, **{**forward_options(model, inputs), **options})
     logits: Tensor | None = getattr(output, "logits", None)
     if logits is None:

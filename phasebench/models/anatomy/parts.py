@@ -5,7 +5,7 @@ There is no code for particular models, and no function runs the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -79,6 +79,12 @@ def precision(model: Any) -> torch.dtype:
     candidates = [p for p in parameters if has_compute_dtype(p)] or parameters
     dtype: torch.dtype = max(candidates, key=torch.Tensor.numel).dtype
     return dtype
+
+
+def coarsest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """The dtype with the largest rounding error among those in which products are computed."""
+    computing = [dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1]
+    return max(computing, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def has_compute_dtype(weight: Tensor) -> bool:

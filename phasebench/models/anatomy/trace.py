@@ -31,11 +31,12 @@ class Site:
 
 
 class ProjectionCall(NamedTuple):
-    """One call of a module with a weight: the module, its input, and the width of its output."""
+    """One call of a module with a weight: the module, its input, its output's width, the dtypes of both."""
 
     module: nn.Module
     input: Tensor
     output_width: int
+    dtypes: tuple[torch.dtype, torch.dtype]
 
 
 def input_states(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -58,6 +59,7 @@ class Trace:
         tail: modules called between the last layer and the head.
         shapes: the shapes of the first layer's input and of every layer's output.
         width: the width of the output projections' results; 0 if there are none.
+        dtypes: the dtypes of attentions' outputs and of what their output projections take and return.
         has_cross_attention: whether some attention has keys at other positions than its queries.
         first_broken: the first layer with NaN or infinity at a real position, 0 for the first layer's input;
             None if there is none.
@@ -71,6 +73,7 @@ class Trace:
         self.tail: list[nn.Module] = []
         self.shapes: list[torch.Size] = []
         self.width = 0
+        self.dtypes: set[torch.dtype] = set()
         self.has_cross_attention = False
         self._layer_numbers = {module: n for n, layer in enumerate(layers, 1) for module in layer.modules()}
         self._decoder_modules: set[nn.Module] = set()
@@ -149,7 +152,8 @@ class Trace:
     def _after_module_in_layer(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         maps_tensor = args and isinstance(args[0], Tensor) and isinstance(result, Tensor)
         if self._pending and maps_tensor and _is_projection(module):
-            self._pending[2].append(ProjectionCall(module, args[0], result.shape[-1]))
+            dtypes = args[0].dtype, result.dtype
+            self._pending[2].append(ProjectionCall(module, args[0], result.shape[-1], dtypes))
 
     def _resolve_pending(self) -> None:
         """Find the pending attention's output projection among the modules with a weight called since.
@@ -168,6 +172,7 @@ class Trace:
         for call in candidates:
             if call.input.numel() == output.numel():
                 self.width = call.output_width
+                self.dtypes |= {output.dtype, *call.dtypes}
                 is_equal = torch.equal(call.input.flatten(), output.flatten())
                 self.sites[attention] = Site(self._layer_numbers[attention], call.module, gated=not is_equal)
 

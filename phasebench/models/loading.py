@@ -37,6 +37,7 @@ from phasebench.models.processor_of_type import (
     named_class,
     processor_of_type,
 )
+from phasebench.models.quantization import expansion_note
 from phasebench.models.sources import commits, fetch_files
 from phasebench.models.weights import load_weights
 from phasebench.settings import Settings
@@ -205,7 +206,7 @@ def load(
     model, unused_weights = load_weights(folder, placement, cache, settings)
     if adapter:
         model = merge(model, adapter)
-    notes = _unread_note(folder, weights)
+    notes = _unread_note(folder, weights) + expansion_note(folder, model)
     if image_token is not None:
         set_image_token(model, image_token)
         notes += (f"the image token is not in config.json, so taken from the tokenizer: {image_token}",)

@@ -12,7 +12,7 @@ import torch
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from phasebench.errors import InputError
-from phasebench.models.anatomy.parts import find_layers, sequence_model
+from phasebench.models.anatomy.parts import find_layers, precision, sequence_model
 from phasebench.models.checks import read_json
 
 METHOD = "quant_method"
@@ -73,6 +73,15 @@ def quantization_name(model: Any) -> str | None:
         if package in LIBRARIES:
             return f"{_number_format(kind) or kind} ({LIBRARIES[package]})"
     return None
+
+
+def expansion_note(folder: Path, model: Any) -> tuple[str, ...]:
+    """A note if transformers expanded the quantized weights, as it does where no kernel multiplies them."""
+    quantization = quantization_of(folder)
+    if quantization is None or quantization_name(model):
+        return ()
+    dtype = str(precision(model)).removeprefix("torch.")
+    return (f"the weights are quantized ({quantization.get(METHOD)}); transformers expanded them to {dtype} here",)
 
 
 def _format(fields: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -277,3 +278,35 @@ def test_half_precision_is_measured_whole(cache: Path, pictures: Pictures, name:
     assert str(loaded.dtype) == f"torch.{dtype}"
     inputs = loaded.inputs(pictures[:1])
     assert self_test(dissect(loaded.model, inputs), inputs).unmeasured == {}
+
+
+def autocast_around_forward(loaded: LoadedModel) -> None:
+    """What accelerate's ``prepare`` does with ``mixed_precision="bf16"``."""
+    inside = torch.autocast("cpu", torch.bfloat16)(loaded.model.forward)
+    loaded.model.forward = convert_outputs_to_fp32(inside)
+
+
+def test_a_model_under_an_autocast_is_measured_whole(tiny: LoadedModel, pictures: Pictures) -> None:
+    """The blocks' products are bfloat16's, with weights in float32."""
+    inputs = tiny.inputs(pictures[:2])
+    with torch.autocast("cpu", torch.bfloat16):
+        anatomy = dissect(tiny.model, inputs)
+        outcome = self_test(anatomy, inputs)
+        rows = probed_pass(anatomy, inputs)
+    assert anatomy.dtype is torch.bfloat16
+    assert max(outcome.completeness.values()) > 1e-3
+    assert outcome.unmeasured == {}
+    assert len(rows[0].tokens) > 0
+
+
+def test_an_autocast_in_the_models_own_forward_is_seen(tiny_llava: LoadedModel, pictures: Pictures) -> None:
+    loaded = _copy(tiny_llava)
+    autocast_around_forward(loaded)
+    inputs = loaded.inputs(pictures[:2])
+    anatomy = dissect(loaded.model, inputs)
+    assert anatomy.dtype is torch.bfloat16
+    assert self_test(anatomy, inputs).unmeasured == {}
+    with torch.autocast("cpu", torch.bfloat16):
+        outer = probed_pass(dissect(tiny_llava.model, inputs), inputs)
+    for row, other in zip(probed_pass(anatomy, inputs), outer, strict=True):
+        assert np.array_equal(row.curves["inter"], other.curves["inter"], equal_nan=True)

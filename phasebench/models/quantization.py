@@ -80,8 +80,8 @@ def expansion_note(folder: Path, model: Any) -> tuple[str, ...]:
     quantization = quantization_of(folder)
     if quantization is None or quantization_name(model):
         return ()
-    dtype = str(precision(model)).removeprefix("torch.")
-    return (f"the weights are quantized ({quantization.get(METHOD)}); transformers expanded them to {dtype} here",)
+    method, dtype = quantization.get(METHOD), str(precision(model)).removeprefix("torch.")
+    return (f"the weights are quantized ({method}); transformers expanded them to {dtype} here",)
 
 
 def _format(fields: Mapping[str, Any]) -> str:

@@ -175,7 +175,7 @@ class MeasurementEntry(Entry):
             images have different layouts.
         selftest: the numbers of the self-test; its `unmeasured` gives the reason for each part that failed.
         broken: id of an image with NaN or infinite states -> the first layer and module that have them.
-        provenance: checkpoint and data digests, prompt, seed, the dtype of the products, the weights' quantization, device, versions.
+        provenance: checkpoint and data digests, prompt, seed, dtype, quantization, device, versions.
         images: the ids of the measured images, in order.
         stored: the number of these images that an earlier run had measured.
         notes: events of the run that change no number, for example that memory ran out or that the store

@@ -23,11 +23,50 @@ NEGLIGIBLE_SHARE = 1e-5
 """Share of the largest element below which an element of an attention's output is rounding error."""
 
 
+class LastRow:
+    """Row t of each sample, of whatever the layers of one pass give to their attentions.
+
+    Many layers share a mask, so the rows of masks are kept.
+    """
+
+    def __init__(self, last_B: Tensor) -> None:
+        self._last_B = last_B
+        self._samples_B = torch.arange(len(last_B), device=last_B.device)
+        self._mask_rows: list[tuple[Tensor, torch.dtype, Tensor]] = []
+        self._causal: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    def of(self, argument: Any, length: int) -> Any:
+        """Row t [B, H, 1, ...] of an argument with a row per query [B or 1, H, N, ...]; others unchanged."""
+        if not (isinstance(argument, Tensor) and argument.dim() == 4 and argument.shape[2] == length):
+            return argument
+        expanded = argument.expand(len(self._last_B), -1, -1, -1)
+        return expanded[self._samples_B, :, self._last_B][:, :, None]
+
+    def of_mask(self, mask: Tensor | None, length: int, dtype: torch.dtype) -> Tensor | None:
+        """Row t of a mask, additive [B, 1 or H, 1, N]; a mask that all queries share is unchanged."""
+        if mask is None:
+            return None
+        for known, known_dtype, row in self._mask_rows:
+            if known is mask and known_dtype == dtype:
+                return row
+        row = self.of(mask, length)
+        row = _additive(row, dtype) if row.dtype == torch.bool else row
+        self._mask_rows.append((mask, dtype, row))
+        return row
+
+    def causal(self, length: int, dtype: torch.dtype) -> Tensor:
+        """Row t of a causal mask, additive [B, 1, 1, N]."""
+        if (length, dtype) not in self._causal:
+            allowed_BN = torch.arange(length, device=self._last_B.device) <= self._last_B[:, None]
+            self._causal[length, dtype] = _additive(allowed_BN[:, None, None], dtype)
+        return self._causal[length, dtype]
+
+
 def weighted_values(
     attention: nn.Module,
     states: tuple[Tensor, Tensor, Tensor],
     mask: Tensor | None,
-    last_B: Tensor,
+    row: LastRow,
     kwargs: Mapping[str, Any],
 ) -> Tensor:
     """alpha_h(t, j) v_h(j) for every position j, with the heads side by side [B, N, H * E].
@@ -37,19 +76,20 @@ def weighted_values(
         states: query [B, H, N, E], key and value [B, H or fewer, N, E].
         mask: the mask with which the model calls its attention; boolean, additive, or None (then the
             attention is causal unless the module says otherwise).
-        last_B: position t of each row's last text token.
+        row: picks the row of each sample's last text token, on the device of the states.
         kwargs: the other arguments of that call (scaling, softcap, ...).
     """
     query, key, value = states
     length = query.shape[2]
-    row_kwargs = {name: _row_at_t(argument, last_B, length) for name, argument in kwargs.items()}
+    row_kwargs = {name: row.of(argument, length) for name, argument in kwargs.items()}
     causal = row_kwargs.pop("is_causal", None)
-    row_mask = _mask_row(mask, last_B, length, query.dtype)
+    row_mask = row.of_mask(mask, length, query.dtype)
     if mask is None and (getattr(attention, "is_causal", True) if causal is None else causal):
-        row_mask = _causal_row(last_B, length, query.dtype)
+        row_mask = row.causal(length, query.dtype)
     row_kwargs["dropout"] = 0.0
-    query_BH1E = _row_at_t(query, last_B, length)
-    _, alpha_BH1N = eager_attention(attention)(attention, query_BH1E, key, value, row_mask, **row_kwargs)
+    # Only the weights are wanted, so one of the values' columns is enough.
+    states = row.of(query, length), key, value[..., :1]
+    _, alpha_BH1N = eager_attention(attention)(attention, *states, row_mask, **row_kwargs)
     value_BNKE = value.transpose(1, 2)
     # K heads have values, each shared by G queries; a learned sink's weight would come last.
     alpha_BNKG = alpha_BH1N.transpose(1, 3)[:, : value.shape[2], 0].reshape(*value_BNKE.shape[:3], -1)
@@ -90,25 +130,6 @@ def gate(projected_BND: Tensor, attended_BND: Tensor, last_B: Tensor) -> Tensor:
     attended_BD = attended_BND[rows, at_t]
     negligible_BD = attended_BD.abs() <= NEGLIGIBLE_SHARE * attended_BD.abs().amax(1, keepdim=True)
     return (projected_BND[rows, at_t] / attended_BD).masked_fill(negligible_BD, 0.0)[:, None]
-
-
-def _row_at_t(argument: Any, last_B: Tensor, length: int) -> Any:
-    """Row t [B, H, 1, ...] of an argument with a row per query [B or 1, H, N, ...]; others unchanged."""
-    if not (isinstance(argument, Tensor) and argument.dim() == 4 and argument.shape[2] == length):
-        return argument
-    rows = torch.arange(len(last_B), device=argument.device)
-    return argument.expand(len(last_B), -1, -1, -1)[rows, :, last_B.to(argument.device)][:, :, None]
-
-
-def _mask_row(mask: Tensor | None, last_B: Tensor, length: int, dtype: torch.dtype) -> Tensor | None:
-    """Row t of each sample's mask, additive [B, 1 or H, 1, N]; a mask that all queries share is unchanged."""
-    row = _row_at_t(mask, last_B, length)
-    return _additive(row, dtype) if isinstance(row, Tensor) and row.dtype == torch.bool else row
-
-
-def _causal_row(last_B: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    allowed_BN = torch.arange(length, device=last_B.device) <= last_B[:, None]
-    return _additive(allowed_BN[:, None, None], dtype)
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,6 +7,7 @@ V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 from phasebench.measurement import screen
 from phasebench.models.anatomy.parts import has_compute_dtype
 
-BUFFER_SIZE = 1 << 20
-"""States are decoded together once they have this many numbers."""
+BUFFER_SIZES = {"cpu": 1 << 20}
+"""Kind of a device -> states are decoded together once they have this many numbers."""
+ACCELERATOR_BUFFER_SIZE = 1 << 23
+"""The same on accelerators: three layers of LLaVA-1.5-13B."""
 
 
 class Decoder:
     """Decodes states that are added layer by layer into their top-1 tokens and logits.
 
-    A matrix product with a few dozen rows is slow, so layers are collected until they have ``BUFFER_SIZE``
+    A matrix product with a few dozen rows is slow, so layers are collected until they have ``BUFFER_SIZES``
     numbers; memory never has more than that and one layer.
     """
 
@@ -47,36 +50,41 @@ class Decoder:
         self._buffer: list[Tensor] = []
         self._tokens: list[Tensor] = []
         self._logits: list[Tensor] = []
-        self._sizes: list[int] = []
+        self._layers = 0
+        self._autocast: dict[str, Any] = {}
 
     def add(self, hidden_PD: Tensor) -> None:
-        """Take the states of one more layer."""
-        self._sizes.append(len(hidden_PD))
-        normed = hidden_PD if self._final_norm is None else self._final_norm(hidden_PD)
-        device = self._buffer[0].device if self._buffer else normed.device
-        self._buffer.append(normed.to(device))
-        if sum(rows_PD.numel() for rows_PD in self._buffer) >= BUFFER_SIZE:
+        """Take the states of one more layer, as many as of the others."""
+        self._layers += 1
+        device = self._buffer[0].device if self._buffer else hidden_PD.device
+        self._buffer.append(hidden_PD.to(device))
+        kind = device.type
+        self._autocast = {"enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
+        size = BUFFER_SIZES.get(device.type, ACCELERATOR_BUFFER_SIZE)
+        if sum(rows_PD.numel() for rows_PD in self._buffer) >= size:
             self._decode()
 
-    def tokens(self) -> list[Tensor]:
-        """The top-1 token of each state [P], per layer."""
+    def tokens(self) -> Tensor:
+        """The top-1 token of each state [L + 1, P]."""
         return self._by_layer(self._tokens)
 
-    def logits(self) -> list[Tensor]:
-        """The logit of that token [P], per layer."""
+    def logits(self) -> Tensor:
+        """The logit of that token [L + 1, P]."""
         return self._by_layer(self._logits)
 
-    def _by_layer(self, parts: list[Tensor]) -> list[Tensor]:
+    def _by_layer(self, parts: list[Tensor]) -> Tensor:
         if self._buffer:
             self._decode()
-        return list(torch.split(torch.cat(parts), self._sizes))
+        return torch.cat(parts).view(self._layers, -1)
 
     def _decode(self) -> None:
         rows_PD = torch.cat(self._buffer)
         self._buffer.clear()
-        # Some calls are inside the pass, and inside its autocast; some are after it.
-        with torch.autocast(rows_PD.device.type, enabled=False):
-            rows_PD = rows_PD.to(_dtype(self._head, rows_PD))
+        kind = rows_PD.device.type
+        with torch.autocast(kind, **self._autocast):  # of the pass, which may be over
+            normed_PD = rows_PD if self._final_norm is None else self._final_norm(rows_PD)
+        with torch.autocast(kind, enabled=False):
+            rows_PD = normed_PD.to(_dtype(self._head, normed_PD))
             token_P, logit_P = screen.top1(self._head, rows_PD, self._vocabulary, self._masked_V)
         self._tokens.append(token_P)
         self._logits.append(logit_P)

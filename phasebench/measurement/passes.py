@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from phasebench.catalog import CATALOG, Captions
 from phasebench.curves import Array
 from phasebench.measurement.positions import Positions
-from phasebench.measurement.probe import Probe
+from phasebench.measurement.probe import LayerCurves, Probe
 from phasebench.models.anatomy.adapter import Anatomy, forward_options
 
 Forward = Callable[[], Any]
@@ -93,55 +94,62 @@ def watch(
     with probe.watching():
         forward()
     curves = _host_arrays(probe)
-    tokens = torch.stack(probe.tokens).int().cpu().numpy() if probe.tokens else np.empty((0, 0), np.int32)
+    tokens = np.empty((0, 0), np.int32) if probe.tokens is None else probe.tokens.int().cpu().numpy()
+    norms = _host_norms(probe)
     images = len(positions.last_B)
     seconds = (_synchronised_time(positions.last_B.device) - start) / images
-    return [_row(probe, curves, tokens, index, seconds) for index in range(images)]
+    return [_row(positions, curves, tokens, norms, index, seconds) for index in range(images)]
 
 
 def _host_arrays(probe: Probe) -> dict[str, Array]:
     """Each curve that needs no captions [B, L + 1], in the catalog's order; NaN at layers without a value."""
     shape = len(probe.positions.last_B), len(probe.anatomy.layers) + 1
     parts = probe.curves()
+    arrays = {part: _host_part(parts[part], shape) for part in parts}
     return {
-        curve.name: _host_array(parts[curve.part], curve.name, shape)
+        curve.name: arrays[curve.part].get(curve.name, np.full(shape, np.nan))
         for curve in CATALOG
         if curve.captions is Captions.NONE
     }
 
 
-def _host_array(by_layer: Mapping[int, Mapping[str, Tensor]], name: str, shape: tuple[int, int]) -> Array:
-    """One curve [B, L + 1], copied to the host in one piece."""
-    array = np.full(shape, np.nan)
-    if by_layer:
-        device = next(iter(by_layer.values()))[name].device
-        values_BL = torch.stack([curves[name].to(device) for curves in by_layer.values()], dim=1)
-        array[:, list(by_layer)] = values_BL.cpu().double().numpy()
-    return array
+def _host_part(chunks: Sequence[LayerCurves], shape: tuple[int, int]) -> dict[str, Array]:
+    """All curves of one part, each [B, L + 1]; what is on one device is copied in one piece."""
+    arrays: dict[str, Array] = {}
+    for _, group in groupby(chunks, key=lambda chunk: chunk.device):
+        together = list(group)
+        names, layers = list(together[0].values), [layer for chunk in together for layer in chunk.layers]
+        values_CKB = torch.cat([torch.stack(list(chunk.values.values())) for chunk in together], dim=1)
+        for name, values_KB in zip(names, values_CKB.cpu().double().numpy(), strict=True):
+            arrays.setdefault(name, np.full(shape, np.nan))[:, layers] = values_KB.T
+    return arrays
+
+
+def _host_norms(probe: Probe) -> Array:
+    """The norms a_j [L, B, N]; NaN at layers whose attention is not measured."""
+    norms = np.full((len(probe.anatomy.layers), *probe.positions.visual_BN.shape), np.nan)
+    for layers, norms_KBN in probe.norms():
+        norms[[layer - 1 for layer in layers]] = norms_KBN.cpu().double().numpy()
+    return norms
 
 
 def _row(
-    probe: Probe, curves: Mapping[str, Array], tokens: npt.NDArray[np.int32], index: int, seconds: float
+    positions: Positions,
+    curves: Mapping[str, Array],
+    tokens: npt.NDArray[np.int32],
+    norms: Array,
+    index: int,
+    seconds: float,
 ) -> Row:
-    positions = probe.positions
-    counts = positions.visual_BN.sum(1).tolist()
-    start = sum(counts[:index])
+    """The row of one image of a batch, without padding."""
+    start = sum(positions.counts[:index])
     return Row(
         curves={name: array[index] for name, array in curves.items()},
-        tokens=tokens[:, start : start + counts[index]],
-        norms=_norms(probe, index),
+        tokens=tokens[:, start : start + positions.counts[index]],
+        norms=norms[:, index, positions.host_masks[:, index].any(0)],
         layout=positions.layout(index),
         seconds=seconds,
     )
-
-
-def _norms(probe: Probe, index: int) -> Array:
-    """The norms a_j [L, N] of one image without padding; NaN at layers whose attention is not measured."""
-    real_N = (probe.positions.visual_BN | probe.positions.text_BN)[index].cpu()
-    norms = np.full((len(probe.anatomy.layers), int(real_N.sum())), np.nan)
-    for layer, norm_BN in probe.norms_by_layer.items():
-        norms[layer - 1] = norm_BN[index].cpu()[real_N].double().numpy()
-    return norms
 
 
 def _synchronised_time(device: torch.device) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ class Positions:
     visual_BN: Tensor
     text_BN: Tensor
     last_B: Tensor
+    _copies: dict[torch.device, Positions] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Tensor], image_token: int | None) -> Positions:
@@ -40,31 +43,63 @@ class Positions:
         image_BN = inputs[IMAGE_MASK].bool() if image_token is None else ids_BN == image_token
         visual_BN = image_BN & real_BN
         text_BN = real_BN & ~visual_BN
-        for kind, mask_BN in (("image tokens", visual_BN), ("text tokens", text_BN)):
-            if not bool(mask_BN.any(1).all()):
+        order_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
+        positions = cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
+        for kind, mask in zip(("image tokens", "text tokens"), positions.host_masks, strict=True):
+            if not mask.any(1).all():
                 raise InputError(
                     f"the prompt gives no {kind} (image token id {image_token})", remedy="prompt"
                 )
-        order_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
-        return cls(visual_BN, text_BN, (text_BN * order_N).argmax(1))
+        return positions
+
+    def on(self, device: torch.device) -> Positions:
+        """The same positions on a device."""
+        if device == self.last_B.device:
+            return self
+        if device not in self._copies:
+            masks = self.visual_BN.to(device), self.text_BN.to(device)
+            copy = self._copies[device] = Positions(*masks, self.last_B.to(device))
+            vars(copy)["host_masks"] = self.host_masks
+        return self._copies[device]
+
+    @cached_property
+    def host_masks(self) -> npt.NDArray[np.bool_]:
+        """``visual_BN`` and ``text_BN`` in main memory, [2, B, N]: a device is waited for once a pass."""
+        masks: npt.NDArray[np.bool_] = torch.stack([self.visual_BN, self.text_BN]).cpu().numpy()
+        return masks
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of visual positions of each image."""
+        return [int(count) for count in self.host_masks[0].sum(1)]
+
+    @cached_property
+    def index_P(self) -> Tensor:
+        """The visual positions of all images, counted through the batch: b * N + n."""
+        index = torch.from_numpy(self.host_masks[0].reshape(-1).nonzero()[0])
+        return index.to(self.last_B.device)
 
     @cached_property
     def _padding_BN1(self) -> Tensor | None:
         """True at padding [B, N, 1]; None without padding."""
-        padding_BN1 = ~(self.visual_BN | self.text_BN)[..., None]
-        return padding_BN1 if bool(padding_BN1.any()) else None
+        if self.host_masks.any(0).all():
+            return None
+        return ~(self.visual_BN | self.text_BN)[..., None]
 
-    def clear_padding(self, values_BNX: Tensor) -> Tensor:
-        """The values with 0 at padding, where they are arbitrary; values of another length are unchanged."""
-        padding_BN1 = self._padding_BN1
-        if padding_BN1 is None or values_BNX.shape[:2] != padding_BN1.shape[:2]:
-            return values_BNX
-        return values_BNX.masked_fill(padding_BN1.to(values_BNX.device), 0.0)
+    def clear_padding(self, values: Tensor) -> Tensor:
+        """The values [..., B, N, X] with 0 at padding, where they are arbitrary.
+
+        Values of another length are unchanged.
+        """
+        padding_BN1 = self.on(values.device)._padding_BN1
+        if padding_BN1 is None or values.shape[-3:-1] != padding_BN1.shape[:2]:
+            return values
+        return values.masked_fill(padding_BN1, 0.0)
 
     def layout(self, row: int) -> dict[str, Any]:
         """One row's length, spans [start, end) of image tokens, number of text positions, as plain data."""
-        real = (self.visual_BN | self.text_BN)[row].nonzero()[:, 0]
-        visual = self.visual_BN[row, real].tolist()
+        real = self.host_masks[:, row].any(0)
+        visual = self.host_masks[0, row, real].tolist()
         starts = [i for i, v in enumerate(visual) if v and (i == 0 or not visual[i - 1])]
         ends = [i + 1 for i, v in enumerate(visual) if v and (i + 1 == len(visual) or not visual[i + 1])]
         spans = [list(span) for span in zip(starts, ends, strict=True)]

@@ -1,7 +1,7 @@
 """The probe: hooks that reduce each layer to a few numbers during the forward pass.
 
 Nothing of size layers x positions x width stays in memory: small states are collected, up to
-``BUFFER_SIZE`` numbers, so that several layers can be compared at once.
+``BUFFER_SIZES`` numbers, so that several layers can be compared at once.
 
 Shapes: B batch, N positions, D width, P visual positions of the batch, L layers, K layers taken together.
 """
@@ -18,16 +18,34 @@ from torch import Tensor, nn
 
 from phasebench.catalog import Part
 from phasebench.measurement import attention, lens
+from phasebench.measurement.attention import LastRow
 from phasebench.measurement.positions import Positions
 from phasebench.measurement.similarity import similarity
 from phasebench.models.anatomy.adapter import Anatomy
 from phasebench.models.anatomy.attention_watch import OutputHook, watch_attention
 from phasebench.models.anatomy.trace import input_states, output_states
 
-BUFFER_SIZE = 1 << 20
-"""States are collected until they have this many numbers in all."""
-CurvesByLayer = dict[int, dict[str, Tensor]]
-"""Layer -> curve -> its values [B]."""
+BUFFER_SIZES = {"cpu": 1 << 20}
+"""Kind of a device -> states are collected up to this many numbers, which stay in its cache."""
+ACCELERATOR_BUFFER_SIZE = 1 << 25
+"""The same on accelerators, where the number of kernels counts: eight layers of a 13B model and one image."""
+
+
+class LayerCurves(NamedTuple):
+    """Curves at K layers, all on one device.
+
+    Attributes:
+        layers: the layers' numbers.
+        values: name of a curve -> its values [K, B].
+    """
+
+    layers: list[int]
+    values: dict[str, Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the values."""
+        return next(iter(self.values.values())).device
 
 
 class _AttentionCall(NamedTuple):
@@ -59,8 +77,9 @@ class Probe:
         self.anatomy = anatomy
         self.positions = positions
         self.norms_by_layer: dict[int, Tensor] = {}
-        self._similarity: list[dict[str, Tensor]] = []
+        self._similarity: list[LayerCurves] = []
         self._buffer: list[Tensor] = []
+        self._rows: dict[torch.device, LastRow] = {}
         self._norm_of_last = anatomy.final_norm if normed_last_layer else None
         self._layers_seen = 0
         self._call: _AttentionCall | None = None
@@ -69,49 +88,55 @@ class Probe:
             norm = anatomy.final_norm if lens_norm else None
             self._decoder = lens.Decoder(norm, anatomy.head, anatomy.vocabulary, anatomy.masked_vocabulary)
 
-    def curves(self) -> dict[Part, CurvesByLayer]:
+    def curves(self) -> dict[Part, list[LayerCurves]]:
         """The curves of each part, after the pass; empty for a part that is not measured."""
         return {"similarity": self.similarity, "attention": self.attention, "lens": self.lens}
 
     @property
-    def similarity(self) -> CurvesByLayer:
+    def similarity(self) -> list[LayerCurves]:
         """The similarity curves of layers 0..L."""
         self._compare()
-        return dict(enumerate(self._similarity))
+        return self._similarity
 
     @cached_property
-    def attention(self) -> CurvesByLayer:
+    def attention(self) -> list[LayerCurves]:
         """The attention curves of the layers 1..L whose attention is measured."""
-        by_layer: CurvesByLayer = {}
-        for device in dict.fromkeys(norm_BN.device for norm_BN in self.norms_by_layer.values()):
-            norms = {layer: n_BN for layer, n_BN in self.norms_by_layer.items() if n_BN.device == device}
-            last_B = self.positions.last_B.to(device).repeat(len(norms))
-            visual_BN, text_BN = (mask_BN.repeat(len(norms), 1) for mask_BN in self._masks(device))
-            curves = attention.attention_curves(torch.cat(list(norms.values())), visual_BN, text_BN, last_B)
-            by_layer |= dict(zip(norms, _split_layers(curves, len(norms)), strict=True))
-        return by_layer
+        found = []
+        for layers, norms_KBN in self.norms():
+            count, positions = len(layers), self.positions.on(norms_KBN.device)
+            visual_BN, text_BN = positions.visual_BN.repeat(count, 1), positions.text_BN.repeat(count, 1)
+            last_B = positions.last_B.repeat(count)
+            curves = attention.attention_curves(norms_KBN.flatten(0, 1), visual_BN, text_BN, last_B)
+            found.append(_layer_curves(layers, curves))
+        return found
+
+    def norms(self) -> list[tuple[list[int], Tensor]]:
+        """The norms a_j [K, B, N] of the K layers on each device, with the layers' numbers."""
+        by_device: dict[torch.device, list[int]] = {}
+        for layer, norm_BN in self.norms_by_layer.items():
+            by_device.setdefault(norm_BN.device, []).append(layer)
+        return [
+            (layers, torch.stack([self.norms_by_layer[layer] for layer in layers]))
+            for layers in by_device.values()
+        ]
 
     @cached_property
-    def lens(self) -> CurvesByLayer:
+    def lens(self) -> list[LayerCurves]:
         """The lens curves of layers 0..L; empty if the lens is not measured."""
         if not self._decoder:
-            return {}
-        counts = self.positions.visual_BN.sum(1).tolist()
+            return []
         with torch.no_grad():
-            curves = lens.lens_curves(torch.stack(self._decoder.logits()), counts)
-        layers = len(self.anatomy.layers) + 1
-        return {
-            layer: {name: values_LB[layer] for name, values_LB in curves.items()} for layer in range(layers)
-        }
+            curves = lens.lens_curves(self._decoder.logits(), self.positions.counts)
+        return [LayerCurves(list(range(len(self.anatomy.layers) + 1)), curves)]
 
     @cached_property
-    def tokens(self) -> list[Tensor]:
-        """The lens' top-1 token at each visual position [P], per layer 0..L, after the pass.
+    def tokens(self) -> Tensor | None:
+        """The lens' top-1 token at each visual position [L + 1, P], after the pass.
 
-        Empty if the lens is not measured.
+        None if the lens is not measured.
         """
         with torch.no_grad():
-            return self._decoder.tokens() if self._decoder else []
+            return self._decoder.tokens() if self._decoder else None
 
     @contextmanager
     def watching(self) -> Iterator[Probe]:
@@ -139,9 +164,10 @@ class Probe:
 
     def _see_states(self, hidden_BND: Tensor) -> None:
         if "similarity" not in self.anatomy.unmeasured:
-            self._collect(self.positions.clear_padding(self._compared_states(hidden_BND)))
+            self._collect(self._compared_states(hidden_BND))
         if self._decoder:
-            self._decoder.add(hidden_BND[self._masks(hidden_BND.device)[0]])
+            index_P = self.positions.on(hidden_BND.device).index_P
+            self._decoder.add(hidden_BND.flatten(0, 1).index_select(0, index_P))
 
     def _compared_states(self, hidden_BND: Tensor) -> Tensor:
         """The states that similarity compares: the last layer's after the final norm, if that is wanted."""
@@ -154,20 +180,26 @@ class Probe:
         kinds = {(states.device, states.shape) for states in (*self._buffer, hidden_BND)}
         if len(kinds) > 1:  # another device, or a final norm that changes the width
             self._compare()
-        alone = not self._buffer and hidden_BND.numel() >= BUFFER_SIZE
+        size = BUFFER_SIZES.get(hidden_BND.device.type, ACCELERATOR_BUFFER_SIZE)
+        alone = not self._buffer and hidden_BND.numel() >= size
         self._buffer.append(hidden_BND if alone else hidden_BND.clone())  # it may be changed in place
-        if sum(states.numel() for states in self._buffer) >= BUFFER_SIZE:
+        if sum(states.numel() for states in self._buffer) >= size:
             self._compare()
 
     def _compare(self) -> None:
         """Compute the similarity curves of the collected layers."""
         if not self._buffer:
             return
-        layers, self._buffer = self._buffer, []
-        visual_BN, text_BN = (mask_BN.repeat(len(layers), 1) for mask_BN in self._masks(layers[0].device))
-        with torch.no_grad(), torch.autocast(layers[0].device.type, enabled=False):
-            curves = similarity(torch.cat(layers) if len(layers) > 1 else layers[0], visual_BN, text_BN)
-            self._similarity += _split_layers(curves, len(layers))
+        states, self._buffer = self._buffer, []
+        count, device = len(states), states[0].device
+        positions = self.positions.on(device)
+        masks = positions.visual_BN.repeat(count, 1), positions.text_BN.repeat(count, 1)
+        start = sum(len(curves.layers) for curves in self._similarity)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            states_KBND = torch.stack(states) if count > 1 else states[0][None]
+            cleared_KBND = positions.clear_padding(states_KBND)
+            curves = similarity(cleared_KBND.flatten(0, 1), *masks)
+        self._similarity.append(_layer_curves(list(range(start, start + count)), curves))
 
     def _attend(
         self,
@@ -181,8 +213,9 @@ class Probe:
         """Called before an attention runs: multiply its values by the attention weights of row t."""
         if module not in self.anatomy.sites:
             return None
-        last_B = self.positions.last_B.to(query.device)
-        weighted_BND = attention.weighted_values(module, (query, key, value), mask, last_B, kwargs)
+        weighted_BND = attention.weighted_values(
+            module, (query, key, value), mask, self._row(query.device), kwargs
+        )
         self._call = _AttentionCall(module, weighted_BND, None)
 
         def keep(output: Tensor) -> Tensor:
@@ -204,14 +237,16 @@ class Probe:
         # This calls the hooked module again; ``_call`` is None by now, so its hooks do nothing.
         contribution_BND = attention.project(output, weighted_BND)
         self.see_contributions(module, contribution_BND)
-        self.norms_by_layer[self.anatomy.sites[module].layer] = contribution_BND.float().norm(dim=-1)
+        norm_BN = torch.linalg.vector_norm(contribution_BND, dim=-1, dtype=torch.float32)
+        self.norms_by_layer[self.anatomy.sites[module].layer] = norm_BN
 
-    def _masks(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Visual and text positions [B, N] on a device."""
-        return self.positions.visual_BN.to(device), self.positions.text_BN.to(device)
+    def _row(self, device: torch.device) -> LastRow:
+        """Picks the rows of the last text tokens on a device."""
+        if device not in self._rows:
+            self._rows[device] = LastRow(self.positions.on(device).last_B)
+        return self._rows[device]
 
 
-def _split_layers(curves: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
-    """Split curves of ``count`` layers, [K * B] each, into one dictionary of curves [B] per layer."""
-    split = {name: values.view(count, -1).unbind() for name, values in curves.items()}
-    return [{name: values[k] for name, values in split.items()} for k in range(count)]
+def _layer_curves(layers: list[int], curves: Mapping[str, Tensor]) -> LayerCurves:
+    """Curves of K layers, from values [K * B]."""
+    return LayerCurves(layers, {name: values.view(len(layers), -1) for name, values in curves.items()})

@@ -4,6 +4,9 @@ A large float32 head on a CPU is screened in 8 bits (``eight_bits``). States tha
 unproven, and all states of any other plain head, are multiplied panel by panel. A head that is not just a
 weight is called as a module.
 
+In 16 bits logits are rounded so much that many are equal (on smol-llava in bfloat16 the largest at 3 % of
+positions), so products of a plain head are in float32. Of equal logits the first entry is taken.
+
 Shapes: P positions, D width, V vocabulary.
 """
 
@@ -17,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phasebench.measurement.eight_bits import PANEL, SIDE, EightBitHead, is_exact, take_larger
+from phasebench.models.anatomy.parts import has_compute_dtype
 
 MIN_ELEMENTS = 1 << 22
 """Number of elements of a head below which the whole product costs no more than screening."""
 CHUNK = 1024
-"""Number of positions whose logits are in memory at once if the head is called as a module."""
+"""Number of positions whose logits are in memory at once if they are not computed panel by panel."""
 State = tuple[int, int, int | None]
 """A weight's address and version, and the vocabulary's size; a head in another state is rounded again."""
 
@@ -73,50 +77,70 @@ def _can_be_screened(head: nn.Module) -> TypeGuard[nn.Linear]:
     if not _is_plain(head) or head.bias is not None or head.weight.is_inference():
         return False
     weight = head.weight
+    if weight.device.type != "cpu":
+        return False
     fits = weight.dtype == torch.float32 and weight.shape[1] % SIDE == 0 and weight.numel() >= MIN_ELEMENTS
     return fits and is_exact()
 
 
 def _is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a head is a weight in main memory and nothing more, so that parts of it can be multiplied."""
+    """Whether a head is a weight and nothing more, so that parts of it can be multiplied."""
     return (
         type(head) is nn.Linear
         and "forward" not in vars(head)
         and not head._forward_hooks
         and not head._forward_pre_hooks
-        and head.weight.device.type == "cpu"
+        and type(head.weight) in (Tensor, nn.Parameter)
+        and has_compute_dtype(head.weight)
+        and not head.weight.is_meta
     )
 
 
 def _multiply(
     head: nn.Module, rows_PD: Tensor, vocabulary: int | None, masked_V: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The top-1 entries and logits from the whole product in the head's own precision."""
-    if _is_plain(head) and masked_V is None:
+    """The top-1 entries and logits from the whole product."""
+    if _is_plain(head) and masked_V is None and rows_PD.device.type == "cpu":
         bias_V = None if head.bias is None else head.bias[:vocabulary]
         return top1_by_panels(rows_PD, head.weight[:vocabulary], bias_V)
-    parts = [_call(head, part_PD, vocabulary, masked_V) for part_PD in torch.split(rows_PD, CHUNK)]
+    parts = [_top1_of_logits(head, part_PD, vocabulary, masked_V) for part_PD in torch.split(rows_PD, CHUNK)]
     token_P, logit_P = (torch.cat(part) for part in zip(*parts, strict=True))
     return token_P, logit_P
 
 
-def _call(
+def _top1_of_logits(
     head: nn.Module, rows_PD: Tensor, vocabulary: int | None, masked_V: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The top-1 entries and logits from a call of the head."""
-    logits_PV: Tensor = head(rows_PD)[:, :vocabulary]
+    """The top-1 entries and logits of rows whose logits are all in memory."""
+    logits_PV = (_logits(head, rows_PD) if _is_plain(head) else head(rows_PD))[:, :vocabulary]
     if masked_V is not None:
         logits_PV = logits_PV.masked_fill(masked_V.to(logits_PV.device), -torch.inf)
-    return logits_PV.argmax(-1), logits_PV.amax(-1)
+    logit_P, token_P = logits_PV.max(-1)  # torch promises the first of equal ones
+    return token_P, logit_P
+
+
+def _logits(head: nn.Linear, rows_PD: Tensor) -> Tensor:
+    """The logits of a plain head, in float32 at least."""
+    weight_VD, bias_V = head.weight, head.bias
+    if weight_VD.dtype.itemsize >= torch.float32.itemsize:
+        return F.linear(rows_PD, weight_VD, bias_V)
+    if rows_PD.device.type == "cuda":  # the products are in 16 bits, their sums in 32 all along
+        logits_PV = torch.mm(rows_PD, weight_VD.T, out_dtype=torch.float32)
+    else:
+        logits_PV = F.linear(rows_PD.float(), weight_VD.float())
+    return logits_PV if bias_V is None else logits_PV + bias_V.float()
 
 
 def top1_by_panels(rows_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor]:
     """The first largest entry of each row's product and its value [P]; a panel's logits fit the cache."""
+    wide = torch.promote_types(rows_PD.dtype, torch.float32)
+    rows_PD = rows_PD.to(wide)
     logit_P = rows_PD.new_full((len(rows_PD),), -torch.inf)
     token_P = torch.zeros(len(rows_PD), dtype=torch.long)
     every_row = torch.arange(len(rows_PD))
     for start in range(0, len(weight_VD), PANEL):
         panel = slice(start, start + PANEL)
-        logits = F.linear(rows_PD, weight_VD[panel], None if bias_V is None else bias_V[panel])
+        bias = None if bias_V is None else bias_V[panel].to(wide)
+        logits = F.linear(rows_PD, weight_VD[panel].to(wide), bias)
         take_larger(token_P, logit_P, every_row, logits, start)
     return token_P, logit_P

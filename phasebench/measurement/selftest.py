@@ -137,7 +137,7 @@ def self_test(anatomy: Anatomy, inputs: Mapping[str, Tensor]) -> SelfTest:
     bit_equal = _is_undisturbed(probe, inputs, plain)
     outcome = SelfTest(
         bit_equal=bit_equal,
-        attention_rows=len(probe.attention),
+        attention_rows=len(probe.norms_by_layer),
         layers=len(anatomy.layers),
         completeness=probe.errors,
         gates=gate_errors(anatomy, inputs, positions),
@@ -176,7 +176,7 @@ def _is_undisturbed(probe: _CheckingProbe, inputs: Mapping[str, Tensor], plain: 
 
 def _lens_agreement(probe: Probe, logits: Tensor, dtype: torch.dtype) -> float:
     """Share of visual positions where the lens' token has the best logit or a tie; NaN without a lens."""
-    if not probe.tokens:
+    if probe.tokens is None:
         return float("nan")
     logits_PV = logits[probe.positions.visual_BN.to(logits.device)]
     chosen_P = logits_PV.gather(1, probe.tokens[-1].to(logits_PV.device)[:, None])[:, 0].float()

@@ -11,7 +11,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from transformers.pytorch_utils import Conv1D
 
 from phasebench.catalog import ATTENTION
-from phasebench.measurement.attention import attention_curves, gate, project, weighted_values
+from phasebench.measurement.attention import LastRow, attention_curves, gate, project, weighted_values
 
 __all__ = ["eager_attention_forward"]
 """Looked for in the file that defines an attention module; llama's stands for it here."""
@@ -58,7 +58,7 @@ def contributions(
     last_B: Tensor,
     **kwargs: object,
 ) -> Tensor:
-    return project(output, weighted_values(module, states, mask, last_B, {"scaling": 0.3, **kwargs}))  # type: ignore[arg-type]
+    return project(output, weighted_values(module, states, mask, LastRow(last_B), {"scaling": 0.3, **kwargs}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bias", [False, True])

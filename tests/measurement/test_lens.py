@@ -15,7 +15,7 @@ from tests.support.synthetic import states
 def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, norm, head = [torch.randn(9, 8) for _ in range(5)], nn.LayerNorm(8), nn.Linear(8, 90)
     for buffer_size, chunk in ((1, 7), (60, 9), (100, 20), (1000, 1), (1000, 1000)):
-        monkeypatch.setattr(lens, "BUFFER_SIZE", buffer_size)
+        monkeypatch.setitem(lens.BUFFER_SIZES, "cpu", buffer_size)
         monkeypatch.setattr(screen, "CHUNK", chunk)
         decoder = Decoder(norm, head)
         for hidden in layers:
@@ -27,7 +27,7 @@ def test_decoding_in_chunks_equals_decoding_at_once(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_buffer_has_at_most_its_size_and_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lens, "BUFFER_SIZE", 20 * 8)
+    monkeypatch.setitem(lens.BUFFER_SIZES, "cpu", 20 * 8)
     monkeypatch.setattr(screen, "CHUNK", 20)
     sizes: list[int] = []
 
@@ -59,6 +59,23 @@ def test_panel_by_panel_gives_the_whole_products_answer() -> None:
     token_P, logit_P = screen.top1_by_panels(rows, head.weight, head.bias)
     assert torch.equal(token_P, head(rows).argmax(-1))
     assert torch.allclose(logit_P, head(rows).amax(-1), rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_the_tokens_are_those_of_float32_logits(dtype: torch.dtype, masked: bool) -> None:
+    """Rounded to 16 bits, many of the largest logits would be equal."""
+    torch.manual_seed(0)
+    head, rows = nn.Linear(96, 2500).to(dtype), torch.randn(2000, 96).to(dtype)
+    head.weight[2100:2200], head.bias[2100:2200] = head.weight[:100].clone(), head.bias[:100].clone()
+    masked_V = torch.arange(2500) > 2300 if masked else None
+    logits_PV = rows.float() @ head.weight.float().T + head.bias.float()
+    expected = logits_PV[:, :2301] if masked else logits_PV
+    token_P, logit_P = screen.top1(head, rows, None, masked_V)
+    assert torch.equal(token_P, expected.argmax(-1))
+    assert torch.allclose(logit_P, expected.amax(-1), rtol=1e-5)
+    assert (head(rows).argmax(-1) != logits_PV.argmax(-1)).any()
 
 
 @torch.no_grad()

@@ -84,6 +84,7 @@ def test_the_lens_at_the_last_layer_is_the_models_output(tiny: LoadedModel, pict
     probe = recorded(tiny, anatomy, inputs)
     with torch.inference_mode():
         logits = tiny.model(**inputs, use_cache=False).logits
+    assert probe.tokens is not None
     assert torch.equal(probe.tokens[-1], logits[probe.positions.visual_BN].argmax(-1))
 
 

@@ -110,7 +110,7 @@ def decoders(head: nn.Linear, rows_PD: Tensor) -> dict[str, object]:
     def decode() -> Tensor:
         decoder = lens.Decoder(None, head)
         decoder.add(rows_PD)
-        return torch.cat(decoder.tokens())
+        return decoder.tokens().flatten()
 
     ways = {
         "product and argmax": lambda: head(rows_PD).argmax(-1),
@@ -167,7 +167,7 @@ def agreement(head: nn.Linear, states: list[Tensor]) -> str:
             raise AssertionError("a certified token is not the whole product's")
         decoder = lens.Decoder(None, head)
         decoder.add(rows_PD)
-        same += int((torch.cat(decoder.tokens()) == expected_P).sum())
+        same += int((decoder.tokens().flatten() == expected_P).sum())
         certain, count = certain + int(certain_P.sum()), count + len(rows_PD)
     return f"Of {count} states {certain} were certified; {same} of {count} tokens equal the whole product's."
 

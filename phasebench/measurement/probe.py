@@ -27,8 +27,8 @@ from phasebench.models.anatomy.trace import input_states, output_states
 
 BUFFER_SIZES = {"cpu": 1 << 20}
 """Kind of a device -> states are collected up to this many numbers, which stay in its cache."""
-ACCELERATOR_BUFFER_SIZE = 1 << 25
-"""The same on accelerators, where the number of kernels counts: eight layers of a 13B model and one image."""
+ACCELERATOR_BUFFER_SIZE = 1 << 26
+"""The same on accelerators, where the number of kernels counts: half the layers of LLaVA-1.5-13B."""
 
 
 class LayerCurves(NamedTuple):
@@ -78,7 +78,8 @@ class Probe:
         self.positions = positions
         self.norms_by_layer: dict[int, Tensor] = {}
         self._similarity: list[LayerCurves] = []
-        self._buffer: list[Tensor] = []
+        self._buffer: Tensor | None = None
+        self._collected = 0
         self._rows: dict[torch.device, LastRow] = {}
         self._norm_of_last = anatomy.final_norm if normed_last_layer else None
         self._layers_seen = 0
@@ -177,26 +178,34 @@ class Probe:
 
     def _collect(self, hidden_BND: Tensor) -> None:
         """Collect a layer's states: comparing several layers at once is faster than each by itself."""
-        kinds = {(states.device, states.shape) for states in (*self._buffer, hidden_BND)}
-        if len(kinds) > 1:  # another device, or a final norm that changes the width
+        if self._buffer is not None and not _is_alike(self._buffer[0], hidden_BND):
             self._compare()
-        size = BUFFER_SIZES.get(hidden_BND.device.type, ACCELERATOR_BUFFER_SIZE)
-        alone = not self._buffer and hidden_BND.numel() >= size
-        self._buffer.append(hidden_BND if alone else hidden_BND.clone())  # it may be changed in place
-        if sum(states.numel() for states in self._buffer) >= size:
+        if self._buffer is None:
+            size = BUFFER_SIZES.get(hidden_BND.device.type, ACCELERATOR_BUFFER_SIZE)
+            layers_left = len(self.anatomy.layers) + 2 - self._layers_seen
+            room = min(size // hidden_BND.numel(), layers_left)
+            if room < 2:
+                self._compare_layers(hidden_BND[None])
+                return
+            self._buffer = hidden_BND.new_empty((room, *hidden_BND.shape))
+        self._buffer[self._collected].copy_(hidden_BND)
+        self._collected += 1
+        if self._collected == len(self._buffer):
             self._compare()
 
     def _compare(self) -> None:
         """Compute the similarity curves of the collected layers."""
-        if not self._buffer:
-            return
-        states, self._buffer = self._buffer, []
-        count, device = len(states), states[0].device
+        if self._buffer is not None:
+            states_KBND, self._buffer = self._buffer[: self._collected], None
+            self._collected = 0
+            self._compare_layers(states_KBND)
+
+    def _compare_layers(self, states_KBND: Tensor) -> None:
+        count, device = len(states_KBND), states_KBND.device
         positions = self.positions.on(device)
         masks = positions.visual_BN.repeat(count, 1), positions.text_BN.repeat(count, 1)
         start = sum(len(curves.layers) for curves in self._similarity)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            states_KBND = torch.stack(states) if count > 1 else states[0][None]
             cleared_KBND = positions.clear_padding(states_KBND)
             curves = similarity(cleared_KBND.flatten(0, 1), *masks)
         self._similarity.append(_layer_curves(list(range(start, start + count)), curves))
@@ -245,6 +254,11 @@ class Probe:
         if device not in self._rows:
             self._rows[device] = LastRow(self.positions.on(device).last_B)
         return self._rows[device]
+
+
+def _is_alike(states: Tensor, others: Tensor) -> bool:
+    """Whether two layers' states fit one buffer; a final norm may change the width or the precision."""
+    return (states.device, states.dtype, states.shape) == (others.device, others.dtype, others.shape)
 
 
 def _layer_curves(layers: list[int], curves: Mapping[str, Tensor]) -> LayerCurves:

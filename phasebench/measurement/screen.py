@@ -25,7 +25,9 @@ from phasebench.models.anatomy.parts import has_compute_dtype
 MIN_ELEMENTS = 1 << 22
 """Number of elements of a head below which the whole product costs no more than screening."""
 CHUNK = 1024
-"""Number of positions whose logits are in memory at once if they are not computed panel by panel."""
+"""Number of positions whose logits are in main memory at once if they are not computed panel by panel."""
+ACCELERATOR_LOGITS = 1 << 26
+"""Number of logits that are in an accelerator's memory at once."""
 State = tuple[int, int, int | None]
 """A weight's address and version, and the vocabulary's size; a head in another state is rounded again."""
 
@@ -103,9 +105,16 @@ def _multiply(
     if _is_plain(head) and masked_V is None and rows_PD.device.type == "cpu":
         bias_V = None if head.bias is None else head.bias[:vocabulary]
         return top1_by_panels(rows_PD, head.weight[:vocabulary], bias_V)
-    parts = [_top1_of_logits(head, part_PD, vocabulary, masked_V) for part_PD in torch.split(rows_PD, CHUNK)]
+    chunk = CHUNK if rows_PD.device.type == "cpu" else _rows_at_once(head)
+    parts = [_top1_of_logits(head, part_PD, vocabulary, masked_V) for part_PD in torch.split(rows_PD, chunk)]
     token_P, logit_P = (torch.cat(part) for part in zip(*parts, strict=True))
     return token_P, logit_P
+
+
+def _rows_at_once(head: nn.Module) -> int:
+    """The number of rows that an accelerator multiplies at once, so that its logits have a fixed size."""
+    entries = getattr(head, "out_features", None) or ACCELERATOR_LOGITS // CHUNK
+    return max(1, ACCELERATOR_LOGITS // int(entries))
 
 
 def _top1_of_logits(

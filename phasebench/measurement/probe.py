@@ -246,7 +246,8 @@ class Probe:
         # This calls the hooked module again; ``_call`` is None by now, so its hooks do nothing.
         contribution_BND = attention.project(output, weighted_BND)
         self.see_contributions(module, contribution_BND)
-        norm_BN = torch.linalg.vector_norm(contribution_BND, dim=-1, dtype=torch.float32)
+        wide = torch.promote_types(contribution_BND.dtype, torch.float32)
+        norm_BN = torch.linalg.vector_norm(contribution_BND, dim=-1, dtype=wide).float()
         self.norms_by_layer[self.anatomy.sites[module].layer] = norm_BN
 
     def _row(self, device: torch.device) -> LastRow:

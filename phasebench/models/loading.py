@@ -1,4 +1,4 @@
-"""Loading a checkpoint: its weights, its processor, and a digest that identifies it."""
+"""Loading a checkpoint: its weights and its processor."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from phasebench.models.checks import (
 )
 from phasebench.models.converters import register_for
 from phasebench.models.devices import plan_placement
+from phasebench.models.identity import PendingDigest
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
 from phasebench.models.older_checkpoints import complete_processor, missing_image_token
@@ -42,10 +43,6 @@ from phasebench.models.sources import commits, fetch_files
 from phasebench.models.weights import load_weights
 from phasebench.settings import Settings
 
-BLOCK = 1 << 20
-"""Bytes of a file that are read at once for its digest."""
-EXTRA_FILES = ("*.py", "adapter_config.json", "adapter_model.*")
-"""Files of some checkpoints that change what the weights compute."""
 GREY = (127, 127, 127)
 REFUSALS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 """The exceptions that processors raise for an unsuitable prompt or image."""
@@ -203,7 +200,9 @@ def load(
         _check_prompt(settings.prompt, processor, config, folder)
     weights = weight_files(folder, settings)
     on_stage(f"loading {_size(weights)} of weights")
-    model, unused_weights = load_weights(folder, placement, cache, settings)
+    with PendingDigest(folder, [*weights, *(adapter_files(adapter) if adapter else ())], cache) as pending:
+        model, unused_weights = load_weights(folder, placement, cache, settings)
+        identity = pending.result()
     if adapter:
         model = merge(model, adapter)
     notes = _unread_note(folder, weights) + expansion_note(folder, model)
@@ -211,7 +210,7 @@ def load(
         set_image_token(model, image_token)
         notes += (f"the image token is not in config.json, so taken from the tokenizer: {image_token}",)
     loaded = LoadedModel(
-        spec.name, model, processor, "", _identity(folder, adapter, settings),
+        spec.name, model, processor, "", identity,
         source=commits(spec, folder, adapter), unused_weights=unused_weights, notes=notes,
     )  # fmt: skip
     prompt = settings.prompt or spec.prompt
@@ -228,11 +227,6 @@ def _check_prompt(prompt: str, processor: Any, config: Any, folder: Path) -> Non
     is_final = type(processor).__name__ == class_of_type(folder)
     if is_final and not complete_processor(deepcopy(processor), config, folder):
         LoadedModel("", None, processor, prompt, "").check_prompt()
-
-
-def _identity(folder: Path, adapter: Path | None, settings: Settings) -> str:
-    """The digest of a checkpoint and its adapter."""
-    return digest(folder, [*weight_files(folder, settings), *(adapter_files(adapter) if adapter else ())])
 
 
 def _with_fitting_processor(
@@ -340,15 +334,3 @@ def default_prompt(processor: Any) -> str:
             remedy="prompt",
         ) from error
     return prompt
-
-
-def digest(folder: Path, weights: Sequence[Path]) -> str:
-    """Hex digest (16 characters) of a checkpoint's configuration, weights, adapter files and own code."""
-    state = hashlib.blake2b(digest_size=8)
-    extra_files = [path for pattern in EXTRA_FILES for path in folder.glob(pattern)]
-    for path in sorted({folder / "config.json", *weights, *extra_files}):
-        state.update(path.name.encode())
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                state.update(block)
-    return state.hexdigest()

@@ -22,7 +22,8 @@ from phasebench.measurement.selftest import self_test
 from phasebench.models.anatomy.adapter import dissect
 from phasebench.models.anatomy.parts import find_layers, find_projector, sequence_model
 from phasebench.models.checks import check_folder, weight_files
-from phasebench.models.loading import LoadedModel, digest, load
+from phasebench.models.identity import checkpoint_digest
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import ModelSpec
 from phasebench.settings import Settings
 from tests.support import zoo
@@ -31,7 +32,7 @@ from tests.support.pictures import write_pictures
 
 
 def identity(folder: Path) -> str:
-    return digest(folder, weight_files(folder, Settings()))
+    return checkpoint_digest(folder, weight_files(folder, Settings()))
 
 
 @pytest.mark.parametrize("places", [[1], {}, None])

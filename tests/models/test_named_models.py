@@ -25,7 +25,8 @@ from phasebench.models.anatomy.parts import find_layers, sequence_model
 from phasebench.models.bundled.tiny import make_tiny_model
 from phasebench.models.checks import check_folder, weight_files
 from phasebench.models.hub import Hub
-from phasebench.models.loading import LoadedModel, digest, load
+from phasebench.models.identity import checkpoint_digest
+from phasebench.models.loading import LoadedModel, load
 from phasebench.models.named_models import DEFAULT_PROMPT, SIZES, ModelSpec, known_models, named_models
 from phasebench.models.resolution import resolve_models
 from phasebench.models.sizes import empty_model, parameters
@@ -34,7 +35,7 @@ from phasebench.settings import Settings
 
 
 def identity(folder: Path) -> str:
-    return digest(folder, weight_files(folder, Settings()))
+    return checkpoint_digest(folder, weight_files(folder, Settings()))
 
 
 def known() -> dict[str, ModelSpec]:

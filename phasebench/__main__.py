@@ -1,4 +1,4 @@
-"""``python -m phasebench``: manage the store, calibrate tolerances, convert official files."""
+"""``python -m phasebench``: manage the store, calibrate tolerances, fetch and convert files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from phasebench.commands import calibrate, convert
+from phasebench.commands import calibrate, convert, fetch
 from phasebench.commands import store as store_command
 
 COMMANDS = {
     "store": (store_command, "list the stored measurements, or delete old ones"),
     "calibrate": (calibrate, "measure the numerical noise in the curves, for the tolerances of drift"),
+    "fetch": (fetch, "download the language model of the bundled models"),
     "convert": (convert, "convert official files of MiniGPT-4, MiniGPT-v2 or LiMBeR into a standard folder"),
 }
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # not a stand-in before 5.20
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from phasebench.errors import TRANSFORMERS_ERRORS, InputError

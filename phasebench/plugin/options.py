@@ -190,16 +190,25 @@ def same_option_message(error: ValueError) -> str:
     )
 
 
+XDIST_OPTIONS = ("-n", "--numprocesses", "--dist", "--maxprocesses")
+"""Options of pytest-xdist, which is an extra."""
+
+
 def refuse_mistyped(parser: pytest.Parser, args: Sequence[str]) -> None:
     """Check that no argument is almost an option's name; pytest itself refuses other unknown options.
 
     Raises:
-        pytest.UsageError: an argument is; the message names both.
+        pytest.UsageError: an argument is, and the message names both; or it is an option of pytest-xdist,
+            which is not installed.
     """
     # argparse has no public list of options; a test checks this attribute.
     options = [name.removeprefix("--") for name in parser.optparser._option_string_actions]
     for argument in parser.parse_known_and_unknown_args(list(args))[1]:
         name = argument.partition("=")[0]
+        if name in XDIST_OPTIONS or re.fullmatch(r"-n\w+", name):
+            raise pytest.UsageError(
+                f"{name}: several processes need pytest-xdist: pip install 'phasebench[xdist]'"
+            )
         if near := did_you_mean(name.lstrip("-"), options, "--"):
             raise pytest.UsageError(f"{name}: there is no such option{near}")
 

@@ -82,6 +82,13 @@ def test_a_mistyped_option_is_reported_with_the_nearest_one(argument: str, optio
     result.stderr.fnmatch_lines([f"ERROR: {name}: there is no such option; did you mean {option}?*"])
 
 
+@pytest.mark.parametrize("arguments", [("-n", "2"), ("-n2",), ("--numprocesses=2",)])
+def test_several_processes_without_pytest_xdist_name_the_extra(arguments: tuple[str, ...], run: Run) -> None:
+    result = run("-p", "no:xdist", *arguments)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["ERROR: -*: several processes need * pip install 'phasebench[[]xdist]'"])
+
+
 def test_pytest_refuses_an_unknown_option_that_resembles_none(run: Run) -> None:
     result = run("--frobnicate")
     assert result.ret == USAGE

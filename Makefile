@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Two processes of one thread each: tiny products cost more on several, and two processes would fight for the cores.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: bench test quick lint docs figures picture perf perf-rivals statistics faults clean
+.PHONY: bench test quick oldest lint docs figures picture perf perf-rivals statistics faults clean
 
 # A model for each of two processes.
 bench: $(READY)
@@ -70,5 +70,15 @@ perf-rivals: .ci/requirements.lock
 	.venv-rivals/bin/pip install --quiet --disable-pip-version-check -r .ci/requirements.lock
 	.venv-rivals/bin/pip install --quiet --disable-pip-version-check -c .ci/requirements.lock nnsight==0.8.1 transformer-lens==4.3.0
 
+# The lowest versions that pyproject.toml allows; torch stays as it is pinned.
+oldest: $(READY)
+	mkdir -p build
+	$(BIN)/python -m tests.support.oldest > build/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c build/oldest.txt -e '.[dev,hub,parquet,peft,report,xdist]'
+	.venv-oldest/bin/pip check
+	.venv-oldest/bin/python -m phasebench fetch
+	OMP_NUM_THREADS=1 .venv-oldest/bin/pytest $(WORKERS) -W ignore::DeprecationWarning -W "ignore:Benchmarks are automatically disabled"
+
 clean:
-	rm -rf .venv .venv-rivals build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-rivals build dist *.egg-info

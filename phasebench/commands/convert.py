@@ -22,6 +22,11 @@ FILES = {
         "language-model": "folder with Llama-2-7B-chat in the Hugging Face layout",
         "checkpoint": "MiniGPT-v2's checkpoint, with its linear layer and low-rank weights",
     },
+    "instructblip": {
+        "checkpoint": "LAVIS' instruct_blip_vicuna7b_trimmed.pth or the one for 13B",
+        "language-model": "folder with Vicuna 1.1 of that size in the Hugging Face layout",
+        "qformer-tokenizer": "folder with the tokenizer of bert-base-uncased",
+    },
     "llava": {
         "checkpoint": "folder that LLaVA's own program wrote",
         "clip": "folder with its CLIP in the Hugging Face layout, such as clip-vit-large-patch14-336",
@@ -34,6 +39,7 @@ FILES = {
 }
 """Model -> the options of its converter, with their help."""
 OPTIONAL = {
+    "instructblip": {"vit": "BLIP-2's eva_vit_g.pth, unless the checkpoint has a vision encoder"},
     "llava": {"language-model": "folder with the Llama that a projector or low-rank weights belong to"},
 }
 """The same for options that not every checkpoint needs."""

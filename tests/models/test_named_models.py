@@ -32,6 +32,7 @@ from phasebench.models.resolution import resolve_models
 from phasebench.models.sizes import empty_model, parameters
 from phasebench.models.sources import check_available
 from phasebench.settings import Settings
+from tests.support.versions import since
 
 
 def identity(folder: Path) -> str:
@@ -215,6 +216,7 @@ def test_models_of_the_hub_may_have_a_revision() -> None:
     ]
 
 
+@since("5.20", "a check of image tokens in the processor")
 def test_a_prompt_that_the_processor_refuses_is_reported_before_weights_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +368,7 @@ def test_another_number_of_image_tokens_than_the_familys_is_refused(folder: Path
         load(ModelSpec("mine", folder, visual=576), folder, Settings())
 
 
+@since("5.17", "a pass with embeddings on the disk")
 def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
     folder: Path, tiny_llava: LoadedModel, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
@@ -385,6 +388,7 @@ def test_a_model_spread_over_memory_and_disk_gives_the_same_numbers(
     assert np.array_equal(rows[0].tokens, rows[1].tokens)
 
 
+@since("5.17", "a pass with embeddings on the disk")
 def test_offloaded_weights_of_two_models_do_not_mix(
     folder: Path, pictures: list[Image.Image], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from phasebench.models.loading import LoadedModel, gradient_image, load
 from phasebench.models.named_models import TINY_PROMPT_LLAVA, ModelSpec
 from phasebench.models.processors import tokenizer_digests
 from phasebench.settings import Settings
+from tests.support.versions import since
 
 
 def test_the_digest_stays_if_files_are_saved_again(folder: Path, tmp_path: Path) -> None:
@@ -110,6 +111,7 @@ def test_a_chat_template_that_takes_no_image_is_named(folder: Path, template: st
     assert load(ModelSpec("it", folder, TINY_PROMPT_LLAVA), folder, Settings(device="cpu")).checkpoint
 
 
+@since("5.20", "a check of image tokens in the processor")
 @pytest.mark.parametrize("template", ["{{ messages[0]['role'] }}", "{{ messages }}"])
 def test_a_chat_template_that_leaves_the_image_out_is_named(folder: Path, template: str) -> None:
     (folder / "chat_template.jinja").write_text(template)

@@ -21,6 +21,7 @@ from phasebench.models.named_models import ModelSpec
 from phasebench.models.processors import load_processor
 from phasebench.settings import Settings
 from tests.support import zoo
+from tests.support.versions import since
 
 QWEN = {
     "<|image_pad|>": 380, "<|video_pad|>": 381, "<|vision_start|>": 382, "<|vision_end|>": 383,
@@ -72,6 +73,7 @@ def test_a_processor_of_pictures_and_videos_serves_for_pictures(tmp_path: Path) 
     assert layout["text"] == 5
 
 
+@since("5.17", "processors without torchvision")
 def test_the_processors_configuration_and_template_are_kept(tmp_path: Path) -> None:
     extra = {"extra_special_tokens": INTERNVL}
     place = folder(
@@ -87,6 +89,7 @@ def test_the_processors_configuration_and_template_are_kept(tmp_path: Path) -> N
     assert processor.video_processor is None
 
 
+@since("5.20", "image processors without torchvision")
 def test_the_error_names_what_to_install(tmp_path: Path) -> None:
     place = folder("smolvlm", "SmolVLMImageProcessorPil", tokenizer({"<image>": 380}), tmp_path)
     with pytest.raises(

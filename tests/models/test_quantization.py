@@ -28,6 +28,7 @@ from phasebench.models.quantization import (
 )
 from phasebench.settings import Settings
 from tests.support import quantized
+from tests.support.versions import since
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,6 +69,7 @@ def test_compressed_tensors_are_measured_whole(
     assert measured_whole(loaded, pictures)
 
 
+@since("5.17", "fp8 without triton")
 def test_weights_that_are_expanded_on_loading_have_a_note(
     tiny_llava_folder: Path, tmp_path: Path, pictures: list[Image.Image]
 ) -> None:

@@ -19,12 +19,6 @@ from phasebench.models.converters.official_files import Part, Piece, pickle_sour
 
 PROMPT = "###Human: <Img><image></Img> Describe this image in detail. ###Assistant: "
 """The template and the first alignment prompt of the official evaluation, with <image> for <ImageHere>."""
-QFORMER_NAMES = (
-    (r"^vision_model\.post_layernorm\.", "ln_vision."),
-    (r"^qformer\.layernorm\.", "Qformer.bert.embeddings.LayerNorm."),
-    (r"^qformer\.", "Qformer.bert."),
-    (r"attention\.attention\.", "attention.self."),
-)
 QFORMER_UNUSED = "|".join(
     [
         r"t5_proj\.(weight|bias)",  # BLIP-2's own projector, which MiniGPT-4 replaces
@@ -59,7 +53,7 @@ def table(config: Any, entries: int, grid: int = parts.EVA_GRID) -> list[Piece]:
             official = name.replace("language_projection", "llama_proj")
             pieces.append(Piece(name, shape, [Part("checkpoint", official, shape)]))
         elif name.startswith(("qformer.", "query_tokens", "vision_model.post_layernorm.")):
-            pieces.append(Piece(name, shape, [Part("qformer", rename(name, QFORMER_NAMES), shape)]))
+            pieces.append(Piece(name, shape, [Part("qformer", rename(name, parts.QFORMER_NAMES), shape)]))
     return pieces
 
 

@@ -44,6 +44,12 @@ EVA_NAMES = (
     (r"\.self_attn\.qkv\.", ".attn.qkv."),
     (r"\.self_attn\.projection\.", ".attn.proj."),
 )
+QFORMER_NAMES = (
+    (r"^vision_model\.post_layernorm\.", "ln_vision."),
+    (r"^qformer\.(embeddings\.)?layernorm\.", "Qformer.bert.embeddings.LayerNorm."),
+    (r"^qformer\.", "Qformer.bert."),
+    (r"attention\.attention\.", "attention.self."),
+)
 LLAMA_SPACES = {"legacy": True}
 """Puts a space in front of the text after an image too: the official code tokenises that text by itself."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -243,11 +249,13 @@ def write_folder(
     out: Path,
     config: Any,
     processor: Any,
-    prompt: str,
+    prompt: str | None,
     pieces: Sequence[Piece],
     sources: Mapping[str, Source],
 ) -> Path:
     """Check the sources, then write weights, configuration and processor; a failure leaves nothing behind.
+
+    ``prompt`` is None if the processor puts the image tokens before the text, which is then split alone.
 
     Raises:
         InputError: ``out`` exists already, the sources do not fit the pieces, or the tokenizer does not split
@@ -261,7 +269,8 @@ def write_folder(
         with input_errors(out, "written"):
             config.save_pretrained(folder)
             processor.save_pretrained(folder)
-        check_splitting(folder, prompt)
+        if prompt is not None:
+            check_splitting(folder, prompt)
         with input_errors(out, "written"):
             write_weights(folder, pieces, sources)
 

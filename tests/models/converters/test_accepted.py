@@ -31,6 +31,7 @@ from tests.models.converters.official_models import (
     weights,
 )
 from tests.support import official_files as files
+from tests.support.versions import since
 
 
 @for_every_model
@@ -160,6 +161,7 @@ def test_text_after_an_image_is_split_as_if_it_stood_alone(official: OfficialMod
     assert before[0] == after[0] == 3  # the space in front of every piece
 
 
+@since("5.17", "these names of BEiT")
 @for_model("limber")
 def test_beits_are_published_with_older_names(official: OfficialModel) -> None:
     names = load_file(official.path("beit") / "model.safetensors")

@@ -39,6 +39,22 @@ def check_available(spec: ModelSpec, settings: Settings) -> None:
         look_up(spec.adapter)
 
 
+def configuration(spec: ModelSpec, cache: Path, settings: Settings) -> Path:
+    """A folder or file with the model's configuration, without downloading weights.
+
+    Raises:
+        InputError: there is none.
+    """
+    if spec.config is not None and spec.config.is_file():
+        return spec.config
+    if not isinstance(spec.source, Hub):
+        return spec.folder(cache, settings)
+    folder = look_up(spec.source)
+    if not (folder / "config.json").is_file() and is_adapter(folder):
+        return configuration(_with_base(spec, folder), cache, settings)
+    return folder
+
+
 def fetch_files(spec: ModelSpec, cache: Path, settings: Settings) -> tuple[ModelSpec, Path, Path | None]:
     """The checked files of a model, which are downloaded or assembled first if necessary.
 

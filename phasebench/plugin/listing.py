@@ -123,11 +123,13 @@ def _plan_table(config: pytest.Config) -> Table:
 
 
 def _plan(spec: ModelSpec, settings: Settings) -> Plan:
+    from phasebench.files import cache_folder
     from phasebench.models.devices import plan_placement
     from phasebench.models.plan import plan
     from phasebench.models.sizes import empty_model
+    from phasebench.models.sources import configuration
 
-    config = _configuration(spec, settings)
+    config = configuration(spec, cache_folder(), settings)
     placement = plan_placement(config, settings)
     return plan(empty_model(config, remote_code=settings.remote_code), spec.visual, placement)
 
@@ -170,15 +172,3 @@ def _plan_rows(estimate: Plan, rate: float, images: int) -> Iterator[tuple[str, 
 
 def _billions(count: int) -> str:
     return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
-
-
-def _configuration(spec: ModelSpec, settings: Settings) -> Path:
-    """A folder or file with the model's config.json, without its weights if possible."""
-    from phasebench.files import cache_folder
-    from phasebench.models.hub import Hub, look_up
-
-    if spec.config is not None and spec.config.is_file():
-        return spec.config
-    if isinstance(spec.source, Hub):
-        return look_up(spec.source)
-    return spec.folder(cache_folder(), settings)

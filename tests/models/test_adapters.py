@@ -21,7 +21,7 @@ from phasebench.models.hub import Hub
 from phasebench.models.loading import LoadedModel, gradient_image, load
 from phasebench.models.named_models import ModelSpec, known_models
 from phasebench.models.resolution import resolve_models
-from phasebench.models.sources import check_available, fetch_files
+from phasebench.models.sources import check_available, configuration, fetch_files
 from phasebench.settings import Settings
 
 KNOWN = {spec.name: spec for spec in known_models()}
@@ -160,6 +160,7 @@ def test_an_adapter_on_the_hub_is_fetched_with_its_base(
     monkeypatch.setattr(hub, "_snapshot", lambda asked, *_: places[asked.repository])
     spec = resolved("owner/tuned")
     check_available(spec, Settings())
+    assert configuration(spec, folder, Settings()) == folder
     whole, *found = fetch_files(spec, folder, Settings())
     assert found == [folder, adapter]
     assert whole == ModelSpec("tuned", Hub("owner/base"), adapter=Hub("owner/tuned"))

@@ -6,6 +6,7 @@ passes the measurement to every case, and frees the model before the next one.
 
 from __future__ import annotations
 
+import logging
 import os
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", SYRUPY_WARNING)
     # phasebench checks what transformers warns about, or reports it itself.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of what the machine lacks when imported
     option = config.option
     if option.phasebench_cache:
         os.environ["PHASEBENCH_CACHE"] = str(option.phasebench_cache)

@@ -15,6 +15,7 @@ import pytest
 from phasebench.catalog import CURVES
 from phasebench.files import packaged_folder
 from phasebench.models.bundled.tiny import make_tiny_model
+from phasebench.plugin.snapshot import BaselineExtension
 from tests.plugin.test_against import change, shift
 from tests.support.pictures import write_pictures
 from tests.support.runs import DRIFT, FINDING, LATENCY, Run
@@ -224,3 +225,13 @@ def test_packaged_baselines_are_read_but_never_written(
     assert file_contents(packaged) == before
     assert [p.name for p in (pytester.path / "baselines").rglob("*.json")] == ["inter.json"]
     assert run().ret == 0
+
+
+def test_syrupy_before_7_does_not_warn_of_where_a_file_is(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks the test's location instead of the extension, whether a file belongs to a test."""
+    monkeypatch.setattr(BaselineExtension, "matches_test_location", lambda **_: False)
+    result = run("-W", "error::UserWarning", "-m", "drift", "--snapshot-update")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*snapshots generated*"])

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 from phasebench.errors import InputError
+
+MESSAGES = (
+    "out of memory",  # CUDA's allocator and runtime, HIP, XPU, MPS
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # what cuBLAS reports if there is no room for its workspace
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "can't allocate memory",  # on a CPU
+    "not enough memory",  # on a CPU, on Windows
+)
+"""What errors without a class of their own say, if memory ran out."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that main memory or a device's memory ran out."""
-    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
 
 
 def out_of_memory_error(model: str, error: BaseException) -> InputError:

@@ -59,9 +59,7 @@ def plan_placement(folder: Path, settings: Settings) -> Placement:
             devices in several processes.
     """
     device = pick_device(settings.device)
-    dtype = pick_dtype(settings.dtype, device)
-    if settings.dtype == "auto" and quantization_of(folder):
-        dtype = saved_dtype(folder) or dtype  # several libraries compute in no other
+    dtype = pick_dtype(settings.dtype, device, folder)
     memory = parse_memory(settings.max_memory) if settings.max_memory else None
     spread = memory is not None
     if not spread and settings.device == "auto" and device.type == "cuda":
@@ -117,12 +115,19 @@ def _process_device(accelerator: torch.device) -> torch.device:
     return torch.device(accelerator.type, number)
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype called ``name``; ``auto`` is float32 on the CPU and bfloat16 elsewhere."""
-    if name == "auto":
-        name = "float32" if device.type == "cpu" else "bfloat16"
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
+def pick_dtype(name: str, device: torch.device, folder: Path | None = None) -> torch.dtype:
+    """The torch dtype called ``name``.
+
+    ``auto`` is the one in which the checkpoint in ``folder`` is saved if that has 16 bits or the weights are
+    quantized; otherwise it is float32 on the CPU and bfloat16 elsewhere.
+    """
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    saved = saved_dtype(folder) if folder is not None else None
+    if folder is not None and saved is not None and (saved.itemsize == 2 or quantization_of(folder)):
+        return saved
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def _is_size(text: str) -> bool:

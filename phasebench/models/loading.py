@@ -27,7 +27,7 @@ from phasebench.models.checks import (
     weight_files,
 )
 from phasebench.models.converters import register_for
-from phasebench.models.devices import plan_placement
+from phasebench.models.devices import Placement, pick_dtype, plan_placement
 from phasebench.models.identity import PendingDigest
 from phasebench.models.memory import is_out_of_memory, out_of_memory_error
 from phasebench.models.named_models import DEFAULT_PROMPT, ModelSpec
@@ -205,7 +205,7 @@ def load(
         identity = pending.result()
     if adapter:
         model = merge(model, adapter)
-    notes = _unread_note(folder, weights) + expansion_note(folder, model)
+    notes = _unread_note(folder, weights) + expansion_note(folder, model) + _dtype_note(placement, settings)
     if image_token is not None:
         set_image_token(model, image_token)
         notes += (f"the image token is not in config.json, so taken from the tokenizer: {image_token}",)
@@ -265,6 +265,13 @@ def _with_fitting_processor(
 def _size(files: Sequence[Path]) -> str:
     size = sum(path.stat().st_size for path in files)
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _dtype_note(placement: Placement, settings: Settings) -> tuple[str, ...]:
+    """A note if the precision is the checkpoint's and not the device's usual one."""
+    if settings.dtype != "auto" or placement.dtype is pick_dtype("auto", placement.device):
+        return ()
+    return (f"computed in {str(placement.dtype)[6:]}, in which the checkpoint is saved",)
 
 
 def _unread_note(folder: Path, weights: Sequence[Path]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from torch import nn
 from phasebench.errors import InputError
 from phasebench.models.anatomy.parts import find_layers, is_encoder_decoder, output_head, sequence_model
 from phasebench.models.devices import Placement
-from phasebench.models.sizes import parameters
+from phasebench.models.sizes import available_memory, parameters
 
 TEXT_TOKENS = 24
 """Assumed number of text tokens in a prompt."""
@@ -144,12 +144,26 @@ def _bytes_by_device(model: Any, placement: Placement) -> dict[str, int]:
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second on ``device``: the fastest of a series of growing matrix products."""
+    _product_seconds(MATRIX_SIDE, device, dtype)  # the first product pays for the start of the device
     fastest, side, start = 0.0, MATRIX_SIDE, time.perf_counter()
     while time.perf_counter() - start < SECONDS:
-        matrix = torch.rand(side, side, device=device, dtype=dtype)
-        product_start = time.perf_counter()
-        product = matrix @ matrix
-        product[0, 0].item()  # waits for an accelerator
-        fastest = max(fastest, 2.0 * side**3 / (time.perf_counter() - product_start))
+        fastest = max(fastest, 2.0 * side**3 / _product_seconds(side, device, dtype))
         side *= 2
     return fastest
+
+
+def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> float:
+    matrix = torch.rand(side, side, device=device, dtype=dtype)
+    start = time.perf_counter()
+    (matrix @ matrix)[0, 0].item()  # waits for an accelerator
+    return time.perf_counter() - start
+
+
+def free_bytes(device: str) -> int | None:
+    """The memory that is free on a device, ``cpu`` or ``cuda:0``; None if that is not known (``disk``)."""
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return available_memory()
+    if kind == "cuda" or kind.isdigit():  # accelerate names accelerators by number
+        return int(torch.cuda.mem_get_info(int(number or (kind if kind.isdigit() else 0)))[0])
+    return None

@@ -29,7 +29,7 @@ TYPE_NAME = re.compile(r"(?P<kind>Float|Int|UInt)(?P<bits>\d+)")
 
 def quantization_of(folder: Path) -> Mapping[str, Any] | None:
     """The ``quantization_config`` of a checkpoint or of its language model; None for plain weights."""
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json" if folder.is_dir() else folder)
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     return next((part["quantization_config"] for part in parts if part.get("quantization_config")), None)
 
@@ -50,8 +50,11 @@ def check_method(folder: Path) -> None:
 
 
 def saved_dtype(folder: Path) -> torch.dtype | None:
-    """The dtype that a checkpoint's configuration gives, beside that of its quantized weights; or None."""
-    config = read_json(folder / "config.json")
+    """The dtype that a checkpoint's configuration gives, beside that of its quantized weights; or None.
+
+    ``folder`` may also be a configuration file.
+    """
+    config = read_json(folder / "config.json" if folder.is_dir() else folder)
     for part in (config, config.get("text_config") or {}):
         dtype = getattr(torch, str(part.get("dtype", part.get("torch_dtype"))), None)
         if isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1:

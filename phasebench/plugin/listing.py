@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from phasebench.plugin.run import run_of
 from phasebench.settings import DEFAULT_MODELS, with_option
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -98,21 +100,20 @@ def _plan_table(config: pytest.Config) -> Table:
     """An estimate of what measuring the chosen models takes."""
     from rich.table import Table
 
-    from phasebench.models.devices import pick_device, pick_dtype
+    from phasebench.models.devices import pick_device
     from phasebench.models.plan import speed
     from phasebench.models.resolution import resolve_models
 
     settings = run_of(config).settings
-    device = pick_device(settings.device)
-    dtype = pick_dtype(settings.dtype, device)
+    device, rate_of = pick_device(settings.device), cache(speed)
     with usage("--model "):
         specs = resolve_models(config.option.model or DEFAULT_MODELS, named.models(config))
-    rate = speed(device, dtype)
     table = Table(box=None, pad_edge=False, show_header=False)
     for spec in specs:
         began = time.perf_counter()
         with usage(f"--model {spec.name}: "):
-            estimate = _plan(spec, settings)
+            estimate, dtype = _plan(spec, settings)
+        rate = rate_of(device, dtype)
         seconds = time.perf_counter() - began
         table.add_row("model", spec.name, style="bold")
         for row in _plan_rows(estimate, rate, settings.images):
@@ -122,7 +123,8 @@ def _plan_table(config: pytest.Config) -> Table:
     return table
 
 
-def _plan(spec: ModelSpec, settings: Settings) -> Plan:
+def _plan(spec: ModelSpec, settings: Settings) -> tuple[Plan, torch.dtype]:
+    """The plan of a model, and the dtype in which it would be computed."""
     from phasebench.files import cache_folder
     from phasebench.models.devices import plan_placement
     from phasebench.models.plan import plan
@@ -131,7 +133,19 @@ def _plan(spec: ModelSpec, settings: Settings) -> Plan:
 
     config = configuration(spec, cache_folder(), settings)
     placement = plan_placement(config, settings)
-    return plan(empty_model(config, remote_code=settings.remote_code), spec.visual, placement)
+    model = empty_model(config, remote_code=settings.remote_code)
+    return plan(model, spec.visual, placement), placement.dtype
+
+
+def _placed(device: str, size: int) -> str:
+    """The bytes on a device, and whether they are more than is free there."""
+    from phasebench.models.plan import free_bytes
+    from phasebench.models.sizes import gibibytes
+
+    text, free = f"{device}: {gibibytes(size):.1f} GiB", free_bytes(device)
+    if free is None or size <= free:
+        return text
+    return f"{text}, more than the {gibibytes(free):.1f} GiB that are free (see --max-memory and --dtype)"
 
 
 def _plan_rows(estimate: Plan, rate: float, images: int) -> Iterator[tuple[str, str]]:
@@ -143,12 +157,7 @@ def _plan_rows(estimate: Plan, rate: float, images: int) -> Iterator[tuple[str, 
         f"{gibibytes(estimate.parameters * dtype.itemsize):.1f} GiB in {str(dtype)[6:]}" for dtype in DTYPES
     ]
     yield "parameters", f"{_billions(estimate.parameters)}: {', '.join(sizes)}"
-    yield (
-        "placed",
-        ", ".join(
-            f"{device}: {gibibytes(size):.1f} GiB" for device, size in estimate.bytes_by_device.items()
-        ),
-    )
+    yield "placed", ", ".join(_placed(device, size) for device, size in estimate.bytes_by_device.items())
     yield (
         "language model",
         f"{estimate.layers} layers of width {estimate.width}, vocabulary {estimate.vocabulary}",

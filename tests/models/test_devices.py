@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,16 @@ def test_devices_and_precisions() -> None:
     assert pick_dtype("float16", torch.device("cpu")) is torch.float16
     with pytest.raises(InputError, match=r"^device nonsense: "):
         pick_device("nonsense")
+
+
+@pytest.mark.parametrize("saved", ["float16", "bfloat16", "float32", None])
+def test_the_precision_is_that_of_a_checkpoint_with_16_bits(tmp_path: Path, saved: str | None) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"dtype": saved} if saved else {}))
+    has_16_bits = saved is not None and saved.endswith("16")
+    for device, usual in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        expected = getattr(torch, str(saved)) if has_16_bits else usual
+        assert pick_dtype("auto", torch.device(device), tmp_path) is expected
+    assert pick_dtype("float32", torch.device("cpu"), tmp_path) is torch.float32
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

@@ -6,6 +6,7 @@ nothing and keeps its own ``--model``.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Generator
 
 import pytest
@@ -57,7 +58,8 @@ def _register(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> 
     check_plugins(config)
     try:
         add_options(parser, html_taken=config.pluginmanager.has_plugin("html"))  # pytest-html's name
-    except ValueError as error:
+        parser.parse_known_args(args)  # before pytest 9.2 only this notices an option that is there twice
+    except (ValueError, argparse.ArgumentError) as error:
         remedy = "another plugin has an option of that name; leave it out with -p no:NAME"
         raise pytest.UsageError(f"--phasebench: {error}: {remedy}") from error
     settle_rootdir(config, parser, args)

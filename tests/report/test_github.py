@@ -186,7 +186,7 @@ def test_a_model_that_cannot_be_measured_is_an_error_and_comes_first_in_the_summ
     assert len([line for line in result.outlines if line.startswith("::error ")]) == 1
     (line,) = step.read_text().splitlines()
     assert line.startswith("### ❌ ")
-    assert "the processor refuses the prompt 'no image here'" in line
+    assert "the prompt 'no image here'" in line
     assert "see --prompt" in line
 
 

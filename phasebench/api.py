@@ -19,7 +19,7 @@ from phasebench.measurement.batches import ProgressUpdate
 from phasebench.models.anatomy.parts import image_token_id
 from phasebench.models.checks import check_image_token
 from phasebench.models.loading import LoadedModel, default_prompt, try_out
-from phasebench.settings import Settings
+from phasebench.settings import BatchSize, Settings
 
 Picture = Image.Image | Path | str
 Captions = str | Sequence[str]
@@ -45,7 +45,7 @@ def measure(
     captions: Iterable[Captions] | None = None,
     *,
     prompt: str | None = None,
-    batch_size: int | None = 1,
+    batch_size: BatchSize = None,
     lens_norm: bool = True,
     normed_last_layer: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -66,7 +66,8 @@ def measure(
             ``lift`` are NaN.
         prompt: a text in the form that the processor expects, with its image token; by default one image
             and 'Describe the image.' in the processor's chat template.
-        batch_size: the number of images per pass; None for as many as fit into memory.
+        batch_size: the number of images per pass; ``auto`` for as many as fit into memory; None for 1 on a
+            CPU and 8 on an accelerator.
         lens_norm: whether the LogitLens applies the final norm before the output head.
         normed_last_layer: whether similarity at layer L compares the states after the final norm, which
             transformers has in ``hidden_states[-1]``, instead of the last block's output.
@@ -83,8 +84,8 @@ def measure(
         if progress is not None:
             progress(update.images, update.total)
 
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size: give 1 or more, or None for as many as fit, not {batch_size!r}")
+    if batch_size not in (None, "auto") and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size: give 1 or more, or 'auto' for as many as fit, not {batch_size!r}")
     for name, choice in (("lens_norm", lens_norm), ("normed_last_layer", normed_last_layer)):
         if not isinstance(choice, bool):
             raise InputError(f"{name}: give True or False, not {choice!r}")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from phasebench.errors import InputError
 
 DEFAULT_MODELS = ("smol-llava", "smol-instructblip")
 DEFAULT_IMAGES = 400
 """The paper's number of images. A dataset with fewer images is measured whole."""
+
+
+BatchSize = int | Literal["auto"] | None
+"""A number of images per pass; ``auto`` for as many as fit; None for the device's usual number."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
-    batch_size: int | None = 1
-    """Images per pass; None for as many as fit."""
+    batch_size: BatchSize = None
+    """Images per pass."""
     lens_norm: bool = True
     normed_last_layer: bool = False
     """Whether similarity compares the last layer's states after the final norm."""

@@ -55,7 +55,7 @@ def test_each_process_of_a_launcher_measures_its_own_model(
 def test_findings_are_judged_without_pytest(tiny_llava: LoadedModel, samples: list[Sample]) -> None:
     images = [sample.path for sample in samples]
     model, processor, prompt = tiny_llava.model, tiny_llava.processor, tiny_llava.prompt
-    curves = phasebench.measure(model, processor, images, prompt=prompt, batch_size=None)
+    curves = phasebench.measure(model, processor, images, prompt=prompt, batch_size="auto")
     evidence = phasebench.Evidence(curves, {})
     verdicts = {name: finding.verdict(evidence) for name, finding in phasebench.FINDINGS.items()}
     assert verdicts["lens_recall_peak"].outcome is phasebench.Outcome.UNDECIDED
@@ -119,8 +119,8 @@ def test_wrong_arguments_are_named(tiny_llava: LoadedModel, samples: list[Sample
         ({"captions": "a"}, "captions: give a list with one entry per image, not a single text"),
         ({"captions": [None]}, "captions: give a text or a list of texts for image 0, not None"),
         ({"captions": [[3]]}, "captions: give a text or a list of texts for image 0"),
-        ({"batch_size": 0}, "batch_size: give 1 or more, or None for as many as fit, not 0"),
-        ({"batch_size": "auto"}, "batch_size: give 1 or more, or None for as many as fit, not 'auto'"),
+        ({"batch_size": 0}, "batch_size: give 1 or more, or 'auto' for as many as fit, not 0"),
+        ({"batch_size": "all"}, "batch_size: give 1 or more, or 'auto' for as many as fit, not 'all'"),
         ({"normed_last_layer": "on"}, "normed_last_layer: give True or False, not 'on'"),
         ({"lens_norm": "off"}, "lens_norm: give True or False, not 'off'"),
         ({"model": "folder"}, "model, processor: give a model and a processor with a tokenizer, not str and"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import torch
 from PIL.Image import Image
 
 from phasebench.datasets.sample import Sample
@@ -16,9 +17,12 @@ from phasebench.measurement.row_store import Store
 from phasebench.models.anatomy.adapter import Anatomy, Inputs, forward
 from phasebench.models.loading import LoadedModel
 from phasebench.models.memory import empty_caches, is_out_of_memory, out_of_memory_error
+from phasebench.settings import BatchSize
 
 TIMED_BATCHES = 8
 """Number of batches whose plain pass is timed too, each just before its instrumented pass."""
+ACCELERATOR_BATCH = 8
+"""Usual number of images per pass on an accelerator, which is slow at starting many small products."""
 MAX_BATCH = 64
 """Largest batch that is tried if the batch size is automatic."""
 PASS_ERRORS = (RuntimeError, ValueError, IndexError, TypeError)
@@ -65,7 +69,8 @@ class PassRunner:
         anatomy: the model's parts.
         store: the store of rows.
         choices: the choices of ``passes.watch``: ``lens_norm``, ``normed_last_layer``.
-        batch_limit: the largest number of images per pass since memory ran out; None if it has not.
+        batch_limit: the largest number of images per pass since memory ran out; None if it has not. It is
+            kept in the store, so that the next run with automatic batches finds their rows.
         halved_batches: the batch sizes that did not fit into memory.
         measured: the number of images that went through a pass so far.
         timed_batches: the number of batches whose plain pass was timed so far.
@@ -128,10 +133,11 @@ class PassRunner:
                 return names, self.keep(names, rows)
             self.halved_batches.append(len(images))
             self.batch_limit = len(images) // 2
-        half = len(images) // 2
-        first_names, first_rows = self._named_rows(images[:half], kind, timed=timed)
-        second_names, second_rows = self._named_rows(images[half:], kind, timed=timed)
-        return first_names + second_names, first_rows + second_rows
+            self.store.note_batch_limit(self.batch_limit)
+        limit = self.batch_limit
+        first_names, first_rows = self._named_rows(images[:limit], kind, timed=timed)
+        other_names, other_rows = self._named_rows(images[limit:], kind, timed=timed)
+        return first_names + other_names, first_rows + other_rows
 
     def _measure(self, inputs: Inputs, *, timed: bool) -> list[Row] | None:
         """The rows of one pass over a batch; None if memory runs out."""
@@ -176,25 +182,22 @@ def rows_of_batches(
         on_progress(ProgressUpdate(images, passes.measured - before, total, passes.store.trouble))
 
 
-def split_into_batches(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
-    """The samples in order, ``size`` at a time."""
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
+def split_into_batches(
+    samples: Sequence[Sample], size: BatchSize, device: torch.device
+) -> list[Sequence[Sample]]:
+    """The samples in order, ``size`` at a time.
 
-
-def largest_batch(loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sample]) -> int:
-    """The number of images that fit into one pass, found by doubling, at most ``MAX_BATCH``."""
-
-    def fits(images: int) -> bool:
-        pictures = [sample.open() for sample in samples[:images]]
-        try:
-            return run_if_it_fits(lambda: probed_pass(anatomy, loaded.inputs(pictures)), images) is not None
-        except PASS_ERRORS:  # the passes tell which image is refused
-            return False
-
-    size = 1
-    while 2 * size <= min(MAX_BATCH, len(samples)) and fits(2 * size):
-        size *= 2
-    return size
+    If the size is automatic, each batch has twice as many as the one before, up to ``MAX_BATCH``: those that
+    do not fit are halved by the passes.
+    """
+    batches, start = [], 0
+    count = 1 if size == "auto" else size or (1 if device.type == "cpu" else ACCELERATOR_BATCH)
+    while start < len(samples):
+        batches.append(samples[start : start + count])
+        start += count
+        if size == "auto":
+            count = min(2 * count, MAX_BATCH)
+    return batches
 
 
 def run_if_it_fits(work: Callable[[], Work], images: int) -> Work | None:

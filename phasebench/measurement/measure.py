@@ -13,12 +13,12 @@ from phasebench.errors import InputError, RefusedError, one_line
 from phasebench.measurement import controls, shards
 from phasebench.measurement.accumulate import ExampleImage, RowAccumulator, stack
 from phasebench.measurement.batches import (
+    ACCELERATOR_BATCH,
     PASS_ERRORS,
     OnProgress,
     PassRunner,
     ProgressUpdate,
     RefusedImages,
-    largest_batch,
     rows_of_batches,
     run_if_it_fits,
     split_into_batches,
@@ -145,10 +145,11 @@ def _measure(
     contents = {sample.id: sample.digest() for sample in samples}
     label = f"{loaded.name} on {dataset}"
     anatomy = _anatomy(loaded, samples, settings)
-    size = _batch_size(loaded, anatomy, samples, settings, label)
-    outcome = _self_test(loaded, anatomy, samples[:size])
+    batches = split_into_batches(samples, settings.batch_size, loaded.device)
+    if settings.shared:
+        shards.meet(label)
+    outcome = _self_test(loaded, anatomy, _tested(batches, samples))
     passes = _pass_runner(loaded, outcome.restrict(anatomy), settings, run_rows)
-    batches = split_into_batches(samples, size)
     if settings.shared:
         shards.share(passes, batches, on_progress, label)
     scorer = RecallScorer(loaded.processor.tokenizer, samples)
@@ -162,7 +163,7 @@ def _measure(
         **run_conditions(loaded, passes.anatomy, dataset, settings, accumulator.layouts),
         "data": digest(contents.values()),
         "images": len(samples),
-        "batch_size": min(size, passes.batch_limit or size),
+        "batch_size": min(max(map(len, batches)), passes.batch_limit or len(samples)),
         **({"unmeasured": outcome.unmeasured} if outcome.unmeasured else {}),
     }
     return Measurement(
@@ -199,12 +200,9 @@ def _anatomy(loaded: LoadedModel, samples: Sequence[Sample], settings: Settings)
     return anatomy
 
 
-def _batch_size(
-    loaded: LoadedModel, anatomy: Anatomy, samples: Sequence[Sample], settings: Settings, label: str
-) -> int:
-    """The number of images per pass: the setting, or as many as fit; the same in all processes of a run."""
-    size = settings.batch_size or largest_batch(loaded, anatomy, samples)
-    return shards.common_batch_size(size, label) if settings.shared else size
+def _tested(batches: Sequence[Sequence[Sample]], samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The images of the self-test: as many as a batch has, of growing batches a usual number."""
+    return samples[: min(max(map(len, batches)), max(len(batches[0]), ACCELERATOR_BATCH))]
 
 
 def _self_test(loaded: LoadedModel, anatomy: Anatomy, batch: Sequence[Sample]) -> SelfTest:
@@ -231,7 +229,8 @@ def _pass_runner(
     about = row_conditions(loaded, anatomy, settings)
     store = Store(root, about, fresh=settings.fresh, carry=settings.shared, run_rows=run_rows)
     choices = {"lens_norm": settings.lens_norm, "normed_last_layer": settings.normed_last_layer}
-    return PassRunner(loaded, anatomy, store, choices)
+    limit = store.batch_limit() if settings.batch_size == "auto" else None
+    return PassRunner(loaded, anatomy, store, choices, batch_limit=limit)
 
 
 def _controls(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from phasebench.measurement.row_key import hashed
 
 ABOUT = "about.json"
 """Name of the file in a folder that describes the conditions of its rows."""
+LIMIT = "batch-limit.txt"
+"""Name of the file that has the largest number of images per pass for which memory sufficed."""
 
 
 class Store:
@@ -68,6 +71,21 @@ class Store:
         self._carry = carry
         self._in_memory: dict[str, bytes] = {}
         self._run_rows = set() if run_rows is None else run_rows
+
+    def batch_limit(self) -> int | None:
+        """The largest number of images per pass for which memory sufficed in earlier runs; None if in all."""
+        if self.folder is None or self._fresh:
+            return None
+        try:
+            return int((self.folder / LIMIT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def note_batch_limit(self, limit: int) -> None:
+        """Keep the limit for the next run."""
+        if self.folder is not None:
+            with suppress(OSError):
+                write_whole(self.folder / LIMIT, f"{limit}\n".encode())
 
     def read_batch(self, names: Sequence[str]) -> list[Row] | None:
         """The rows with these names; None if any of them is missing or damaged."""

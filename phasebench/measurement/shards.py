@@ -44,14 +44,13 @@ class Share(NamedTuple):
     remedy: str
 
 
-def common_batch_size(size: int, label: str) -> int:
-    """The smallest ``size`` of all processes, because all must make the same batches.
+def meet(label: str) -> None:
+    """Wait until all processes begin the measurement called ``label``.
 
     Raises:
         InputError: another process measures something else, or is gone.
     """
-    sizes: list[int] = _gather_everywhere(label, size)
-    return min(sizes)
+    _gather_everywhere(label, None)
 
 
 def share(

@@ -16,7 +16,14 @@ from phasebench import processes
 from phasebench.errors import InputError, did_you_mean
 from phasebench.files import store_folder
 from phasebench.report.outputs import OUTPUTS
-from phasebench.settings import DEFAULT_IMAGES, DEFAULT_MODELS, BaselineMode, Settings, with_option
+from phasebench.settings import (
+    DEFAULT_IMAGES,
+    DEFAULT_MODELS,
+    BaselineMode,
+    BatchSize,
+    Settings,
+    with_option,
+)
 
 DEFAULT_DATASETS = ("scenes", "scene-pairs", "photos")
 HELP_TITLE = "phasebench"
@@ -92,9 +99,8 @@ def add_options(parser: pytest.Parser, *, html_taken: bool) -> None:
     add(
         "--batch-size",
         type=_batch_size,
-        default=1,
         metavar="B",
-        help="Images per forward pass (default 1), or auto for as many as fit.",
+        help="Images per pass (default: 1 on a CPU, 8 on an accelerator), or auto for as many as fit.",
     )
     add(
         "--max-memory",
@@ -240,8 +246,8 @@ def _effect(text: str) -> float:
     return value
 
 
-def _batch_size(text: str) -> int | None:
-    return None if text == "auto" else _positive(text)
+def _batch_size(text: str) -> BatchSize:
+    return "auto" if text == "auto" else _positive(text)
 
 
 def parsed_mode(option: argparse.Namespace) -> BaselineMode:

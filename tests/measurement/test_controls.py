@@ -17,7 +17,7 @@ from phasebench.errors import InputError
 from phasebench.measurement import batches as measuring
 from phasebench.measurement import controls
 from phasebench.measurement import measure as running
-from phasebench.measurement.batches import PassRunner, ProgressUpdate, largest_batch
+from phasebench.measurement.batches import PassRunner, ProgressUpdate
 from phasebench.measurement.controls import (
     _full_attention,
     _with_caption,
@@ -168,41 +168,6 @@ def test_recall_is_measured_against_own_and_other_captions(tiny: LoadedModel, sa
     own, other, lift = (curves.array(name) for name in ("recall", "recall_other", "lift"))
     assert np.allclose(lift, own - other)
     assert ((own >= 0) & (own <= 1)).all()
-
-
-@pytest.mark.parametrize(("fitting", "expected"), [(64, 4), (3, 2), (1, 1)])
-def test_the_largest_batch_is_searched_by_doubling(
-    tiny_llava: LoadedModel,
-    samples: list[Sample],
-    monkeypatch: pytest.MonkeyPatch,
-    fitting: int,
-    expected: int,
-) -> None:
-    sizes: list[int] = []
-
-    def measured(_: Anatomy, inputs: dict[str, torch.Tensor], **__: Any) -> list[Any]:
-        sizes.append(len(inputs["input_ids"]))
-        if sizes[-1] > fitting:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return []
-
-    monkeypatch.setattr(measuring, "probed_pass", measured)
-    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
-    assert largest_batch(tiny_llava, anatomy, [*samples, *samples][:5]) == expected
-    assert sizes == [size for size in (2, 4) if size <= 2 * expected]
-
-
-def test_an_error_that_is_not_about_memory_is_left_to_the_pass_that_measures(
-    tiny_llava: LoadedModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any, **__: Any) -> list[Any]:
-        raise RuntimeError("shape mismatch")
-
-    anatomy = dissect(tiny_llava.model, tiny_llava.inputs([samples[0].open()]))
-    monkeypatch.setattr(measuring, "probed_pass", broken)
-    assert largest_batch(tiny_llava, anatomy, samples) == 1
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        run(tiny_llava, samples)
 
 
 def test_impossible_controls_are_refused_before_anything_is_measured(

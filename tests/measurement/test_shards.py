@@ -165,7 +165,7 @@ from phasebench.errors import InputError
 from phasebench.measurement import shards
 label = ["old on pics", "new on pics"][int(os.environ["RANK"])]
 try:
-    shards.common_batch_size(4, label)
+    shards.meet(label)
 except InputError as error:
     print(error)
 """

@@ -54,7 +54,7 @@ def speedups(rounds: int = ROUNDS) -> list[float]:
     batches = [[scene] for scene in bundled_scenes(cache_folder())[:IMAGES]]
     passes, quotients = llava_passes(), []
     passes.rows(batches[0])
-    shards.common_batch_size(1, "llava")  # joins the group
+    shards.meet("llava")  # joins the group
     for _ in range(rounds):
         distributed.barrier()
         _forget_rows(passes)

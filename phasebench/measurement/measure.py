@@ -23,6 +23,7 @@ from phasebench.measurement.batches import (
     run_if_it_fits,
     split_into_batches,
 )
+from phasebench.measurement.compiled import NOTE, is_compiled, uncompiled
 from phasebench.measurement.conditions import row_conditions, run_conditions
 from phasebench.measurement.passes import Row
 from phasebench.measurement.patches import patches
@@ -117,7 +118,8 @@ def measure(
         if not rest:
             raise InputError(f"{loaded.name} refuses every image; {refused[0].message}", remedy="prompt")
         try:
-            measurement = _measure(loaded, dataset, rest, settings, on_progress, run_rows)
+            with uncompiled(loaded.model):
+                measurement = _measure(loaded, dataset, rest, settings, on_progress, run_rows)
         except RefusedImages as images:
             refused += [skip for sample in samples for skip in _refusals(sample, images.reasons)]
             continue
@@ -277,6 +279,8 @@ def _patches(loaded: LoadedModel, layouts: Sequence[Mapping[str, Any]]) -> dict[
 def _notes(passes: PassRunner) -> list[str]:
     """The events of the measurement that change no number, in words."""
     notes, store = list(passes.loaded.notes), passes.store
+    if is_compiled(passes.loaded.model):
+        notes.append(NOTE)
     if unused := passes.loaded.unused_weights:
         names = summary_of_names(unused)
         notes.append(f"{len(unused)} weights of the checkpoint are not used by the model: {names}")

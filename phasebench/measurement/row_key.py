@@ -45,6 +45,7 @@ NEUTRAL = {
     "phasebench.files": "only writes bytes",
     "phasebench.models.loading": "the checkpoint is in the key, the processor's tensors in the row's name",
     "phasebench.models.memory": "only recognises errors",
+    "phasebench.settings": "provides only a type",
     "phasebench.version": "in the key as a value",
 }
 """Imported modules that decide no number of a row -> the reason."""

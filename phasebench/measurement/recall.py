@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import regex
@@ -96,6 +96,18 @@ def _begin_words(entries: Sequence[str]) -> list[bool]:
     return marked if sum(marked) >= MARKED_SHARE * len(entries) else [True] * len(entries)
 
 
+class Decoded(NamedTuple):
+    """What one layer decodes.
+
+    Attributes:
+        ids: the token ids.
+        words: the words among them.
+    """
+
+    ids: set[int]
+    words: set[str]
+
+
 class Vocabulary:
     """A tokenizer's entries as words, and the tokens of the reference words.
 
@@ -111,9 +123,10 @@ class Vocabulary:
         self.whole: dict[str, int] = {}
         self.pieces: dict[str, int] = {}
 
-    def decode(self, token_ids: Iterable[int]) -> set[str]:
-        """The words among these token ids."""
-        return {self._words[i] for i in set(token_ids) if i < len(self._words)} - {""}
+    def decode(self, token_ids: Iterable[int]) -> Decoded:
+        """These token ids and the words among them."""
+        ids = set(token_ids)
+        return Decoded(ids, {self._words[i] for i in ids if i < len(self._words)} - {""})
 
     def learn(self, tokenizer: Any, reference: Iterable[str]) -> None:
         """Look up the tokens of the reference words within a sentence."""
@@ -126,22 +139,22 @@ class Vocabulary:
             elif with_letters and len(texts[with_letters[0]]) >= PIECE_LETTERS:
                 self.pieces[word] = with_letters[0]
 
-    def count_hits(self, token_ids: Sequence[int], reference: Collection[str]) -> tuple[int, int]:
+    def count_hits(self, decoded: Decoded, reference: Collection[str]) -> tuple[int, int]:
         """How many reference words were decoded whole or by their first piece, and how many whole."""
-        decoded, ids = self.decode(token_ids), set(token_ids)
-        whole = {word for word in reference if word in decoded or self.whole.get(word, -1) in ids}
+        ids, words = decoded
+        whole = {word for word in reference if word in words or self.whole.get(word, -1) in ids}
         by_piece = {word for word in reference if self.pieces.get(word, -1) in ids}
         return len(whole | by_piece), len(whole)
 
 
-def recall(vocabulary: Vocabulary, tokens_LP: Sequence[Sequence[int]], reference: Collection[str]) -> Array:
+def recall(vocabulary: Vocabulary, layers: Sequence[Decoded], reference: Collection[str]) -> Array:
     """The shares of reference words that are hits, and that are hit whole, at each layer [2, L + 1].
 
     NaN without reference words.
     """
     if not reference:
-        return np.full((2, len(tokens_LP)), np.nan)
-    hits = np.array([vocabulary.count_hits(ids, reference) for ids in tokens_LP], dtype=np.float64)
+        return np.full((2, len(layers)), np.nan)
+    hits = np.array([vocabulary.count_hits(decoded, reference) for decoded in layers], dtype=np.float64)
     return hits.T / len(reference)
 
 
@@ -204,5 +217,5 @@ class RecallScorer:
         """``recall`` of each collection of reference words [2, L + 1]; NaN if the lens is not measured."""
         if not row.tokens.size:
             return [np.full((2, len(row.curves["inter"])), np.nan) for _ in references]
-        tokens_LP = row.tokens.tolist()
-        return [recall(self.vocabulary, tokens_LP, reference) for reference in references]
+        layers = [self.vocabulary.decode(ids) for ids in row.tokens.tolist()]
+        return [recall(self.vocabulary, layers, reference) for reference in references]

@@ -79,16 +79,16 @@ def vocabulary() -> Vocabulary:
 
 
 def test_a_word_is_hit_whole_or_by_its_first_piece(vocabulary: Vocabulary) -> None:
-    assert vocabulary.count_hits([1], {"cat", "dog"}) == (1, 1)
-    assert vocabulary.count_hits([7, 2], {"cat", "dog"}) == (2, 2)
-    assert vocabulary.count_hits([3], {"umbrella"}) == (1, 0)
-    assert vocabulary.count_hits([4], {"umbrella"}) == (0, 0)
-    assert vocabulary.count_hits([0, 6], {"cat"}) == (0, 0)
+    assert vocabulary.count_hits(vocabulary.decode([1]), {"cat", "dog"}) == (1, 1)
+    assert vocabulary.count_hits(vocabulary.decode([7, 2]), {"cat", "dog"}) == (2, 2)
+    assert vocabulary.count_hits(vocabulary.decode([3]), {"umbrella"}) == (1, 0)
+    assert vocabulary.count_hits(vocabulary.decode([4]), {"umbrella"}) == (0, 0)
+    assert vocabulary.count_hits(vocabulary.decode([0, 6]), {"cat"}) == (0, 0)
 
 
 def test_a_token_that_continues_a_word_is_no_word(vocabulary: Vocabulary) -> None:
     """``Cat`` without the mark of a word's start is the end of ``bobCat``."""
-    assert vocabulary.count_hits([5], {"cat"}) == (0, 0)
+    assert vocabulary.count_hits(vocabulary.decode([5]), {"cat"}) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_one_entry_with_a_mark_makes_no_marked_vocabulary() -> None:
 
 def test_recall_is_the_share_of_reference_words_per_layer(vocabulary: Vocabulary) -> None:
     tokens = [[0, 0], [1, 1], [1, 3]]
-    hits, whole = recall(vocabulary, tokens, {"cat", "umbrella"}).tolist()
+    hits, whole = recall(vocabulary, list(map(vocabulary.decode, tokens)), {"cat", "umbrella"}).tolist()
     assert hits == [0, 0.5, 1]
     assert whole == [0, 0.5, 0.5]
 
 
 def test_recall_without_reference_words_is_nan(vocabulary: Vocabulary) -> None:
-    assert np.isnan(recall(vocabulary, [[1]], set())).all()
-    assert math.isnan(recall(vocabulary, [[1]], ())[0, 0])
+    assert np.isnan(recall(vocabulary, [vocabulary.decode([1])], set())).all()
+    assert math.isnan(recall(vocabulary, [vocabulary.decode([1])], ())[0, 0])
 
 
 def test_the_first_piece_is_looked_up_in_the_real_tokenizer(tiny_llava: LoadedModel) -> None:
@@ -184,5 +184,5 @@ def test_letters_beyond_ascii_are_decoded() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
     texts = [token_text(tokenizer, token) for token in tokenizer.convert_ids_to_tokens([0, 1])]
     assert texts == ["café", "cat"]
-    assert Vocabulary(entry_words(["Ġx", "Ġy"], texts)).decode([0, 1]) == {"café", "cat"}
+    assert Vocabulary(entry_words(["Ġx", "Ġy"], texts)).decode([0, 1]).words == {"café", "cat"}
     assert token_text(tokenizer, None) == ""

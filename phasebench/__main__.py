@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed_arguments = parser.parse_args(arguments)
     # phasebench checks or reports by itself whatever transformers would warn about.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of what the machine lacks when imported
     return int(parsed_arguments.run(parsed_arguments))
 
 

@@ -76,6 +76,24 @@ def _check_tokenizer_model(folder: Path) -> None:
         )
 
 
+def check_no_llava(folder: Path) -> None:
+    """Check that a folder, whole or with low-rank weights, is not in the layout of LLaVA's own program.
+
+    Raises:
+        InputError: it is; the message has the command that converts it.
+    """
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    if ORIGINAL_LLAVA in config and not {"text_config", "vision_config"} & config.keys():
+        has_weights = any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+        base = "" if has_weights else "--language-model LLAMA "
+        raise InputError(
+            f"{path} is of LLaVA's own program ({ORIGINAL_LLAVA}), and transformers would build a model of "
+            f"other sizes from it; convert it: python -m phasebench convert llava --checkpoint {folder} "
+            f"{base}--clip CLIP --out OUT, or give a checkpoint of llava-hf on the hub"
+        )
+
+
 def check_config(folder: Path, settings: Settings) -> None:
     """Check that the configuration is transformers' own, and requires no forbidden code of the checkpoint.
 
@@ -83,13 +101,8 @@ def check_config(folder: Path, settings: Settings) -> None:
         InputError: it is another program's, or requires Python code of the checkpoint.
     """
     path = folder / "config.json"
+    check_no_llava(folder)
     config = read_json(path)
-    if ORIGINAL_LLAVA in config and not {"text_config", "vision_config"} & config.keys():
-        raise InputError(
-            f"{path} is of LLaVA's own program ({ORIGINAL_LLAVA}), and transformers would build a model of "
-            f"other sizes from it; convert it: python -m phasebench convert llava --checkpoint {folder} "
-            "--clip CLIP --out OUT, or give a checkpoint of llava-hf on the hub"
-        )
     if config.get("auto_map") and not settings.remote_code:
         raise InputError(f"{path} requires Python code of the checkpoint (auto_map)", remedy="remote_code")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasebench.errors import InputError
+from phasebench.errors import InputError, one_line
 from phasebench.settings import Settings
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
@@ -86,6 +86,7 @@ def _hub_errors(hub: Hub) -> Iterator[None]:
         ) from error
     except Exception as error:  # the errors of the hub's HTTP library are not part of its interface
         raise InputError(
-            f"{hub} is not in the local cache, the hub cannot be reached ({type(error).__name__}: {error}), "
+            f"{hub} is not in the local cache, the hub cannot be reached "
+            f"({type(error).__name__}: {one_line(error)}), "
             "and there is no such folder; download it elsewhere and give NAME=FOLDER"
         ) from error

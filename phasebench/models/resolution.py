@@ -11,7 +11,7 @@ from phasebench.errors import InputError, did_you_mean
 from phasebench.files import SAFE_IN_NAMES
 from phasebench.models.adapters import CONFIG as ADAPTER_CONFIG
 from phasebench.models.adapters import is_adapter
-from phasebench.models.checks import read_json
+from phasebench.models.checks import check_no_llava, read_json
 from phasebench.models.hub import Hub
 from phasebench.models.incomplete import check_contents, no_weights
 from phasebench.models.named_models import ModelSpec, Source
@@ -120,6 +120,7 @@ def base_of_adapter(folder: Path, known: Mapping[str, ModelSpec]) -> ModelSpec:
     Raises:
         InputError: it names none, or one that is not here.
     """
+    check_no_llava(folder)
     config = read_json(folder / ADAPTER_CONFIG)
     base, revision = (str(config.get(key) or "") for key in ("base_model_name_or_path", "revision"))
     advice = f"give BASE+{folder}"

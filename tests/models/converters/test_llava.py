@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from phasebench.models.checks import check_folder
 from phasebench.models.converters import llava
 from phasebench.models.loading import load
 from phasebench.models.named_models import ModelSpec
+from phasebench.models.resolution import resolve_models
+from phasebench.models.sources import check_available
 from phasebench.settings import Settings
 
 if TYPE_CHECKING:
@@ -249,3 +252,18 @@ def test_unconverted_the_command_is_named_and_works(files: Files, capsys: pytest
     words = command.replace("CLIP", str(files.clip)).replace("OUT", str(files.out)).split()[3:]
     assert main(words) == 0
     assert f"--model llava={files.out}" in capsys.readouterr().out
+
+
+def check_all(arguments: list[str]) -> None:
+    """What ``--model`` checks before anything is loaded."""
+    for spec in resolve_models(arguments, {}):
+        check_available(spec, Settings())
+
+
+@pytest.mark.parametrize("beside", ["adapter_config.json", "mm_projector.bin"])
+def test_unconverted_parts_of_a_model_name_the_command_too(files: Files, beside: str) -> None:
+    """Not the base of an adapter, which is a language model alone."""
+    (files.checkpoint / beside).write_text('{"base_model_name_or_path": "lmsys/vicuna-7b-v1.5"}')
+    command = f"convert llava --checkpoint {files.checkpoint} --language-model LLAMA --clip CLIP --out OUT"
+    with pytest.raises(InputError, match=re.escape(command)):
+        check_all([str(files.checkpoint)])

@@ -133,7 +133,7 @@ def _logits(head: nn.Linear, rows_PD: Tensor) -> Tensor:
     weight_VD, bias_V = head.weight, head.bias
     if weight_VD.dtype.itemsize >= torch.float32.itemsize:
         return F.linear(rows_PD, weight_VD, bias_V)
-    if rows_PD.device.type == "cuda":  # the products are in 16 bits, their sums in 32 all along
+    if rows_PD.device.type == "cuda" and torch.version.cuda:  # products in 16 bits, their sums in 32
         logits_PV = torch.mm(rows_PD, weight_VD.T, out_dtype=torch.float32)
     else:
         logits_PV = F.linear(rows_PD.float(), weight_VD.float())

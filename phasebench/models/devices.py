@@ -40,11 +40,13 @@ class Placement:
     def load_options(self, cache: Path) -> dict[str, Any]:
         """Arguments for ``from_pretrained``.
 
+        An accelerator gets each tensor as it is read, so that main memory never has a copy of all.
+
         Weights on disk are named after their parameters and read in every pass. So each model gets an offload
         folder of its own, which lives as long as the process.
         """
         if not self.spread:
-            return {}
+            return {} if self.device.type == "cpu" else {"device_map": {"": self.device}}
         (cache / "offload").mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(dir=cache / "offload")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)  # also when loading fails

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
@@ -19,6 +18,7 @@ from phasebench.models.anatomy.attention_watch import is_watchable
 from phasebench.models.checks import ADAPTER, read_json, summary_of_names, weight_files
 from phasebench.models.devices import Placement
 from phasebench.models.incomplete import unwrap_command
+from phasebench.models.memory import is_out_of_memory
 from phasebench.models.quantization import check_method, quantization_of, warn_once
 from phasebench.models.sizes import check_main_memory
 from phasebench.models.stored_weights import check_not_quantized, stored_weights
@@ -49,13 +49,7 @@ def load_weights(
     model = model.eval().requires_grad_(requires_grad=False)
     if placement.spread:
         weakref.finalize(model, shutil.rmtree, options["offload_folder"], ignore_errors=True)
-        return model, unused
-    try:
-        return model.to(placement.device), unused
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise InputError(
-            f"{folder} does not fit on {placement.device}: {error}", remedy="max_memory"
-        ) from error
+    return model, unused
 
 
 def _check_on_meta(folder: Path, placement: Placement, settings: Settings) -> None:
@@ -65,7 +59,7 @@ def _check_on_meta(folder: Path, placement: Placement, settings: Settings) -> No
     stored = stored_weights(files)
     check_not_quantized(folder, stored, info["unexpected_keys"], (name for name, _ in empty.named_buffers()))
     _check_weights(folder, info, files)
-    if not placement.spread:
+    if not placement.spread and placement.device.type == "cpu":
         check_main_memory(folder, empty)
 
 
@@ -86,8 +80,12 @@ def _from_pretrained(
                 **_watchable_config(folder, settings),
                 **options,
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, MemoryError, RuntimeError, SafetensorError) as error:
         reason = one_line(error)
+        if is_out_of_memory(error):
+            raise InputError(
+                f"{folder} does not fit on {placement.device}: {reason}", remedy="max_memory"
+            ) from error
         if isinstance(error, ModuleNotFoundError) and error.name:
             reason = f"it needs pip install {error.name.partition('.')[0]}"
         if reason.startswith("Unrecognized configuration class"):  # transformers then lists all classes

@@ -57,6 +57,7 @@ def pretended_devices(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Within the ``with`` block, tensors can be moved to ``cuda:N``, and costs are counted by part."""
     native = F.scaled_dot_product_attention
     patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    patch.setattr(torch.version, "cuda", "pretended")
     patch.setattr(torch.cuda, "is_initialized", lambda: True)
     patch.setattr(torch.cuda, "get_device_name", lambda _=None: "pretended")
     patch.setattr(torch.accelerator, "synchronize", lambda _=None: COSTS.wait())

@@ -13,7 +13,7 @@ from PIL import Image
 from phasebench.errors import InputError
 from phasebench.models.anatomy.adapter import dissect
 from phasebench.models.anatomy.parts import precision
-from phasebench.models.devices import parse_memory, pick_device, pick_dtype
+from phasebench.models.devices import Placement, parse_memory, pick_device, pick_dtype
 from phasebench.models.loading import LoadedModel, try_out
 
 
@@ -75,6 +75,13 @@ def test_memory_that_runs_out_at_the_first_image_is_an_input_error(
     inputs = tiny_llava.inputs([Image.new("RGB", (64, 64))])
     with pytest.raises(InputError, match=r"^llava: memory runs out with one image: "):
         dissect(tiny_llava.model, inputs)
+
+
+def test_an_accelerator_gets_each_tensor_as_it_is_read(tmp_path: Path) -> None:
+    """Eight processes need not have eight copies of a model in main memory."""
+    device = torch.device("cuda", 3)
+    assert Placement(device, torch.bfloat16).load_options(tmp_path) == {"device_map": {"": device}}
+    assert Placement(torch.device("cpu"), torch.float32).load_options(tmp_path) == {}
 
 
 @pytest.mark.parametrize("text", ["20GiB", "gpu=3GiB", "0=", "cpu", "0=20potatoes"])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -432,10 +433,14 @@ def test_pickled_weights_of_the_hub_are_fetched_if_allowed(
 
 
 def test_a_model_that_does_not_fit_suggests_spreading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
+    native = LlavaForConditionalGeneration.from_pretrained
+
+    def full(*args: Any, **options: Any) -> Any:
+        if options.get("device_map") == "meta":
+            return native(*args, **options)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(LlavaForConditionalGeneration, "to", full)
+    monkeypatch.setattr(LlavaForConditionalGeneration, "from_pretrained", full)
     with pytest.raises(InputError, match=r"mine does not fit on cpu: CUDA out of memory$") as caught:
         load(ModelSpec("mine", folder), folder, Settings())
     assert caught.value.remedy == "max_memory"

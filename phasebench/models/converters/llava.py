@@ -171,8 +171,15 @@ def low_rank_update(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor, *, scale: f
 
 
 def _scale(folder: Path, rank: int) -> float:
-    """What peft multiplies a low-rank update by."""
+    """What peft multiplies a low-rank update by.
+
+    Raises:
+        InputError: it differs from weight to weight.
+    """
     config = read_json(folder / "adapter_config.json")
+    if config.get("alpha_pattern"):
+        path = folder / "adapter_config.json"
+        raise InputError(f"{path}: alpha_pattern is not read; merge it with LLaVA's program")
     return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -211,17 +218,10 @@ def _split(whole: Source, clip: Path) -> dict[str, Source]:
         return Source(whole.path, shapes, whole.read, whole.unused)
 
     tower, projector = part((TOWER,)), part(("model.mm_projector",))
-    others = {
-        name: shape
-        for name, shape in whole.shapes.items()
-        if name not in {**tower.shapes, **projector.shapes}
-    }
+    rest = whole.shapes.keys() - tower.shapes.keys() - projector.shapes.keys()
+    language = Source(whole.path, {name: whole.shapes[name] for name in rest}, whole.read, whole.unused)
     vision = {"checkpoint": tower} if tower.shapes else {"vision": _clip(clip)}
-    return {
-        "language": Source(whole.path, others, whole.read, whole.unused),
-        "projector": projector,
-        **vision,
-    }
+    return {"language": language, "projector": projector, **vision}
 
 
 def _clip(clip: Path) -> Source:

@@ -175,6 +175,18 @@ def test_low_rank_weights_are_merged(files: Files, tiny: Path, pictures: list[Im
         assert np.allclose(row.curves["total"], other.curves["total"], rtol=1e-2, equal_nan=True)
 
 
+def test_low_rank_weights_of_several_scales_are_refused(files: Files) -> None:
+    torch.save(files.projector, files.checkpoint / "non_lora_trainables.bin")
+    stem = "base_model.model.model.layers.0.self_attn.q_proj"
+    adapter = {f"{stem}.lora_A.weight": torch.ones(2, 64), f"{stem}.lora_B.weight": torch.ones(64, 2)}
+    save_file(adapter, files.checkpoint / "adapter_model.safetensors")
+    config = {"r": 2, "lora_alpha": 4, "alpha_pattern": {"q_proj": 8}}
+    (files.checkpoint / "adapter_config.json").write_text(json.dumps(config))
+    save_file(files.language, files.llama / "model.safetensors")
+    with pytest.raises(InputError, match="alpha_pattern is not read"):
+        files.convert(language_model=files.llama)
+
+
 def test_a_projector_of_one_layer(files: Files, pictures: list[Image.Image]) -> None:
     files.write_config(mm_projector_type="linear")
     weight, bias = torch.randn(64, 32), torch.randn(64)

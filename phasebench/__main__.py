@@ -15,7 +15,7 @@ COMMANDS = {
     "store": (store_command, "list the stored measurements, or delete old ones"),
     "calibrate": (calibrate, "measure the numerical noise in the curves, for the tolerances of drift"),
     "fetch": (fetch, "download the language model of the bundled models"),
-    "convert": (convert, "convert official files of MiniGPT-4, MiniGPT-v2 or LiMBeR into a standard folder"),
+    "convert": (convert, "convert files of the authors' own programs into a standard folder"),
 }
 
 

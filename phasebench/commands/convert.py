@@ -22,6 +22,10 @@ FILES = {
         "language-model": "folder with Llama-2-7B-chat in the Hugging Face layout",
         "checkpoint": "MiniGPT-v2's checkpoint, with its linear layer and low-rank weights",
     },
+    "blip2": {
+        "checkpoint": "LAVIS' blip2_pretrained_opt2.7b.pth or the one for 6.7B",
+        "language-model": "folder with OPT of that size in the Hugging Face layout",
+    },
     "instructblip": {
         "checkpoint": "LAVIS' instruct_blip_vicuna7b_trimmed.pth or the one for 13B",
         "language-model": "folder with Vicuna 1.1 of that size in the Hugging Face layout",
@@ -39,6 +43,7 @@ FILES = {
 }
 """Model -> the options of its converter, with their help."""
 OPTIONAL = {
+    "blip2": {"vit": "eva_vit_g.pth, unless the checkpoint has a vision encoder"},
     "instructblip": {"vit": "BLIP-2's eva_vit_g.pth, unless the checkpoint has a vision encoder"},
     "llava": {"language-model": "folder with the Llama that a projector or low-rank weights belong to"},
 }

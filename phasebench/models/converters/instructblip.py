@@ -58,13 +58,19 @@ def table(config: Any, entries: int, grid: int) -> list[Piece]:
     return pieces
 
 
-def read_sources(checkpoint: Path, vit: Path | None, depth: int) -> dict[str, Source]:
+def read_sources(checkpoint: Path, vit: Path | None, depth: int, ignored: str = UNUSED) -> dict[str, Source]:
     """The sources ``checkpoint`` and ``vit``; a checkpoint may have a vision encoder of its own.
+
+    Args:
+        checkpoint: LAVIS' file.
+        vit: the vision encoder's file.
+        depth: number of the vision encoder's blocks.
+        ignored: pattern of names in LAVIS' file that the model does not need.
 
     Raises:
         InputError: a file is missing, or there is no vision encoder.
     """
-    whole = pickle_source(checkpoint, section="model", unused=UNUSED)
+    whole = pickle_source(checkpoint, section="model", unused=ignored)
     own = {name: shape for name, shape in whole.shapes.items() if name.startswith(VISION)}
     rest = {name: shape for name, shape in whole.shapes.items() if name not in own}
     unused = parts.eva_unused_pattern(depth)
@@ -75,7 +81,7 @@ def read_sources(checkpoint: Path, vit: Path | None, depth: int) -> dict[str, So
         raise InputError(f"{checkpoint} has no vision encoder; name BLIP-2's eva_vit_g.pth with --vit")
     else:
         source = pickle_source(vit, unused=unused)
-    return {"checkpoint": Source(checkpoint, rest, whole.read, UNUSED), "vit": source}
+    return {"checkpoint": Source(checkpoint, rest, whole.read, ignored), "vit": source}
 
 
 def full_config(text: Any, image_token: int, qformer_entries: int) -> InstructBlipConfig:

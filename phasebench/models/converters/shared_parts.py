@@ -127,9 +127,12 @@ def language_config(folder: Path, model_type: str) -> Any:
     return config
 
 
-def language_source(folder: Path) -> Source:
-    """The weights in a Llama or GPT-J folder, from older and newer releases of transformers."""
-    return folder_source(folder, unused=LANGUAGE_UNUSED)
+def language_source(folder: Path, ignored: str = "") -> Source:
+    """The weights in a language model's folder, from older and newer releases of transformers.
+
+    ``ignored`` is a pattern of further names that the written model does not need.
+    """
+    return folder_source(folder, unused=f"{LANGUAGE_UNUSED}|{ignored}" if ignored else LANGUAGE_UNUSED)
 
 
 def language_pieces(

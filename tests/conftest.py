@@ -48,6 +48,11 @@ def _common_setup() -> None:
         if not module.name.startswith(NOT_IMPORTED):
             importlib.import_module(module.name)
     importlib.import_module("matplotlib.backends.backend_pdf")
+    for name in ("layout", "scatter", "heatmap"):  # plotly imports classes when they are used, and keeps some
+        importlib.import_module(f"plotly.graph_objs._{name}")
+        package = importlib.import_module(f"plotly.graph_objs.{name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     for name in ("blip_2", "llava_next", "opt", "t5"):  # those of the tiny-random models
         importlib.import_module(f"transformers.models.{name}.modeling_{name}")
     # Runs inside tests are not in CI.

@@ -76,6 +76,11 @@ def _check_tokenizer_model(folder: Path) -> None:
         )
 
 
+def has_whole_weights(folder: Path) -> bool:
+    """Whether a folder has files with the names of whole weights, not only those of a part or an adapter."""
+    return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
 def check_no_llava(folder: Path) -> None:
     """Check that a folder, whole or with low-rank weights, is not in the layout of LLaVA's own program.
 
@@ -85,8 +90,7 @@ def check_no_llava(folder: Path) -> None:
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}
     if ORIGINAL_LLAVA in config and not {"text_config", "vision_config"} & config.keys():
-        has_weights = any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
-        base = "" if has_weights else "--language-model LLAMA "
+        base = "" if has_whole_weights(folder) else "--language-model LLAMA "
         raise InputError(
             f"{path} is of LLaVA's own program ({ORIGINAL_LLAVA}), and transformers would build a model of "
             f"other sizes from it; convert it: python -m phasebench convert llava --checkpoint {folder} "
@@ -105,6 +109,11 @@ def check_config(folder: Path, settings: Settings) -> None:
     config = read_json(path)
     if config.get("auto_map") and not settings.remote_code:
         raise InputError(f"{path} requires Python code of the checkpoint (auto_map)", remedy="remote_code")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint's folder, or in a file; errors as for ``read_json``."""
+    return read_json(path / "config.json" if path.is_dir() else path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from phasebench.errors import InputError
 from phasebench.models.anatomy.parts import find_layers, precision, sequence_model
-from phasebench.models.checks import read_json
+from phasebench.models.checks import read_config
 
 METHOD = "quant_method"
 BITSANDBYTES = "bitsandbytes"
@@ -29,7 +29,7 @@ TYPE_NAME = re.compile(r"(?P<kind>Float|Int|UInt)(?P<bits>\d+)")
 
 def quantization_of(folder: Path) -> Mapping[str, Any] | None:
     """The ``quantization_config`` of a checkpoint or of its language model; None for plain weights."""
-    config = read_json(folder / "config.json" if folder.is_dir() else folder)
+    config = read_config(folder)
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     return next((part["quantization_config"] for part in parts if part.get("quantization_config")), None)
 
@@ -54,7 +54,7 @@ def saved_dtype(folder: Path) -> torch.dtype | None:
 
     ``folder`` may also be a configuration file.
     """
-    config = read_json(folder / "config.json" if folder.is_dir() else folder)
+    config = read_config(folder)
     for part in (config, config.get("text_config") or {}):
         dtype = getattr(torch, str(part.get("dtype", part.get("torch_dtype"))), None)
         if isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from phasebench.errors import TRANSFORMERS_ERRORS, InputError
 from phasebench.models.anatomy.parts import output_head
-from phasebench.models.checks import read_json
+from phasebench.models.checks import read_config
 from phasebench.models.converters import register_for
 
 CONTAINER = Path("/sys/fs/cgroup")
@@ -43,7 +43,7 @@ def empty_model(path: Path, *, remote_code: bool = False) -> Any:
 
 def _untie_head(model: Any, path: Path) -> None:
     """Give the head a weight of its own if the configuration says so, which T5's class ignores."""
-    config = read_json(path / "config.json" if path.is_dir() else path)
+    config = read_config(path)
     text = config.get("text_config", config)
     head = output_head(model)
     weight = getattr(head, "weight", None)

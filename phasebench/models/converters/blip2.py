@@ -19,9 +19,13 @@ from transformers import (
 )
 
 from phasebench.models.converters import shared_parts as parts
-from phasebench.models.converters.instructblip import read_sources
-from phasebench.models.converters.minigpt4 import QFORMER_UNUSED
-from phasebench.models.converters.official_files import Part, Piece, Source, rename, shapes_on_meta
+from phasebench.models.converters.lavis import (
+    TEXT_BRANCH_UNUSED,
+    projection_pieces,
+    qformer_pieces,
+    read_sources,
+)
+from phasebench.models.converters.official_files import Piece, Source, shapes_on_meta
 
 PROMPT = "a photo of"
 
@@ -40,13 +44,7 @@ def table(config: Any, entries: int, grid: int, language: Source) -> list[Piece]
     opt = {name: shape for name, shape in shapes.items() if name.startswith("language_model.model.")}
     pieces = list(parts.eva_pieces(shapes, "vision_model.", grid))
     pieces += parts.language_pieces(opt, [(r"^language_model\.model\.", prefix)], entries)
-    for name, shape in shapes.items():
-        official = rename(name, [(r"^language_projection\.", "opt_proj."), *parts.QFORMER_NAMES])
-        if name.startswith(
-            ("qformer.", "query_tokens", "vision_model.post_layernorm.", "language_projection.")
-        ):
-            pieces.append(Piece(name, shape, [Part("checkpoint", official, shape)]))
-    return pieces
+    return [*pieces, *qformer_pieces(shapes, "checkpoint"), *projection_pieces(shapes, "opt_proj")]
 
 
 def convert(
@@ -82,7 +80,7 @@ def convert(
     for name, value in (sizes or {}).items():
         setattr(config, name, value)
     vision = config.vision_config
-    sources = read_sources(checkpoint, vit, vision.num_hidden_layers, QFORMER_UNUSED)
+    sources = read_sources(checkpoint, vit, vision.num_hidden_layers, TEXT_BRANCH_UNUSED)
     sources["language"] = language = parts.language_source(language_model, r"lm_head\.weight")
     processor = Blip2Processor(
         parts.eva_image_processor(vision.image_size), tokenizer, num_query_tokens=config.num_query_tokens

@@ -25,14 +25,8 @@ from transformers import (
 
 from phasebench.errors import InputError
 from phasebench.models.converters import shared_parts as parts
-from phasebench.models.converters.official_files import (
-    Part,
-    Piece,
-    Source,
-    pickle_source,
-    rename,
-    shapes_on_meta,
-)
+from phasebench.models.converters.lavis import projection_pieces, qformer_pieces, read_sources
+from phasebench.models.converters.official_files import Piece, shapes_on_meta
 
 PROMPT = "Write a short description for the image."
 BOS = "</s>"
@@ -40,7 +34,6 @@ BOS = "</s>"
 QFORMER_BOS = "[DEC]"
 UNUSED = r"Qformer\.cls\..*|Qformer\.bert\.embeddings\.position_ids|temp|itm_head\..*|(vision|text)_proj\..*"
 """What is left of the Q-Former's own training."""
-VISION = "visual_encoder."
 
 
 def table(config: Any, entries: int, grid: int) -> list[Piece]:
@@ -49,39 +42,7 @@ def table(config: Any, entries: int, grid: int) -> list[Piece]:
     llama = {name: shape for name, shape in shapes.items() if name.startswith("language_model.")}
     pieces = list(parts.eva_pieces(shapes, "vision_model.", grid))
     pieces += parts.language_pieces(llama, [(r"^language_model\.", "")], entries)
-    for name, shape in shapes.items():
-        official = rename(name, [(r"^language_projection\.", "llm_proj."), *parts.QFORMER_NAMES])
-        if name.startswith(
-            ("qformer.", "query_tokens", "vision_model.post_layernorm.", "language_projection.")
-        ):
-            pieces.append(Piece(name, shape, [Part("checkpoint", official, shape)]))
-    return pieces
-
-
-def read_sources(checkpoint: Path, vit: Path | None, depth: int, ignored: str = UNUSED) -> dict[str, Source]:
-    """The sources ``checkpoint`` and ``vit``; a checkpoint may have a vision encoder of its own.
-
-    Args:
-        checkpoint: LAVIS' file.
-        vit: the vision encoder's file.
-        depth: number of the vision encoder's blocks.
-        ignored: pattern of names in LAVIS' file that the model does not need.
-
-    Raises:
-        InputError: a file is missing, or there is no vision encoder.
-    """
-    whole = pickle_source(checkpoint, section="model", unused=ignored)
-    own = {name: shape for name, shape in whole.shapes.items() if name.startswith(VISION)}
-    rest = {name: shape for name, shape in whole.shapes.items() if name not in own}
-    unused = parts.eva_unused_pattern(depth)
-    if own:
-        shapes = {name.removeprefix(VISION): shape for name, shape in own.items()}
-        source = Source(checkpoint, shapes, lambda name: whole.read(f"{VISION}{name}"), unused)
-    elif vit is None:
-        raise InputError(f"{checkpoint} has no vision encoder; name BLIP-2's eva_vit_g.pth with --vit")
-    else:
-        source = pickle_source(vit, unused=unused)
-    return {"checkpoint": Source(checkpoint, rest, whole.read, ignored), "vit": source}
+    return [*pieces, *qformer_pieces(shapes, "checkpoint"), *projection_pieces(shapes, "llm_proj")]
 
 
 def full_config(text: Any, image_token: int, qformer_entries: int) -> InstructBlipConfig:
@@ -125,7 +86,7 @@ def convert(
     for name, value in (sizes or {}).items():
         setattr(config, name, value)
     vision = config.vision_config
-    sources = read_sources(checkpoint, vit, vision.num_hidden_layers)
+    sources = read_sources(checkpoint, vit, vision.num_hidden_layers, UNUSED)
     sources["language"] = parts.language_source(language_model)
     images = parts.eva_image_processor(vision.image_size)
     processor = InstructBlipProcessor(images, tokenizer, words, num_query_tokens=config.num_query_tokens)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -25,7 +24,7 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from phasebench.errors import InputError, one_line
-from phasebench.models.checks import ORIGINAL_LLAVA, read_json
+from phasebench.models.checks import ORIGINAL_LLAVA, has_whole_weights, read_json
 from phasebench.models.converters import shared_parts as parts
 from phasebench.models.converters.official_files import (
     Part,
@@ -62,8 +61,6 @@ WRITTEN_NAMES = (
 )
 """From the names of transformers' module to those of the checkpoints that llava-hf publishes."""
 TOWER = "model.vision_tower.vision_tower."
-WHOLE = ("model*.safetensors", "pytorch_model*.bin")
-"""Files of whole weights."""
 CLIP_UNUSED = r"text_model\..*|logit_scale|(text|visual)_projection\.weight|.*\.position_ids"
 """The text half of a CLIP, and buffers that are computed now."""
 
@@ -161,13 +158,8 @@ def _with_low_rank(piece: Piece, sources: Mapping[str, Source]) -> Piece:
         Part("adapter", names[0], (rank, piece.shape[1])),
         Part("adapter", names[1], (piece.shape[0], rank)),
     )
-    update = partial(low_rank_update, scale=_scale(adapter.path, rank))
+    update = partial(parts.low_rank_update, scale=_scale(adapter.path, rank))
     return Piece(piece.name, piece.shape, [base, down, up], update)
-
-
-def low_rank_update(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor, *, scale: float) -> Tensor:
-    """A weight with its low-rank update added, in the weight's precision."""
-    return (base_DD.float() + scale * (up_DR.float() @ down_RD.float())).to(base_DD.dtype)
 
 
 def _scale(folder: Path, rank: int) -> float:
@@ -191,7 +183,7 @@ def read_sources(checkpoint: Path, clip: Path, language_model: Path | None) -> d
     """
     beside = next((file for file in (LOW_RANK, PROJECTOR) if (checkpoint / file).is_file()), None)
     if language_model is None:
-        if beside and not any(path for pattern in WHOLE for path in checkpoint.glob(pattern)):
+        if beside and not has_whole_weights(checkpoint):
             raise InputError(
                 f"{checkpoint} has {beside} but no language model; name it with --language-model"
             )

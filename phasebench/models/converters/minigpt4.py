@@ -15,18 +15,11 @@ from typing import Any
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2QFormerConfig, Blip2VisionConfig
 
 from phasebench.models.converters import shared_parts as parts
-from phasebench.models.converters.official_files import Part, Piece, pickle_source, rename, shapes_on_meta
+from phasebench.models.converters.lavis import TEXT_BRANCH_UNUSED, projection_pieces, qformer_pieces
+from phasebench.models.converters.official_files import Piece, pickle_source, shapes_on_meta
 
 PROMPT = "###Human: <Img><image></Img> Describe this image in detail. ###Assistant: "
 """The template and the first alignment prompt of the official evaluation, with <image> for <ImageHere>."""
-QFORMER_UNUSED = "|".join(
-    [
-        r"t5_proj\.(weight|bias)",  # BLIP-2's own projector, which MiniGPT-4 replaces
-        r"Qformer\.cls\..*",  # from here on: the text branch, which MiniGPT-4 deletes
-        r"Qformer\.bert\.embeddings\.(word_embeddings\.weight|position_embeddings\.weight|position_ids)",
-        r"Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\..*",
-    ]
-)
 CHECKPOINT_UNUSED = r"Qformer\.bert\.embeddings\.position_ids|llama_model\..*\.rotary_emb\.inv_freq"
 """Buffers. The official code means to save trained parameters, but leaves out only frozen *parameters*."""
 
@@ -48,13 +41,7 @@ def table(config: Any, entries: int, grid: int = parts.EVA_GRID) -> list[Piece]:
     llama = {name: shape for name, shape in shapes.items() if name.startswith("language_model.")}
     pieces = list(parts.eva_pieces(shapes, "vision_model.", grid))
     pieces += parts.language_pieces(llama, [(r"^language_model\.", "")], entries)
-    for name, shape in shapes.items():
-        if name.startswith("language_projection."):
-            official = name.replace("language_projection", "llama_proj")
-            pieces.append(Piece(name, shape, [Part("checkpoint", official, shape)]))
-        elif name.startswith(("qformer.", "query_tokens", "vision_model.post_layernorm.")):
-            pieces.append(Piece(name, shape, [Part("qformer", rename(name, parts.QFORMER_NAMES), shape)]))
-    return pieces
+    return [*pieces, *qformer_pieces(shapes, "qformer"), *projection_pieces(shapes, "llama_proj")]
 
 
 def convert(
@@ -84,7 +71,7 @@ def convert(
     pieces = table(config, entries, vision.image_size // vision.patch_size)
     sources = {
         "vit": pickle_source(vit, unused=parts.eva_unused_pattern(vision.num_hidden_layers)),
-        "qformer": pickle_source(qformer, section="model", unused=QFORMER_UNUSED),
+        "qformer": pickle_source(qformer, section="model", unused=TEXT_BRANCH_UNUSED),
         "language": parts.language_source(language_model),
         "checkpoint": pickle_source(checkpoint, section="model", unused=CHECKPOINT_UNUSED),
     }

@@ -144,8 +144,7 @@ def _with_lora(piece: Piece, rank: int) -> Piece:
 
 def with_low_rank_update(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor) -> Tensor:
     """A weight with its low-rank update added, scaled by alpha / rank, in the base's precision."""
-    update_DD = up_DR.float() @ down_RD.float() * (LORA_ALPHA / down_RD.shape[0])
-    return (base_DD.float() + update_DD).to(base_DD.dtype)
+    return parts.low_rank_update(base_DD, down_RD, up_DR, scale=LORA_ALPHA / down_RD.shape[0])
 
 
 def read_checkpoint(path: Path) -> Source:

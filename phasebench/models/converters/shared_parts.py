@@ -44,12 +44,6 @@ EVA_NAMES = (
     (r"\.self_attn\.qkv\.", ".attn.qkv."),
     (r"\.self_attn\.projection\.", ".attn.proj."),
 )
-QFORMER_NAMES = (
-    (r"^vision_model\.post_layernorm\.", "ln_vision."),
-    (r"^qformer\.(embeddings\.)?layernorm\.", "Qformer.bert.embeddings.LayerNorm."),
-    (r"^qformer\.", "Qformer.bert."),
-    (r"attention\.attention\.", "attention.self."),
-)
 LLAMA_SPACES = {"legacy": True}
 """Puts a space in front of the text after an image too: the official code tokenises that text by itself."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -165,6 +159,11 @@ def extended_vocabulary(table_VD: Tensor, entries: int) -> Tensor:
         return table_VD
     mean_SD = table_VD.float().mean(0, keepdim=True).to(table_VD.dtype)
     return torch.cat([table_VD, mean_SD.expand(missing, *mean_SD.shape[1:])])
+
+
+def low_rank_update(base_DD: Tensor, down_RD: Tensor, up_DR: Tensor, *, scale: float) -> Tensor:
+    """A weight with its low-rank update added, in the weight's precision."""
+    return (base_DD.float() + up_DR.float() @ down_RD.float() * scale).to(base_DD.dtype)
 
 
 def image_tokenizer(folder: Path, **options: Any) -> Any:
